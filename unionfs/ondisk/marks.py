@@ -1,0 +1,65 @@
+"""What a directory's attributes say about the layers below it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from unionfs.errors import RefusedError
+from unionfs.ondisk.flavour import FUSE_OVERLAYFS_PREFIX, Flavour
+from unionfs.syscalls import xattr
+
+FUSE_OVERLAYFS_OPAQUE = FUSE_OVERLAYFS_PREFIX + b"opaque"
+
+
+class UnknownMarkError(RefusedError):
+    """A layer carries an overlayfs attribute whose meaning we do not know."""
+
+
+class DirMarks(NamedTuple):
+    """Marks of one directory of one layer.
+
+    ``opaque``: nothing below shows through. ``whiteout_files``: it may hold whiteouts as
+    attributes (``opaque=x``). ``redirect``: where its lower parts are, if not at its own path:
+    absolute from the union's root (leading slash) or a name in the same parent.
+    """
+
+    opaque: bool
+    whiteout_files: bool
+    redirect: bytes | None
+
+
+NO_MARKS = DirMarks(False, False, None)
+
+
+def read_dir_marks(target: int | bytes, flavour: Flavour) -> DirMarks:
+    """Return the marks of the directory *target* (a descriptor or a path that is not followed).
+
+    One listxattr(2) answers for the usual directory, which has none. Raises OSError, and
+    UnknownMarkError for a redirect that is not a path.
+    """
+    names = xattr.names(target)
+    if not names:
+        return NO_MARKS
+    opaque = whiteout_files = False
+    redirect = None
+    for name in names:
+        if name == flavour.opaque:
+            value = xattr.get(target, name)
+            opaque = opaque or value == b"y"
+            whiteout_files = value == b"x"
+        elif name == flavour.redirect:
+            redirect = _checked(xattr.get(target, name))
+        elif name == FUSE_OVERLAYFS_OPAQUE:
+            opaque = opaque or xattr.get(target, name) == b"y"
+    return DirMarks(opaque, whiteout_files, redirect)
+
+
+def _checked(redirect: bytes | None) -> bytes | None:
+    """Return *redirect* if it is a clean path, as ovl_get_redirect_xattr() demands."""
+    if redirect is None:
+        return None
+    parts = redirect.removeprefix(b"/").split(b"/")
+    relative_with_slash = not redirect.startswith(b"/") and len(parts) > 1
+    if relative_with_slash or any(part in (b"", b".", b"..") for part in parts):
+        raise UnknownMarkError(f"not a redirect that overlayfs would follow: {redirect!r}")
+    return redirect

@@ -1,0 +1,40 @@
+"""Whiteouts: a name that hides the same name in every layer below.
+
+Three forms exist. The kernel's is a character device with number 0:0 (overlayfs.rst, "whiteouts and
+opaque directories"); the kernel also reads an empty regular file with the ``whiteout`` attribute in
+a directory marked ``opaque=x``; AUFS's is an empty file ``.wh.NAME`` beside the hidden name, with
+``.wh..wh..opq`` for an opaque directory (image-spec layer.md, "Whiteouts").
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from unionfs.syscalls.at import link_name
+
+AUFS_PREFIX = b".wh."
+AUFS_OPAQUE = b".wh..wh..opq"
+AUFS_META = b".wh..wh."  # AUFS's own housekeeping names (.wh..wh.plnk, .wh..wh.aufs)
+WHITEOUT_DEVICE = os.makedev(0, 0)
+
+
+def is_whiteout(st: os.stat_result) -> bool:
+    """Return whether *st* is that of the kernel's whiteout: a character device 0:0."""
+    return stat.S_ISCHR(st.st_mode) and st.st_rdev == WHITEOUT_DEVICE
+
+
+def make_whiteout(dir_fd: int, name: bytes) -> None:
+    """Make a whiteout *name* in *dir_fd*. Raises OSError (FileExistsError).
+
+    Unprivileged users may make this one device since Linux 5.8.
+    """
+    os.mknod(name, stat.S_IFCHR, WHITEOUT_DEVICE, dir_fd=dir_fd)
+
+
+def share_whiteout(from_fd: int, whiteout: bytes, dir_fd: int, name: bytes) -> None:
+    """Make *name* in *dir_fd* another link of an existing *whiteout*, as the kernel does.
+
+    One inode serves all whiteouts of a work directory. Raises OSError (EMLINK when it is full).
+    """
+    link_name(from_fd, whiteout, dir_fd, name)
