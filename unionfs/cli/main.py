@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 
 from unionfs.errors import UnionfsError, os_error_line
 
-COMMANDS = frozenset(
-    ("image", "layer", "create", "mount", "umount", "ls", "ps", "inspect", "run", "bundle", "diff")
-    + ("commit", "rm", "df", "gc", "check", "explain", "trace", "stats", "browse", "report")
-    + ("cat", "serve", "help")
-)
+_WORDS = """
+    image layer create mount umount ls ps inspect run bundle diff commit rm df gc check
+    explain trace stats browse report cat serve help
+"""
+COMMANDS = frozenset(_WORDS.split())
 INTERRUPTED = 130  # 128 + SIGINT and 128 + SIGPIPE, as a shell reports programs they ended
 BROKEN_PIPE = 141
 
