@@ -64,12 +64,12 @@ def is_helper_form(argv: Sequence[str]) -> bool:
 
 def _form(argv: Sequence[str]) -> Callable[[Sequence[str]], int]:
     if is_helper_form(argv) or list(argv[1:]) in (["--version"], ["-V"]):
-        from unionfs.cli import helper
+        from unionfs.cli.helper import run as run_helper
 
-        return helper.run
-    from unionfs.cli import commands
+        return run_helper
+    from unionfs.cli.commands import run
 
-    return commands.run
+    return run
 
 
 def _after_global_options(words: Sequence[str]) -> Sequence[str]:
