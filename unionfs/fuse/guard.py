@@ -11,7 +11,7 @@ import errno
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from pyfuse3 import FUSEError
 
@@ -51,7 +51,8 @@ def answers(
         except Exception as error:
             raise failure(error, name) from None
 
-    return functools.wraps(handler)(run)
+    wrapped = functools.wraps(handler)(run)
+    return cast("Callable[Concatenate[S, P], Coroutine[Any, Any, R]]", wrapped)
 
 
 def answers_later(
@@ -66,4 +67,5 @@ def answers_later(
         except Exception as error:
             raise failure(error, name) from None
 
-    return functools.wraps(handler)(run)
+    wrapped = functools.wraps(handler)(run)
+    return cast("Callable[Concatenate[S, P], Coroutine[Any, Any, R]]", wrapped)
