@@ -21,6 +21,8 @@ _INLINE = 1 << 20  # bytes that are copied at once rather than in a thread (abou
 class State:
     """One mount: its tree, its upper (None: read-only), the kernel's nodes and handles.
 
+    ``cached_dirs``: the kernel caches directories and lists them by node, without handles.
+
     ``_copying`` has an event for each node that a thread is copying up; whoever needs that copy
     waits for it. Everything else in the mount is free to go on meanwhile, with the old content.
     """
@@ -30,7 +32,12 @@ class State:
         self.upper = upper
         self.inodes = Inodes(tree, upper)
         self.files = Files(tree)
+        self.cached_dirs = False
         self._copying: dict[Node, trio.Event] = {}
+
+    def dir_of(self, fh: int) -> Node:
+        """Return the directory that *fh* stands for: with ``cached_dirs`` it is the node."""
+        return self.inodes[fh] if self.cached_dirs else self.files.dirs[fh]
 
     def writer(self) -> Upper:
         """Return the upper. Raises EROFS where there is none."""
