@@ -12,7 +12,7 @@ from unionfs.fuse.files import Files
 from unionfs.fuse.inodes import Inodes
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
-from unionfs.upper.copyup import FileCopy, ensure_dir
+from unionfs.upper.copyup import FileCopy, copy_removed_dir, ensure_dir
 from unionfs.upper.upper import Upper
 
 _INLINE = 1 << 20  # bytes that are copied at once rather than in a thread (about 0.2 ms)
@@ -52,7 +52,9 @@ class State:
         """
         upper = self.writer()
         if node.is_dir:
-            if not node.dead:
+            if node.dead:
+                copy_removed_dir(upper, node)
+            else:
                 self.copy_up_dir(upper, node)
             return upper
         while node.source is not None:
