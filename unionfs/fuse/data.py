@@ -8,6 +8,7 @@ import os
 import trio
 from pyfuse3 import FileInfo, FUSEError, RequestContext
 
+from unionfs.fuse import loop
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.fuse.state import State
 
@@ -87,6 +88,7 @@ class DataHandlers(State):
 async def _sync(fd: int, datasync: bool) -> None:
     """Sync *fd*, which is ours alone, in a thread; close it."""
     try:
-        await trio.to_thread.run_sync(os.fdatasync if datasync else os.fsync, fd)
+        with loop.waiting():
+            await trio.to_thread.run_sync(os.fdatasync if datasync else os.fsync, fd)
     finally:
         os.close(fd)
