@@ -67,7 +67,8 @@ def test_bad_pax_times(text):
 
 
 @pytest.mark.parametrize(
-    "data", [b"5 a=\nx", b"99 a=b\n", b"0 a=b\n", b"-6 a=b\n", b"6 a=bc", b"6 =ab\n", b"abc", b"5 ab\n"]
+    "data",
+    [b"5 a=\nx", b"99 a=b\n", b"0 a=b\n", b"-6 a=b\n", b"6 a=bc", b"6 =ab\n", b"abc", b"5 ab\n"],
 )
 def test_bad_pax_records(data):
     with pytest.raises(TarFormatError, match="bad pax record"):
@@ -106,7 +107,9 @@ def test_names_of_every_form(tmp_path):
 
 def test_pax_size_and_last_record_win(tmp_path):
     records = [("path", "first"), ("path", "second"), ("size", "3")]
-    layer = apply(tmp_path, tars.tar(tars.pax(records) + tars.header("x", b"0") + tars.padded(b"abc")))
+    layer = apply(
+        tmp_path, tars.tar(tars.pax(records) + tars.header("x", b"0") + tars.padded(b"abc"))
+    )
     assert layer.read("second") == b"abc"
 
 
