@@ -1,8 +1,8 @@
 """What is mounted where, read from the mount table at the moment of asking.
 
 Nothing about mounts is stored, so a crash cannot leave a wrong record. A mount says what it is in
-its source field (``MountConfig.fsname``): ``unionfs:<container id>``, ``unionfs:<container id>:run``
-for one that ``run`` made for itself, ``unionfs:image:<image digest hex>``.
+its source field (``MountConfig.fsname``): ``unionfs:ID`` for a container, ``unionfs:ID:run`` where
+``run`` made it for itself, ``unionfs:image:HEX`` for an image with no container.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from unionfs.daemon.client import KIND
 from unionfs.syscalls.mount import mount_table
 
 _PREFIX = "unionfs:"
@@ -43,6 +44,12 @@ def image_fsname(image_hex: str) -> str:
     return _PREFIX + _IMAGE + image_hex
 
 
+def container_of_fsname(source: str) -> str | None:
+    """Return the ID of the container that a mount with this source name shows, if it does."""
+    subject = source.removeprefix(_PREFIX).removesuffix(_RUN)
+    return subject if source.startswith(_PREFIX) and not subject.startswith(_IMAGE) else None
+
+
 class MountState:
     """Our mounts of one moment, by what they show."""
 
@@ -57,17 +64,13 @@ class MountState:
         """Return the mounts of an image that no container stands behind."""
         return self._found.get(_IMAGE + image_hex, ())
 
-    def at(self, target: bytes) -> bool:
-        """Return whether one of ours is mounted on exactly *target*."""
-        return any(m.target == target for mounts in self._found.values() for m in mounts)
-
 
 def read_state(table: str = "/proc/self/mountinfo") -> MountState:
     """Return what of ours the mount table says is mounted now."""
     found = defaultdict(list)
     for entry in mount_table(table):
         source = os.fsdecode(entry.source)
-        if not (entry.kind.startswith(b"fuse") and source.startswith(_PREFIX)):
+        if entry.kind != KIND or not source.startswith(_PREFIX):
             continue
         subject = source.removeprefix(_PREFIX)
         options = entry.options.split(b",") + entry.super_options.split(b",")
