@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 
 from unionfs.errors import UnionfsError, os_error_line
 
-COMMANDS = frozenset(
-    ("image", "layer", "create", "mount", "umount", "ls", "ps", "inspect", "run", "bundle", "diff")
-    + ("commit", "rm", "df", "gc", "check", "explain", "trace", "stats", "browse", "report")
-    + ("cat", "serve", "help")
-)
+_WORDS = """
+    image layer create mount umount ls ps inspect run bundle diff commit rm df gc check
+    explain trace stats browse report cat serve help
+"""
+COMMANDS = frozenset(_WORDS.split())
 INTERRUPTED = 130  # 128 + SIGINT and 128 + SIGPIPE, as a shell reports programs they ended
 BROKEN_PIPE = 141
 
@@ -64,12 +64,12 @@ def is_helper_form(argv: Sequence[str]) -> bool:
 
 def _form(argv: Sequence[str]) -> Callable[[Sequence[str]], int]:
     if is_helper_form(argv) or list(argv[1:]) in (["--version"], ["-V"]):
-        from unionfs.cli import helper
+        from unionfs.cli.helper import run as run_helper
 
-        return helper.run
-    from unionfs.cli import commands
+        return run_helper
+    from unionfs.cli.commands import run
 
-    return commands.run
+    return run
 
 
 def _after_global_options(words: Sequence[str]) -> Sequence[str]:
