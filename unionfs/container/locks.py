@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,10 @@ from unionfs.errors import ConflictError, NotFoundError
 from unionfs.store.records import ContainerRecord
 from unionfs.store.store import Store
 from unionfs.syscalls.publish import locked
+
+_MOUNT = "mount.lock"
+_RUN = "run.lock"
+_SURE, _GLANCE = 0.1, 0.01  # seconds of trying
 
 
 class GoneError(NotFoundError):
@@ -34,7 +39,7 @@ def mount_lock(store: Store, container: ContainerRecord) -> Iterator[None]:
     Raises GoneError if the container is removed meanwhile.
     """
     try:
-        with locked(os.path.join(store.containers.path(container.id), "mount.lock")):
+        with locked(os.path.join(store.containers.path(container.id), _MOUNT)):
             _require(store, container)
             yield
     except FileNotFoundError as error:
@@ -45,29 +50,57 @@ def mount_lock(store: Store, container: ContainerRecord) -> Iterator[None]:
 
 def hold_run_lock(store: Store, container: ContainerRecord) -> int:
     """Return a descriptor that holds ``run.lock`` shared; closing it lets go."""
-    path = os.path.join(store.containers.path(container.id), "run.lock")
+    path = os.path.join(store.containers.path(container.id), _RUN)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(fd, fcntl.LOCK_SH)
     return fd
 
 
 def is_last_runner(run_lock: int) -> bool:
-    """Return whether nobody but the holder of *run_lock* runs; under ``mount.lock`` only."""
-    try:
-        fcntl.flock(run_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    """Return whether nobody but the holder of *run_lock* runs; under ``mount.lock`` only.
+
+    The shared lock is gone afterwards either way: flock(2) gives it up before it tries.
+    """
+    return _try_exclusive(run_lock, _SURE)
+
+
+def is_running(store: Store, container: ContainerRecord) -> bool:
+    """Return whether a ``run`` of *container* seems to go on, without ``mount.lock``."""
+    return _is_running(store, container, _GLANCE)
 
 
 def refuse_while_running(store: Store, container: ContainerRecord) -> None:
-    """Raise RunningError if a ``run`` of the container has not ended; under ``mount.lock`` only."""
-    fd = hold_run_lock(store, container)
+    """Raise RunningError if a ``run`` of *container* has not ended; under ``mount.lock``."""
+    if _is_running(store, container, _SURE):
+        raise RunningError(f"container {container.name} is running a command")
+
+
+def _is_running(store: Store, container: ContainerRecord, patience: float) -> bool:
+    path = os.path.join(store.containers.path(container.id), _RUN)
     try:
-        if not is_last_runner(fd):
-            raise RunningError(f"container {container.name} is running a command")
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _try_exclusive(fd, patience)
     finally:
         os.close(fd)
+
+
+def _try_exclusive(fd: int, patience: float) -> bool:
+    """Return whether *fd* can be locked exclusively within *patience* seconds.
+
+    More than one try, because whoever looks (``ls``) holds the lock for an instant too.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.002)
 
 
 def _require(store: Store, container: ContainerRecord) -> None:
