@@ -29,8 +29,8 @@ _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TREE = "diff"
 
 
-class _Layer(NamedTuple):
-    """A layer as fix-ups see it: its directory, and the directories it does not describe."""
+class VisibleLayer(NamedTuple):
+    """A layer of a stack: its directory, and the directories in it that it does not describe."""
 
     path: str
     implicit: frozenset[bytes]
@@ -61,7 +61,7 @@ class Fixups:
         """
         if os.path.isdir(self.path(chain)):
             return True
-        layers = [self._layer(diff_id) for diff_id in reversed(diff_ids)]
+        layers = visible_layers(self._layers, diff_ids)
         wanted = _wanted(layers, self._parts.flavour)
         if not wanted:
             return False
@@ -72,11 +72,7 @@ class Fixups:
             publish_directory(made, self._parts.layout.fixup(chain))
         return True
 
-    def _layer(self, diff_id: Digest) -> _Layer:
-        implicit = self._layers.sidecar(diff_id).implicit_dirs
-        return _Layer(self._layers.readable_path(diff_id), frozenset(implicit))
-
-    def _fill(self, tree: str, wanted: set[bytes], layers: Sequence[_Layer]) -> None:
+    def _fill(self, tree: str, wanted: set[bytes], layers: Sequence[VisibleLayer]) -> None:
         """Make the *wanted* directories in *tree*; children before parents for the times' sake."""
         root = os.open(tree, _DIR)
         try:
@@ -89,7 +85,7 @@ class Fixups:
         finally:
             os.close(root)
 
-    def _describe(self, root: int, path: bytes, layers: Sequence[_Layer]) -> None:
+    def _describe(self, root: int, path: bytes, layers: Sequence[VisibleLayer]) -> None:
         describing = _describing(layers, path, self._parts.flavour)
         source = describing if describing is not None else _topmost(layers, path)
         try:
@@ -99,7 +95,23 @@ class Fixups:
             os.close(source)
 
 
-def _wanted(layers: Sequence[_Layer], flavour: Flavour) -> set[bytes]:
+def visible_layers(layers: Layers, diff_ids: Sequence[Digest]) -> list[VisibleLayer]:
+    """Return the layers of *diff_ids* (bottommost first) that can show something, topmost first.
+
+    A layer that occurs twice hides all that its lower place could show, and a layer with an opaque
+    root all that is below it. Raises MissingLayerError, naming what is gone or unreadable.
+    """
+    visible = []
+    for diff_id in dict.fromkeys(reversed(diff_ids)):
+        path = layers.readable_path(diff_id)
+        sidecar = layers.sidecar(diff_id)
+        visible.append(VisibleLayer(path, frozenset(sidecar.implicit_dirs)))
+        if sidecar.root_opaque:
+            break
+    return visible
+
+
+def _wanted(layers: Sequence[VisibleLayer], flavour: Flavour) -> set[bytes]:
     """Return the paths of the directories to fix, with all their parents (the root is ``b""``)."""
     wanted: set[bytes] = set()
     for path in sorted(frozenset().union(*(layer.implicit for layer in layers))):
@@ -115,7 +127,7 @@ def _with_parents(path: bytes) -> Iterator[bytes]:
     yield b""
 
 
-def _differs(layers: Sequence[_Layer], path: bytes, flavour: Flavour) -> bool:
+def _differs(layers: Sequence[VisibleLayer], path: bytes, flavour: Flavour) -> bool:
     """Return whether the topmost directory at *path* shows other metadata than it should."""
     describing = _describing(layers, path, flavour)
     if describing is None:
@@ -130,7 +142,7 @@ def _differs(layers: Sequence[_Layer], path: bytes, flavour: Flavour) -> bool:
         os.close(describing)
 
 
-def _describing(layers: Sequence[_Layer], path: bytes, flavour: Flavour) -> int | None:
+def _describing(layers: Sequence[VisibleLayer], path: bytes, flavour: Flavour) -> int | None:
     """Return a descriptor of the topmost directory at *path* that its layer describes.
 
     None if no layer describes the directory that shows at *path*, or if none shows there.
@@ -146,7 +158,7 @@ def _describing(layers: Sequence[_Layer], path: bytes, flavour: Flavour) -> int 
     return None
 
 
-def _topmost(layers: Sequence[_Layer], path: bytes) -> int:
+def _topmost(layers: Sequence[VisibleLayer], path: bytes) -> int:
     """Return a descriptor of the topmost directory at *path*, which is there in some layer."""
     for layer in layers:
         root = os.open(layer.path, _DIR)
@@ -166,7 +178,7 @@ def _find(layer: str, path: bytes, flavour: Flavour) -> tuple[int | None, bool]:
     in the layers below: by an opaque directory, a whiteout or anything else that is no directory.
     """
     fd = os.open(layer, _DIR)
-    hides = read_dir_marks(fd, flavour).opaque
+    hides = False  # an opaque root has ended the stack already
     for name in path.split(b"/") if path else ():
         try:
             below = open_dir(fd, name)

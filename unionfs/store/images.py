@@ -100,8 +100,9 @@ class Images:
         """Return the directories to mount, topmost first; their first is what the root looks like.
 
         A layer that occurs twice is there once, at its topmost place: it hides all that the lower
-        one could show. The stack ends at a layer that hides everything below it. An image without layers has one empty directory. Raises NotFoundError, and
-        MissingLayerError naming what is gone or unreadable.
+        one could show. The stack ends at a layer that hides everything below it. An image
+        without layers has one empty directory. Raises NotFoundError, and MissingLayerError naming
+        what is gone or unreadable.
         """
         image = self.get(image_id)
         paths = [layer.path for layer in visible_layers(self._layers, image.diff_ids)]
