@@ -16,6 +16,10 @@ from unionfs.errors import NotFoundError, UsageError
 if TYPE_CHECKING:
     from unionfs.container.mount import Plan, Wish
 
+_MOUNT_USAGE = """\
+unionfs mount [OPTION…] CONTAINER [TARGET]
+       unionfs mount [OPTION…] --image IMAGE TARGET"""
+
 
 def register(commands: Branch) -> None:
     """Add the commands of this module."""

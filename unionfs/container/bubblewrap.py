@@ -1,8 +1,9 @@
 """A runtime configuration as bubblewrap's arguments.
 
-bubblewrap has no configuration file; what it cannot do (another user than root, device rules,
-seccomp) is either refused by ``runtime`` or covered otherwise: its /dev is nodev apart from bound
-devices, and it makes the dangerous parts of /proc read-only itself.
+bubblewrap has no configuration file. What it cannot do is refused by ``runtime`` (another user
+than root) or covered otherwise (device rules: its /dev is nodev apart from the devices bound into
+it). Meant for ordinary users, it leaves /proc/sys writable to root: the read-only paths are bound
+from the host's /proc, whose part of them is the same in every PID namespace.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ def _filesystem(spec: Mapping[str, Any]) -> list[str]:
     words += ["--ro-bind", "/sys", "/sys"]
     for mount in binds:
         words += ["--ro-bind", mount["source"], mount["destination"]]
+    for path in spec["linux"]["readonlyPaths"]:
+        words += ["--ro-bind-try", path, path]
     for path in spec["linux"]["maskedPaths"]:
         words += _mask(path)
     return words
