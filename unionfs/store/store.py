@@ -68,6 +68,10 @@ class Store:
         with self._parts.scratch.directory() as scratch:
             yield scratch.path
 
+    def failures_named(self, doing: str) -> AbstractContextManager[None]:
+        """Turn OSError in the block into StoreFullError, StoreFailedError which say that it was *doing*."""
+        return self._parts.failures_named(doing)
+
     def close(self) -> None:
         """Close the database; closing twice is fine."""
         self._parts.database.close()
