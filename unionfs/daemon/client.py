@@ -58,7 +58,7 @@ def stale(target: bytes) -> bool:
     """Return whether *target* is a mount of unionfs whose daemon is gone."""
     point = resolve(target)
     try:
-        os.stat(point)
+        os.statvfs(point)  # not stat, which the kernel may answer from its cache
     except OSError as error:
         return error.errno in _DEAD and is_ours(point)
     return False

@@ -62,6 +62,7 @@ def check_machine(config: MountConfig) -> None:
 
 def _stat(point: bytes, shown: str) -> os.stat_result:
     try:
+        os.statvfs(point)  # a dead mount's stat may still come from the kernel's cache
         return os.stat(point)
     except FileNotFoundError:
         raise BadMountPointError(f"the mount point {shown} does not exist") from None
