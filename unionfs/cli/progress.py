@@ -1,0 +1,3 @@
+"""A progress bar on a terminal, and nothing anywhere else."""
+
+from __future__ import annotations
