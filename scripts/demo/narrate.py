@@ -27,11 +27,11 @@ class Narrator:
     def chapter(self, title: str) -> None:
         """Begin the next part."""
         self._chapter += 1
-        print(f"\n{self._bold(f'{self._chapter}. {title}')}\n")
+        print(f"\n\n{self._bold(f'{self._chapter}. {title}')}", flush=True)
 
     def say(self, text: str) -> None:
         """Print a paragraph."""
-        print(textwrap.fill(" ".join(text.split()), _WIDTH), flush=True)
+        print("\n" + textwrap.fill(" ".join(text.split()), _WIDTH), flush=True)
 
     def run(self, *words: str, status: int = 0, lines: int = 16, live: bool = False) -> str:
         """Show a command, run it, show at most *lines* of what it says, return its output.
@@ -43,12 +43,11 @@ class Narrator:
         errors = None if live else subprocess.PIPE
         done = self._call(words, errors)
         said = [line for text in (done.stdout, done.stderr) for line in (text or "").splitlines()]
-        for line in said[:lines]:
+        for line in said[:lines] or ["(no output)"]:
             print(f"    {line}")
         if len(said) > lines:
             print(f"    … and {len(said) - lines} more lines")
         self._check(words, done, status)
-        print(flush=True)
         return done.stdout
 
     def ask(self, *words: str) -> subprocess.CompletedProcess[str]:

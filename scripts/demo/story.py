@@ -16,7 +16,7 @@ def tell(narrator: Narrator, root: str, source: str) -> None:
     """Tell the whole story with the image *source* and the store *root*; raises SurpriseError."""
     _import(narrator, root, source)
     before = _fingerprint(root)
-    left, right = _two_containers(narrator)
+    left, right = _two_containers(narrator, root)
     narrator.chapter("Work in one of them")
     narrator.say(
         """`unionfs run` starts a program in a container, with the container's tree as its root
@@ -42,7 +42,7 @@ def _import(narrator: Narrator, root: str, source: str) -> None:
         it at the end: UNIONFS_ROOT={root}"""
     )
     narrator.run("unionfs", "image", "import", source, "--name", IMAGE, live=True)
-    narrator.say("Every blob's digest was checked on the way. This is what is there now:")
+    narrator.say("Digests and sizes are verified on the way in. This is what is there now:")
     narrator.run("unionfs", "image", "ls")
     narrator.run("unionfs", "layer", "ls")
     narrator.say(
@@ -51,29 +51,36 @@ def _import(narrator: Narrator, root: str, source: str) -> None:
     )
 
 
-def _two_containers(narrator: Narrator) -> tuple[Container, Container]:
+def _two_containers(narrator: Narrator, root: str) -> tuple[Container, Container]:
     narrator.chapter("Make two containers, and mount both")
     narrator.say("A container is an empty directory on top of the layers. Nothing is copied.")
     for name in ("left", "right"):
         narrator.run("unionfs", "create", IMAGE, "--name", name)
-    places = [narrator.run("unionfs", "mount", name).strip() for name in ("left", "right")]
+    left, right = _mount(narrator, root, "left"), _mount(narrator, root, "right")
     narrator.say("Each is now a whole root filesystem, there for any program:")
-    narrator.run("ls", places[0])
+    narrator.run("ls", "-C", "-w", "80", left.mount_point)
     narrator.run("unionfs", "ls")
-    return Container("left", places[0]), Container("right", places[1])
+    return left, right
+
+
+def _mount(narrator: Narrator, root: str, name: str) -> Container:
+    place = os.path.join(os.path.dirname(root), name)
+    os.mkdir(place)
+    narrator.run("unionfs", "mount", name, place)
+    return Container(name, place)
 
 
 def _the_other_is_untouched(
     narrator: Narrator, left: Container, right: Container, traces: list[Trace]
 ) -> None:
     narrator.chapter("The other container sees none of it")
+    print()
     for trace in traces:
         path = shlex.quote(f"/{trace.path}")
         narrator.expect(left.has(trace.path) == trace.is_there, f"{path} is not as left made it")
         narrator.expect(right.has(trace.path) != trace.is_there, f"right sees left's {path}")
         here, there = ("is there", "is not") if trace.is_there else ("is gone", "is still there")
         print(f"    {path}: in left it {here}, in right it {there}")
-    print()
     narrator.say("It has no changes at all, so its list of them is empty:")
     said = narrator.run("unionfs", "diff", "right")
     narrator.expect(said == "", "right has changes")
@@ -104,8 +111,7 @@ def _throw_away(narrator: Narrator, root: str, traces: list[Trace]) -> None:
     narrator.expect(not left_over, f"removed containers left {left_over} behind")
     narrator.say("What was written in them is gone. A new container starts from the image again:")
     narrator.run("unionfs", "create", IMAGE, "--name", "afresh")
-    place = narrator.run("unionfs", "mount", "afresh").strip()
-    afresh = Container("afresh", place)
+    afresh = _mount(narrator, root, "afresh")
     for trace in traces:
         what = "came back" if trace.is_there else "is missing"
         narrator.expect(afresh.has(trace.path) != trace.is_there, f"/{trace.path} {what}")

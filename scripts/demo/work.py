@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from scripts.demo.narrate import Narrator
 
-_SOURCE = '#include <stdio.h>\\nint main(void) { puts("compiled and run in a union"); }\\n'
+_SOURCE = """#include <stdio.h>
+int main(void) { puts("compiled and run in a union"); }
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def _from_outside(narrator: Narrator, container: Container) -> Sequence[Trace]:
 
 def _edit(narrator: Narrator, container: Container) -> Sequence[Trace]:
     narrator.say("Write a new file, and append to one of the image's:")
-    _inside(narrator, container, "sh", "-c", "echo 'I was here' > /note; cat /note")
+    _inside(narrator, container, "sh", "-c", "echo I was here > /note; cat /note")
     if container.has("etc/passwd"):
         line = "guest:x:4711:4711::/:/bin/sh"
         _inside(
@@ -77,8 +79,13 @@ def _compile(narrator: Narrator, container: Container) -> Sequence[Trace]:
     if not container.program("gcc") and not container.program("cc"):
         return []
     compiler = "gcc" if container.program("gcc") else "cc"
-    narrator.say("There is a C compiler in the image: write a program, compile it, run it.")
-    script = f"printf '{_SOURCE}' > /hello.c && {compiler} -o /hello /hello.c && /hello"
+    narrator.say(
+        "The image has a C compiler. A program, put there from outside, is compiled and run:"
+    )
+    with open(os.path.join(container.mount_point, "hello.c"), "x", encoding="ascii") as file:
+        file.write(_SOURCE)
+    _inside(narrator, container, "cat", "/hello.c")
+    script = f"{compiler} -o /hello /hello.c && /hello"
     said = _inside(narrator, container, "sh", "-c", script)
     narrator.expect("compiled and run" in said, "the compiled program did not say its line")
     return [Trace("hello", is_there=True)]
