@@ -78,7 +78,7 @@ class DataHandlers(State):
     @answers_later
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         """Bring a directory's names to the disk."""
-        node = self.files.dirs[fh].node
+        node = self.dir_of(fh)
         if self.upper is None or self.upper.volatile or node.dead or not node.in_upper:
             return
         await _sync(os.dup(node.parts[0].fd()), datasync)
