@@ -126,7 +126,7 @@ def _delete(narrator: Narrator, container: Container) -> Sequence[Trace]:
 
 
 def _rename(narrator: Narrator, container: Container) -> Sequence[Trace]:
-    target = _first(container, "usr/include", "usr/lib/python3", "etc/skel", "home", "mnt")
+    target = _first(container, "etc/skel", "etc/init.d", "home", "mnt")
     if target is None or not container.program("mv"):
         return []
     narrator.say(
