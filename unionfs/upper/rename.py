@@ -142,8 +142,8 @@ def _move(upper: Upper, old: Node, old_name: bytes, new: Node, new_name: bytes) 
         xattr.set_(upper.part(source).fd(), upper.flavour.opaque, b"y")
     if target is not None:
         _make_way(upper, target, new, new_name)
-    _rename_on_disk(upper, source, (from_part, old_name), (to_part, new_name), covered)
     _note_impure(upper, source, to_part)
+    _rename_on_disk(upper, source, (from_part, old_name), (to_part, new_name), covered)
     _moved(upper, source, old, old_name, new, new_name)
     if target is not None:
         if target.is_dir:
@@ -274,9 +274,9 @@ def _exchange(upper: Upper, old: Node, old_name: bytes, new: Node, new_name: byt
     for node, parent, name in ((first, new, new_name), (second, old, old_name)):
         if node.is_dir and len(node.parts) == 1 and upper.tree.lower_shows(parent, name):
             xattr.set_(upper.part(node).fd(), upper.flavour.opaque, b"y")
-    renameat2(one.fd(), old_name, two.fd(), new_name, RENAME_EXCHANGE)
     _note_impure(upper, first, two)
     _note_impure(upper, second, one)
+    renameat2(one.fd(), old_name, two.fd(), new_name, RENAME_EXCHANGE)
     upper.tree.load(old)[old_name] = second
     upper.tree.load(new)[new_name] = first
     first_was, second_was = (first.parent, first.name), (second.parent, second.name)
