@@ -1,0 +1,50 @@
+"""Random operations on random stacks: we answer as a local filesystem does.
+
+Each example compares a plain directory, the kernel's overlayfs and our union step by step, and at
+its end what each driver makes of what the other one wrote (``tests.support.overlay_run``). A
+failing example is shown as a program to run by itself.
+
+``UNIONFS_TEST_FULL=1`` runs a hundred times as many examples, with longer sequences.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import HealthCheck, given, note, settings
+
+from tests.support import machine, overlay_run, parity
+from tests.support.strategies import operations, stacks
+
+pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_kernel_overlay]
+
+EXAMPLES = 20_000 if machine.FULL else 200
+LENGTH = 40 if machine.FULL else 20
+_number = itertools.count()
+_settings = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    print_blob=False,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+def _run(arena, mount_union, stack, ops) -> None:
+    folder = arena + b"/x%d" % next(_number)
+    overlay_run.run(folder, stack, ops, mount_union, parity.load(), say=note)
+
+
+@pytest.mark.timeout(36_000 if machine.FULL else 600)
+@_settings
+@given(stack=stacks(), ops=operations(length=LENGTH))
+def test_as_a_local_filesystem(arena, mount_union, stack, ops):
+    _run(arena, mount_union, stack, ops)
+
+
+@pytest.mark.timeout(36_000 if machine.FULL else 600)
+@_settings
+@given(stack=stacks(), ops=operations(length=LENGTH, generations=True))
+def test_over_generations_of_layers(arena, mount_union, stack, ops):
+    """An upper that becomes a lower brings its redirects, opaque marks and origins with it."""
+    _run(arena, mount_union, stack, ops)
