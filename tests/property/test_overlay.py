@@ -26,6 +26,7 @@ _settings = settings(
     max_examples=EXAMPLES,
     deadline=None,
     print_blob=False,
+    report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

@@ -74,7 +74,7 @@ class Example:
     def run(self, ops: Sequence[Op]) -> None:
         try:
             for op in (*ops, Op("compare", ()), Op("swap", ())):
-                op = resolve(op, self.plain.root)
+                op = resolve(op, self.plain)
                 self.done.append(op)
                 special = getattr(self, f"_do_{op.name}", None)
                 if special is not None:

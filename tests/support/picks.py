@@ -10,7 +10,7 @@ import os
 import stat
 from typing import NamedTuple
 
-from tests.support.ops import Op
+from tests.support.ops import HANDLE_OPERATIONS, Op, World
 
 NAMES = (b"a", b"b", b"c", b"d")
 ODD_NAMES = (b"\xff\xfe", b"n" * 255, b"sp ce,:\\", b"m" * 256)
@@ -23,11 +23,20 @@ class Pick(NamedTuple):
     number: int
 
 
-def resolve(op: Op, root: bytes) -> Op:
-    """Return *op* with its picks chosen in the tree at *root*."""
+def resolve(op: Op, world: World) -> Op:
+    """Return *op* with its picks chosen in the tree of *world*, and its slot among the open ones.
+
+    An operation on a descriptor while none is open opens a file instead.
+    """
+    if op.name in HANDLE_OPERATIONS and op.args[0] not in world.handles:
+        slot = min(world.handles, default=None)
+        if slot is None:
+            op = Op("open", (op.args[0], Pick("file", len(op.name) + op.args[0]), os.O_RDWR), op.uid)
+        else:
+            op = op._replace(args=(slot, *op.args[1:]))
     if not any(isinstance(one, Pick) for one in op.args):
         return op
-    there = _Tree(root)
+    there = _Tree(world.root)
     args = tuple(there.choose(one) if isinstance(one, Pick) else one for one in op.args)
     return op._replace(args=args)
 

@@ -197,8 +197,14 @@ class Layers:
         return Layers((self.upper, *self.lowers))
 
     def next_generation(self, folder: bytes) -> Layers:
-        """Put a new upper and work, made in *folder*, over everything that is there."""
-        return Layers(self.read_only().lowers, *_upper_and_work(folder))
+        """Put a new upper and work, made in *folder*, over everything that is there.
+
+        The merged root is the upper's: the new one takes its owner, mode, times and attributes.
+        """
+        upper, work = _upper_and_work(folder)
+        if self.upper is not None:
+            _like(self.upper, upper)
+        return Layers(self.read_only().lowers, upper, work)
 
 
 def build_stack(folder: bytes, stack: Stack, *, writable: bool = True) -> Layers:
@@ -222,6 +228,16 @@ def _upper_and_work(folder: bytes) -> tuple[bytes, bytes]:
     os.mkdir(work)
     os.utime(upper, ns=(PAST_NS, PAST_NS))
     return upper, work
+
+
+def _like(old: bytes, new: bytes) -> None:
+    st = os.stat(old)
+    os.chown(new, st.st_uid, st.st_gid)
+    os.chmod(new, stat.S_IMODE(st.st_mode))
+    for name in os.listxattr(old):
+        if not name.startswith("trusted.overlay."):
+            os.setxattr(new, name, os.getxattr(old, name))
+    os.utime(new, ns=(st.st_atime_ns, st.st_mtime_ns))
 
 
 def rich_stack() -> Stack:
