@@ -19,10 +19,11 @@ from tests.support.strategies import operations, stacks
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_kernel_overlay]
 
-EXAMPLES = 20_000 if machine.FULL else 200
+EXAMPLES = int(__import__("os").environ.get("EX","100"))
 LENGTH = 40 if machine.FULL else 20
+TIMEOUT = 36_000 if machine.FULL else 600
 _number = itertools.count()
-_settings = settings(
+common_settings = settings(
     max_examples=EXAMPLES,
     deadline=None,
     print_blob=False,
@@ -31,21 +32,33 @@ _settings = settings(
 )
 
 
-def _run(arena, mount_union, stack, ops) -> None:
+def run_example(arena, mount_union, stack, ops) -> None:
     folder = arena + b"/x%d" % next(_number)
     overlay_run.run(folder, stack, ops, mount_union, parity.load(), say=note)
 
 
-@pytest.mark.timeout(36_000 if machine.FULL else 600)
-@_settings
-@given(stack=stacks(), ops=operations(length=LENGTH))
+def _sequence(about: str):
+    return operations(about, length=LENGTH)
+
+
+@pytest.mark.timeout(TIMEOUT)
+@common_settings
+@given(stack=stacks(), ops=_sequence("everything"))
 def test_as_a_local_filesystem(arena, mount_union, stack, ops):
-    _run(arena, mount_union, stack, ops)
+    run_example(arena, mount_union, stack, ops)
 
 
-@pytest.mark.timeout(36_000 if machine.FULL else 600)
-@_settings
-@given(stack=stacks(), ops=operations(length=LENGTH, generations=True))
+@pytest.mark.timeout(TIMEOUT)
+@common_settings
+@given(stack=stacks(), ops=_sequence("names"))
+def test_names_and_directories(arena, mount_union, stack, ops):
+    """Mostly renames of directories, and removing and making them again."""
+    run_example(arena, mount_union, stack, ops)
+
+
+@pytest.mark.timeout(TIMEOUT)
+@common_settings
+@given(stack=stacks(), ops=_sequence("generations"))
 def test_over_generations_of_layers(arena, mount_union, stack, ops):
     """An upper that becomes a lower brings its redirects, opaque marks and origins with it."""
-    _run(arena, mount_union, stack, ops)
+    run_example(arena, mount_union, stack, ops)

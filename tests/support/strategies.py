@@ -155,7 +155,7 @@ def _merge(view: dict[bytes, str], own: dict[bytes, str]) -> None:
 
 # --- operations ----------------------------------------------------------------------------------
 
-_users = st.sampled_from((0, 0, 0, 0, 1000))
+_users = st.sampled_from((0, 0, 0, 0, 0, 0, 1000))
 _handles = st.integers(0, 1)
 _file_modes = st.sampled_from((0o644, 0o600, 0o666, 0o4755, 0o000))
 _write_flags = st.sampled_from(
@@ -216,20 +216,25 @@ def _special(name: str) -> st.SearchStrategy[Op]:
 
 
 _sizes, _offsets = st.sampled_from(SIZES), st.sampled_from(OFFSETS)
-_OPS: tuple[tuple[int, st.SearchStrategy[Op]], ...] = (
+Weighted = tuple[tuple[int, st.SearchStrategy[Op]], ...]
+
+_NAMES_OPS: Weighted = (
     (3, _op("mkdir", _new, st.sampled_from(DIR_MODES))),
     (3, _op("rmdir", _dir)),
     (1, _op("mknod", _new, _special_modes, st.just(os.makedev(1, 5)))),
     (1, _op("symlink", _new, st.sampled_from((b"a", b"../c", b"/nowhere")))),
     (3, _op("link", _not_dir, _new)),
     (3, _op("unlink", _not_dir)),
-    (5, _op("rename", _dir, _new_or_there, _rename_flags)),
+    (9, _op("rename", _dir, _new_or_there, _rename_flags)),
     (5, _op("rename", _any, _new_or_there, _rename_flags)),
-    (2, _op("rmtree", _dir)),
+    (3, _op("rmtree", _dir)),
+    (3, _op("write", _new, _write_flags, _offsets, _fills, _sizes, _file_modes)),
+    (3, _op("listdir", _dir)),
+)
+_ATTRIBUTE_OPS: Weighted = (
     (2, _op("chmod", _any_or_root, _chmod_modes)),
     (2, _op("chown", _any_or_root, _ids, _ids)),
     (2, _op("utime", _any_or_root, _times, _times)),
-    (2, _op("truncate", _file, _sizes)),
     (2, _op("setxattr", _any_or_root, _xattr_names, _values, _xattr_flags)),
     (1, _op("removexattr", _any_or_root, _xattr_names)),
     (1, _op("getxattr", _any_or_root, _xattr_names)),
@@ -237,9 +242,10 @@ _OPS: tuple[tuple[int, st.SearchStrategy[Op]], ...] = (
     (2, _op("stat", _any_or_root)),
     (1, _op("access", _any_or_root, st.sampled_from((os.R_OK, os.W_OK, os.X_OK)))),
     (1, _op("readlink", _not_dir)),
-    (3, _op("listdir", _dir)),
+)
+_DATA_OPS: Weighted = (
     (3, _op("write", _file, _write_flags, _offsets, _fills, _sizes, _file_modes)),
-    (3, _op("write", _new, _write_flags, _offsets, _fills, _sizes, _file_modes)),
+    (2, _op("truncate", _file, _sizes)),
     (3, _op("read", _file)),
     (1, _op("copy", _file, _new_or_there)),
     (6, _op("open", _handles, _file, _open_flags, _file_modes)),
@@ -256,14 +262,23 @@ _OPS: tuple[tuple[int, st.SearchStrategy[Op]], ...] = (
     (1, _op("hsetxattr", _handles, _xattr_names, _values)),
     (1, _op("hgetxattr", _handles, _xattr_names)),
     (1, _op("hlistdir", _handles)),
+)
+_SPECIALS: Weighted = (
     (1, _special("compare")),
     (1, _special("remount")),
     (1, _special("swap")),
 )
-_GENERATION = ((2, _special("generation")),)
+_GENERATION: Weighted = ((2, _special("generation")),)
 
 
-def operations(*, length: int = 15, generations: bool = False) -> st.SearchStrategy[list[Op]]:
-    """Sequences of operations; *generations*: the upper becomes a lower now and then."""
-    weighted = (*_OPS, *_GENERATION) if generations else _OPS
+def operations(about: str, *, length: int) -> st.SearchStrategy[list[Op]]:
+    """Sequences of up to *length* operations about "everything", "names" or "generations".
+
+    With "generations" the upper becomes a lower now and then.
+    """
+    weighted = {
+        "everything": (*_NAMES_OPS, *_ATTRIBUTE_OPS, *_DATA_OPS, *_SPECIALS),
+        "names": (*_NAMES_OPS, *_SPECIALS),
+        "generations": (*_NAMES_OPS, *_ATTRIBUTE_OPS, *_SPECIALS, *_GENERATION),
+    }[about]
     return _slots([strategy for weight, strategy in weighted for _ in range(weight)], length)
