@@ -4,37 +4,18 @@ Each example compares a plain directory, the kernel's overlayfs and our union st
 its end what each driver makes of what the other one wrote (``tests.support.overlay_run``). A
 failing example is shown as a program to run by itself.
 
-``UNIONFS_TEST_FULL=1`` runs a hundred times as many examples, with longer sequences.
+``UNIONFS_TEST_FULL=1`` (or ``make test-full``) runs a hundred times as many examples, with longer sequences.
 """
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import given
 
-from tests.support import machine, overlay_run, parity
+from tests.support.examples import LENGTH, TIMEOUT, common_settings, run_example
 from tests.support.strategies import operations, stacks
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_kernel_overlay]
-
-EXAMPLES = int(__import__("os").environ.get("EX","100"))
-LENGTH = 40 if machine.FULL else 20
-TIMEOUT = 36_000 if machine.FULL else 600
-_number = itertools.count()
-common_settings = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    print_blob=False,
-    report_multiple_bugs=False,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-
-
-def run_example(arena, mount_union, stack, ops) -> None:
-    folder = arena + b"/x%d" % next(_number)
-    overlay_run.run(folder, stack, ops, mount_union, parity.load(), say=note)
 
 
 def _sequence(about: str):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 
-from tests.property.test_overlay import LENGTH, TIMEOUT, common_settings, run_example
+from tests.support.examples import LENGTH, TIMEOUT, common_settings, run_example
 from tests.support.strategies import operations, stacks
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_kernel_overlay]

@@ -9,7 +9,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.support import kernel, machine
+from tests.support import kernel
+from tests.support.arena import make_arena
 from tests.support.mounts import (
     OURS,
     PROGRAM,
@@ -20,22 +21,6 @@ from tests.support.mounts import (
     Spawner,
 )
 from tests.support.stacks import Layers
-
-_NEEDS = {
-    "needs_fuse": (machine.has_fuse, "no read-write /dev/fuse"),
-    "needs_root": (machine.is_root, "not root with CAP_SYS_ADMIN"),
-    "needs_kernel_overlay": (machine.has_kernel_overlay, "the kernel has no overlayfs"),
-}
-
-
-def skip_what_cannot_run(items: list[pytest.Item]) -> None:
-    """Skip, with the reason, what the machine lacks; for pytest_collection_modifyitems."""
-    for marker, (there, reason) in _NEEDS.items():
-        if there():
-            continue
-        for item in items:
-            if item.get_closest_marker(marker):
-                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +33,7 @@ def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
         if not os.stat(at).st_mode & 0o001:
             os.chmod(at, os.stat(at).st_mode & 0o7777 | 0o011)
         at = os.path.dirname(at)
-    mounted = machine.make_arena(folder)
+    mounted = make_arena(folder)
     yield folder
     if mounted:
         kernel.umount(folder)

@@ -69,7 +69,7 @@ def perform(world: World, op: Op):
             return errno.errorcode[error.errno or 0]
 
 
-class _as_user:  # noqa: N801 - reads as a word
+class _as_user:
     """Be *uid* with group *uid* and the supplementary group 2000 for the length of a with."""
 
     def __init__(self, uid: int) -> None:

@@ -20,14 +20,15 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from tests.support import kernel, machine, parity, trees
+from tests.support import kernel, parity, trees
+from tests.support.arena import make_arena
 from tests.support.mounts import KernelOverlay, Mounted, SessionMount, Spawner
 from tests.support.ops import Op, World, perform, stamp
 from tests.support.picks import resolve
 from tests.support.stacks import Layers, Stack, build_stack
 
 READING = frozenset(
-    "stat read listdir readlink getxattr listxattr access hread hstat hgetxattr hlistdir".split()
+    ["stat", "read", "listdir", "readlink", "getxattr", "listxattr", "access", "hread", "hstat", "hgetxattr", "hlistdir"]
 )
 Mounter = Callable[[Layers, bytes], Mounted]
 
@@ -240,7 +241,7 @@ def reproduce(stack: Stack, ops: Sequence[Op]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = os.fsencode(name)
         os.chmod(folder, 0o755)
-        mounted = machine.make_arena(folder)
+        mounted = make_arena(folder)
         spawner = Spawner()
         try:
             run(

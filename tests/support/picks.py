@@ -31,7 +31,9 @@ def resolve(op: Op, world: World) -> Op:
     if op.name in HANDLE_OPERATIONS and op.args[0] not in world.handles:
         slot = min(world.handles, default=None)
         if slot is None:
-            op = Op("open", (op.args[0], Pick("file", len(op.name) + op.args[0]), os.O_RDWR), op.uid)
+            op = Op(
+                "open", (op.args[0], Pick("file", len(op.name) + op.args[0]), os.O_RDWR), op.uid
+            )
         else:
             op = op._replace(args=(slot, *op.args[1:]))
     if not any(isinstance(one, Pick) for one in op.args):

@@ -22,10 +22,7 @@ LIFE_SECONDS = 300  # a daemon that hangs is killed; its mount then answers ENOT
 
 
 def main() -> None:
-    import pyfuse3  # noqa: F401
-    import trio  # noqa: F401
-
-    import unionfs.fuse.session  # noqa: F401
+    import unionfs.fuse.session  # noqa: F401 - trio and pyfuse3 come with it
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for line in sys.stdin:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from tests.support.kernel import getdents
 
 FIELDS = (
-    "kind mode uid gid size mtime rdev target xattrs content nlink links".split()
+    ["kind", "mode", "uid", "gid", "size", "mtime", "rdev", "target", "xattrs", "content", "nlink", "links"]
 )  # what ``differences`` looks at unless told otherwise
 
 _KINDS = {

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-import unionfs
+from unionfs import __version__
 from unionfs.errors import RefusedError, UsageError
 
 USAGE = """\
@@ -22,9 +22,10 @@ usage: unionfs -o lowerdir=DIR[:DIR…][,upperdir=DIR,workdir=DIR][,OPTION…] [
   -o OPTIONS      mount options, separated by commas
   -f              stay in the foreground
   -d, --debug     stay in the foreground and say what happens
+  -v              say what is mounted where
   -V, --version   print the version
   -h, --help      print this
-As mount.*: -f fake, -s sloppy, -n no mtab, -v verbose, -t TYPE.
+As mount.*: -f fake, -s sloppy, -n no mtab, -t TYPE.
 """
 
 
@@ -70,7 +71,7 @@ def version() -> str:
 
     library = libfuse.version()
     found = "FUSE library not found" if library is None else f"FUSE library version {library}"
-    return f"unionfs {unionfs.__version__}\n{found}\n"
+    return f"unionfs {__version__}\n{found}\n"
 
 
 def read_words(words: Sequence[str], *, as_mount: bool) -> Call:
@@ -114,6 +115,8 @@ def _flag(call: Call, word: str, as_mount: bool) -> None:
             call.answer = USAGE
         elif name in ("-V", "--version"):
             call.answer = version()
+        elif name == "-v":
+            call.verbose = True
         elif not (_mount_flag if as_mount else _fuse_flag)(call, name):
             raise HelperUsageError(f"unknown option {name} (-h tells which there are)")
 
@@ -123,8 +126,6 @@ def _mount_flag(call: Call, name: str) -> bool:
         call.fake = True
     elif name == "-s":
         call.sloppy = True
-    elif name == "-v":
-        call.verbose = True
     else:
         return name == "-n"  # there is no mtab to leave alone
     return True

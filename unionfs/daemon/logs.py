@@ -34,18 +34,20 @@ def to_file_or_system(log: bytes | None) -> None:
     Raises OSError if the file cannot be opened.
     """
     logging.raiseExceptions = False  # a full disk must not end a mount, nor is anybody listening
-    _install(_SystemLog() if log is None else _file_handler(os.fsdecode(log)), logging.INFO)
+    if log is None:
+        # syslog writes time, priority and process itself
+        _install(_SystemLog(), "%(name)s: %(message)s", logging.INFO)
+    else:
+        _install(_file_handler(os.fsdecode(log)), _FORMAT, logging.INFO)
 
 
 def to_stderr(*, debug: bool) -> None:
     """Send this process's log to standard error; with *debug* all of it."""
-    _install(logging.StreamHandler(), logging.DEBUG if debug else logging.WARNING)
+    _install(logging.StreamHandler(), _FORMAT, logging.DEBUG if debug else logging.WARNING)
 
 
-def _install(handler: logging.Handler, level: int) -> None:
-    if not isinstance(handler, _SystemLog):  # which writes time, name and process itself
-        handler.setFormatter(logging.Formatter(_FORMAT))
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+def _install(handler: logging.Handler, form: str, level: int) -> None:
+    logging.basicConfig(format=form, level=level, handlers=[handler], force=True)
 
 
 def _file_handler(path: str) -> logging.Handler:

@@ -109,6 +109,7 @@ def _await_mount(reading: int, pid: int, point: bytes, before: int, log: bytes |
     if message != report.READY:
         raise report.unpack(message)
     try:
+        os.statvfs(point)  # never answered from a cache
         after = os.stat(point).st_dev
     except OSError as error:
         raise _died(pid, point, log) from error

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from unionfs.syscalls._libc import check, function
 from unionfs.syscalls.at import RENAME_NOREPLACE, renameat2
 
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_syncfs = function("syncfs", ctypes.c_int)
+
+
+def sync_filesystem(fd: int) -> None:
+    """Make everything on the filesystem of *fd* durable, as syncfs(2). Raises OSError.
+
+    For a tree of thousands of files that is far cheaper than an fsync of each.
+    """
+    check(_syncfs(fd))
 
 
 def fsync_dir(path: bytes | str) -> None:

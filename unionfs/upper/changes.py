@@ -39,7 +39,7 @@ def changes(lowers: Sequence[bytes], upper: bytes, flavour: Flavour) -> Iterator
     try:
         after = _tree((upper, *lowers), flavour, pools[1], first=0)
         try:
-            yield from _compare(before, after, before.root, after.root, b"")
+            yield from _flat(_compare(before, after, before.root, after.root, b""))
         finally:
             after.close()
     finally:
@@ -58,7 +58,23 @@ def _tree(paths: Sequence[bytes], flavour: Flavour, pool: FdPool, *, first: int)
     return Tree(layers, pool)
 
 
-def _compare(before: Tree, after: Tree, old: Node, new: Node, path: bytes) -> Iterator[Change]:
+_Steps = Iterator["Change | _Steps"]
+
+
+def _flat(steps: _Steps) -> Iterator[Change]:
+    """Yield the changes of nested *steps*; directories may be deeper than Python's stack."""
+    stack = [steps]
+    while stack:
+        step = next(stack[-1], None)
+        if step is None:
+            stack.pop()
+        elif isinstance(step, Change):
+            yield step
+        else:
+            stack.append(step)
+
+
+def _compare(before: Tree, after: Tree, old: Node, new: Node, path: bytes) -> _Steps:
     """Yield the changes below two directories of the same path."""
     was, now = before.load(old), after.load(new)
     for name in sorted(was.keys() | now.keys()):
@@ -67,17 +83,17 @@ def _compare(before: Tree, after: Tree, old: Node, new: Node, path: bytes) -> It
         if child is None:
             yield Change("D", here)
         elif name not in was:
-            yield from _added(after, child, here)
+            yield _added(after, child, here)
         else:
-            yield from _changed(before, after, was[name], child, here)
+            yield _changed(before, after, was[name], child, here)
 
 
-def _changed(before: Tree, after: Tree, old: Node, new: Node, path: bytes) -> Iterator[Change]:
+def _changed(before: Tree, after: Tree, old: Node, new: Node, path: bytes) -> _Steps:
     """Yield the changes of a path that both trees have."""
     if old.is_dir != new.is_dir:
         yield Change("C", path)
         if new.is_dir:
-            yield from _children_added(after, new, path)
+            yield _children_added(after, new, path)
     elif not new.is_dir:
         if new.source is None:
             yield Change("C", path)
@@ -86,15 +102,15 @@ def _changed(before: Tree, after: Tree, old: Node, new: Node, path: bytes) -> It
         if new.in_upper:
             yield Change("C", path)
             before.ready(old)
-            yield from _compare(before, after, old, new, path)
+            yield _compare(before, after, old, new, path)
 
 
-def _added(after: Tree, node: Node, path: bytes) -> Iterator[Change]:
+def _added(after: Tree, node: Node, path: bytes) -> _Steps:
     yield Change("A", path)
     if node.is_dir:
-        yield from _children_added(after, node, path)
+        yield _children_added(after, node, path)
 
 
-def _children_added(after: Tree, node: Node, path: bytes) -> Iterator[Change]:
+def _children_added(after: Tree, node: Node, path: bytes) -> _Steps:
     for name, child in sorted(after.load(node).items()):
-        yield from _added(after, child, os.path.join(path, name))
+        yield _added(after, child, os.path.join(path, name))

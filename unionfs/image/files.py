@@ -1,0 +1,126 @@
+"""The files of an image source: a layout directory, or an archive read where it lies.
+
+A name in a document is looked up among these files, never resolved: in a directory component by
+component without following links, in an archive as a key of its index.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from typing import TYPE_CHECKING, Protocol
+
+from unionfs.errors import CorruptError, UnavailableError
+from unionfs.image.documents import MAX_DOCUMENT, BadDocumentError
+from unionfs.syscalls.at import exists, open_beneath
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class MissingFileError(CorruptError):
+    """A file that an image needs is not in its source, or is not a plain file."""
+
+
+class UnreadableError(UnavailableError):
+    """The source of an image is there, but reading it fails."""
+
+
+class Section(io.RawIOBase):
+    """*size* bytes at *offset* of the file behind *fd*, read without moving its position.
+
+    It owns *fd* and closes it.
+    """
+
+    def __init__(self, fd: int, offset: int, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self._fd = fd
+        self._at = offset
+        self._end = offset + size
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._fd
+
+    def read(self, count: int | None = -1) -> bytes:
+        """Return up to *count* bytes, fewer than that at the end. Raises UnreadableError."""
+        left = self._end - self._at
+        wanted = left if count is None or count < 0 else min(count, left)
+        try:
+            data = os.pread(self._fd, wanted, self._at) if wanted else b""
+        except OSError as error:
+            raise UnreadableError(f"cannot read the image source: {error.strerror}") from error
+        self._at += len(data)
+        return data
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Fill *buffer* with what ``read`` returns; return the count."""
+        view = memoryview(buffer).cast("B")
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if not self.closed:
+            os.close(self._fd)
+        super().close()
+
+
+class Files(Protocol):
+    """What a directory and an archive have in common."""
+
+    def open(self, name: bytes) -> Section:
+        """Return the plain file *name*. Raises MissingFileError, OSError."""
+
+    def has(self, name: bytes) -> bool:
+        """Return whether something has that *name*."""
+
+
+class DirectoryFiles:
+    """The files below the directory *fd*, which this object owns. *path* is for errors."""
+
+    def __init__(self, fd: int, path: str) -> None:
+        self._fd = fd
+        self._path = path
+
+    def open(self, name: bytes) -> Section:
+        """Return the plain file *name*; one that is a link, or below a link, does not count."""
+        try:
+            fd = open_beneath(self._fd, name, _FILE)
+        except OSError as error:
+            raise MissingFileError(f"{shown(name)} in {self._path}: {error.strerror}") from None
+        st = os.fstat(fd)
+        if not stat.S_ISREG(st.st_mode):
+            os.close(fd)
+            raise MissingFileError(f"{shown(name)} in {self._path} is not a plain file")
+        return Section(fd, 0, st.st_size)
+
+    def has(self, name: bytes) -> bool:
+        """Return whether something has that *name*."""
+        return exists(self._fd, name)
+
+    def close(self) -> None:
+        """Close the directory."""
+        os.close(self._fd)
+
+
+def shown(name: bytes) -> str:
+    """Return *name*, an attacker's, as it can stand in a line of an error."""
+    return ascii(os.fsdecode(name))
+
+
+def read_document(files: Files, name: bytes) -> bytes:
+    """Return the whole file *name*. Raises MissingFileError, BadDocumentError if it is too long."""
+    with files.open(name) as file:
+        if file.size > MAX_DOCUMENT:
+            raise BadDocumentError(f"{shown(name)} is longer than {MAX_DOCUMENT} bytes")
+        return b"".join(iter(lambda: file.read(1 << 20), b""))

@@ -1,0 +1,104 @@
+"""Importing an image: what it is, then its layers, then its record.
+
+Nothing is visible in the store before the last step, and nothing stays of an import that fails:
+the layers it stored are leased, and go with the lease. Of one that is killed the layers stay until
+the next import, which takes over those it needs and collects the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from unionfs.image.docker import plan_from_docker
+from unionfs.image.files import Files
+from unionfs.image.layers import applier
+from unionfs.image.layout import is_layout, plan_from_layout
+from unionfs.image.naming import source_names
+from unionfs.image.plan import LayerSource, Plan, check_blob_size
+from unionfs.image.platform import Platform, host, parse_platform
+from unionfs.image.progress import Progress, Quiet
+from unionfs.image.rootfs import import_rootfs
+from unionfs.image.source import Kind, Source, opened, parse
+from unionfs.store.names import image_name
+from unionfs.store.records import ImageRecord
+from unionfs.store.store import Store
+from unionfs.tarball.limits import Limits
+
+
+def import_image(
+    store: Store,
+    source: str,
+    *,
+    name: str | None = None,
+    platform: str | None = None,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> ImageRecord:
+    """Import the image that *source* names (``source.parse``) into *store*; return its record.
+
+    *name* (``NAME[:TAG]``) replaces the names that the source gives it. *platform*
+    (``os/arch[/variant]``) chooses among several; without it, this machine's is wanted. Raises
+    UsageError for bad words, NotFoundError, ConflictError for an ambiguous source, CorruptError,
+    RefusedError, UnavailableError (no space); the store is then as it was.
+    """
+    names = None if name is None else [image_name(name)]
+    wanted = host() if platform is None else parse_platform(platform)
+    bounds = limits or Limits()
+    told = progress or Quiet()
+    where = parse(source)
+    with (
+        store.failures_named(f"importing {where}"),
+        store.scratch() as scratch,
+        opened(where, scratch, bounds) as (found, files),
+    ):
+        if files is None or found.kind is Kind.ROOTFS:
+            given = source_names(found, ()) if names is None else names
+            return import_rootfs(store, found, given, wanted, bounds, told)
+        plan = _plan(found, files, wanted)
+        given = source_names(found, plan.names) if names is None else names
+        return _Import(store, files, bounds, told).run(plan, given)
+
+
+def _plan(source: Source, files: Files, wanted: Platform) -> Plan:
+    if source.kind is Kind.DOCKER_ARCHIVE and not is_layout(files):
+        return plan_from_docker(files, source.reference, wanted)
+    return plan_from_layout(files, source.reference, wanted)
+
+
+class _Import:
+    """One import from *files* into *store*."""
+
+    def __init__(self, store: Store, files: Files, limits: Limits, progress: Progress) -> None:
+        self._store = store
+        self._files = files
+        self._limits = limits
+        self._progress = progress
+
+    def run(self, plan: Plan, names: Sequence[str]) -> ImageRecord:
+        """Store the layers of *plan* that are not there, then the image."""
+        with self._store.lease(layer.diff_id for layer in plan.layers):
+            missing = self._missing(plan)
+            for layer in missing:
+                check_blob_size(self._files, layer)
+            for layer in missing:
+                self._layer(layer)
+            return self._store.images.add(plan.image, names)
+
+    def _missing(self, plan: Plan) -> list[LayerSource]:
+        """Return the layers to read, each once; report the others as done."""
+        missing = []
+        for layer in {layer.diff_id: layer for layer in plan.layers}.values():
+            if self._store.layers.has(layer.diff_id):
+                self._progress.layer_done(layer.diff_id, stored_before=True)
+            else:
+                missing.append(layer)
+        return missing
+
+    def _layer(self, layer: LayerSource) -> None:
+        advanced = partial(self._progress.advanced, layer.diff_id)
+        with self._files.open(layer.name) as section:
+            self._progress.layer_started(layer.diff_id, section.size)
+            apply = applier(section, layer.digest, self._store.flavour, self._limits, advanced)
+            self._store.layers.ingest(layer.diff_id, apply)
+        self._progress.layer_done(layer.diff_id, stored_before=False)

@@ -1,0 +1,126 @@
+"""A plain root filesystem as an image of one layer: from a directory or from a tar.
+
+A directory takes the same way as any layer: it is written as a layer tar and applied, so that its
+diffID is that of the tar which would be exported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from unionfs.digest import Digest
+from unionfs.image.archive import open_plain
+from unionfs.image.clock import timestamp
+from unionfs.image.files import Section
+from unionfs.image.layers import applier
+from unionfs.image.plan import new_image, read_config
+from unionfs.image.platform import Platform
+from unionfs.image.progress import Progress
+from unionfs.image.source import Source
+from unionfs.ondisk.flavour import Flavour
+from unionfs.store.records import ImageRecord
+from unionfs.store.store import Store
+from unionfs.tarball.apply import Applied, apply_layer
+from unionfs.tarball.emit import emit_tree
+from unionfs.tarball.limits import Limits
+
+_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def import_rootfs(
+    store: Store,
+    source: Source,
+    names: Sequence[str],
+    platform: Platform,
+    limits: Limits,
+    progress: Progress,
+) -> ImageRecord:
+    """Import the directory or tar *source* as an image of one layer for *platform*.
+
+    Raises OSError for what cannot be read, and as ``importer.import_image``.
+    """
+    with store.lease() as lease, _reading(source, store.flavour, limits, progress) as apply:
+        layer = store.layers.ingest_unknown(apply, lambda diff_id: lease.add([diff_id]))
+        progress.layer_done(None, stored_before=False)
+        data = _config(layer.diff_id, platform, source)
+        image = new_image(Digest.of(data), data, read_config(data), None)
+        return store.images.add(image, names)
+
+
+@contextmanager
+def _reading(
+    source: Source, flavour: Flavour, limits: Limits, progress: Progress
+) -> Iterator[Callable[[int], Applied]]:
+    """What writes the layer of *source* into a directory."""
+
+    def advanced(count: int) -> None:
+        progress.advanced(None, count)
+
+    if os.path.isdir(source.path):
+        progress.layer_started(None, None)
+        fd = os.open(source.path, _DIR)
+        try:
+            yield lambda dest_fd: _copy_tree(fd, dest_fd, flavour, limits, advanced)
+        finally:
+            os.close(fd)
+        return
+    fd = open_plain(source.path)
+    with Section(fd, 0, os.fstat(fd).st_size) as section:
+        progress.layer_started(None, section.size)
+        yield applier(section, None, flavour, limits, advanced)
+
+
+def _copy_tree(
+    root_fd: int, dest_fd: int, flavour: Flavour, limits: Limits, progress: Callable[[int], None]
+) -> Applied:
+    """Apply the tar of the tree at *root_fd*, as a thread writes it."""
+    read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+    emitter = _Emitter(root_fd, write_fd, flavour)
+    try:
+        with os.fdopen(read_fd, "rb") as tar:
+            applied = apply_layer(tar, dest_fd, flavour=flavour, limits=limits, progress=progress)
+    finally:
+        emitter.join()  # with the pipe closed it ends at once
+    if emitter.error is not None:
+        raise emitter.error
+    return applied
+
+
+class _Emitter(threading.Thread):
+    """Writes the tar of a tree to a pipe, which it closes; ``error`` is why that failed."""
+
+    def __init__(self, root_fd: int, write_fd: int, flavour: Flavour) -> None:
+        super().__init__(name="rootfs-emitter", daemon=True)
+        self.error: Exception | None = None
+        self._root_fd = root_fd
+        self._out: BinaryIO = os.fdopen(write_fd, "wb")
+        self._flavour = flavour
+        self.start()
+
+    def run(self) -> None:
+        try:
+            with self._out:
+                emit_tree(self._root_fd, self._out, flavour=self._flavour)
+        except Exception as error:  # raised again by the thread that waits for this one
+            self.error = error
+
+
+def _config(diff_id: Digest, platform: Platform, source: Source) -> bytes:
+    """Return the config document of an image whose only layer is *diff_id*."""
+    created = timestamp()
+    step = f"unionfs image import rootfs:{os.path.basename(os.path.abspath(source.path))}"
+    document = {
+        "created": created,
+        "architecture": platform.architecture,
+        **({"variant": platform.variant} if platform.variant else {}),
+        "os": platform.os,
+        "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [str(diff_id)]},
+        "history": [{"created": created, "created_by": step}],
+    }
+    return json.dumps(document, separators=(",", ":")).encode()

@@ -1,0 +1,145 @@
+"""Containers: an image's stack with an upper directory of its own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from collections.abc import Sequence
+
+from unionfs.digest import Digest
+from unionfs.errors import ConflictError, NotFoundError
+from unionfs.store.attributes import copy_directory_attributes
+from unionfs.store.images import Images
+from unionfs.store.layers import publish_directory
+from unionfs.store.layout import now
+from unionfs.store.names import container_name, random_container_name
+from unionfs.store.parts import Parts, only_one
+from unionfs.store.records import ContainerRecord, ImageRecord
+
+_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_TRIES = 20
+_HEX = "0123456789abcdef"
+
+
+class NameTakenError(ConflictError):
+    """Another container has that name."""
+
+
+class Containers:
+    """The containers of one store."""
+
+    def __init__(self, parts: Parts, images: Images) -> None:
+        self._parts = parts
+        self._images = images
+
+    def create(self, image: ImageRecord, name: str | None = None) -> ContainerRecord:
+        """Make a container of *image*: an empty upper whose root looks as the image's does.
+
+        Without *name* it gets one (``adjective_noun``). Raises BadNameError, NameTakenError,
+        MissingLayerError, NotFoundError if the image is gone, StoreFullError, StoreFailedError.
+        """
+        wanted = None if name is None else container_name(name)
+        container_id = secrets.token_hex(32)
+        top = self._images.stack(image.id)[0]
+        with (
+            self._parts.failures_named("creating a container"),
+            self._parts.scratch.locked(container_id),
+        ):
+            self._make_directory(container_id, top)
+            try:
+                return self._insert(container_id, image.id, wanted)
+            except BaseException:
+                self._parts.scratch.discard(self.path(container_id))
+                raise
+
+    def resolve(self, text: str) -> ContainerRecord:
+        """Return the container with this ID or name, or the one whose ID begins with *text*.
+
+        Raises NotFoundError, AmbiguousError.
+        """
+        with self._parts.database.read() as rows:
+            exact = rows.execute(
+                "SELECT * FROM containers WHERE id = ? OR name = ? ORDER BY id = ? DESC",
+                (text, text, text),
+            ).fetchone()
+            if exact is not None:
+                return _record(exact)
+            pattern = text + "*" if text and not text.strip(_HEX) else ""
+            found = rows.execute("SELECT id FROM containers WHERE id GLOB ?", (pattern,))
+            container_id = only_one("container", text, [row["id"] for row in found])
+            row = rows.execute("SELECT * FROM containers WHERE id = ?", (container_id,)).fetchone()
+            return _record(row)
+
+    def list(self) -> Sequence[ContainerRecord]:
+        """Return all containers, the newest first."""
+        with self._parts.database.read() as rows:
+            found = rows.execute("SELECT * FROM containers ORDER BY created DESC, rowid DESC")
+            return [_record(row) for row in found]
+
+    def remove(self, container_id: str) -> None:
+        """Forget the container, then discard its directory and with it its upper.
+
+        The caller has seen to it that nothing is mounted on it. Raises NotFoundError, and
+        StoreFailedError for what cannot be removed (a mount point below it).
+        """
+        with (
+            self._parts.failures_named(f"removing container {container_id[:12]}"),
+            self._parts.scratch.locked(container_id),
+        ):
+            with self._parts.database.write() as rows:
+                done = rows.execute("DELETE FROM containers WHERE id = ?", (container_id,))
+                if done.rowcount == 0:
+                    raise NotFoundError(f"no such container: {container_id}")
+            self._parts.scratch.discard(self.path(container_id))
+
+    def path(self, container_id: str) -> str:
+        """Return the container's directory: ``upper``, ``work``, ``merged`` and ``log`` in it."""
+        return self._parts.layout.container(container_id)
+
+    def _make_directory(self, container_id: str, top: str) -> None:
+        with self._parts.scratch.directory() as scratch:
+            made = os.path.join(scratch.path, "container")
+            os.mkdir(made, 0o700)
+            for name in ("upper", "work", "merged"):
+                os.mkdir(os.path.join(made, name), 0o700)
+            self._dress(os.path.join(made, "upper"), top)
+            publish_directory(made, self.path(container_id))
+
+    def _dress(self, upper: str, top: str) -> None:
+        source = os.open(top, _DIR)
+        target = os.open(upper, _DIR)
+        try:
+            copy_directory_attributes(source, target, self._parts.flavour)
+        finally:
+            os.close(source)
+            os.close(target)
+
+    def _insert(self, container_id: str, image_id: Digest, wanted: str | None) -> ContainerRecord:
+        for _ in range(_TRIES):
+            name = wanted or random_container_name()
+            record = ContainerRecord(container_id, name, image_id, now())
+            if self._try_insert(record):
+                return record
+            if wanted is not None:
+                raise NameTakenError(f"the name {wanted!r} is taken by another container")
+        record = ContainerRecord(container_id, f"container_{container_id[:12]}", image_id, now())
+        self._try_insert(record)
+        return record
+
+    def _try_insert(self, record: ContainerRecord) -> bool:
+        with self._parts.database.write() as rows:
+            if rows.execute("SELECT 1 FROM containers WHERE name = ?", (record.name,)).fetchone():
+                return False
+            image = str(record.image_id)
+            if not rows.execute("SELECT 1 FROM images WHERE id = ?", (image,)).fetchone():
+                raise NotFoundError(f"no such image: {image}")
+            rows.execute(
+                "INSERT INTO containers (id, name, image_id, created) VALUES (?, ?, ?, ?)",
+                (record.id, record.name, image, record.created),
+            )
+        return True
+
+
+def _record(row: sqlite3.Row) -> ContainerRecord:
+    return ContainerRecord(row["id"], row["name"], Digest.parse(row["image_id"]), row["created"])

@@ -1,0 +1,185 @@
+"""The store's metadata: one SQLite file, its schema and its transactions.
+
+WAL so that readers never wait for a writer; ``synchronous=FULL`` because a deleted row must not
+come back after its data is gone. Writers begin with BEGIN IMMEDIATE: a transaction that reads and
+then writes can not fail half-way with SQLITE_BUSY. One connection serves all threads of a Store,
+one transaction at a time (``_lock``).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from unionfs.errors import CorruptError, RefusedError, UnavailableError
+from unionfs.ondisk.flavour import Flavour
+
+SCHEMA_VERSION = 1
+_APPLICATION_ID = 0x756E6673  # "unfs": file(1) and we tell it from other databases
+_BUSY_SECONDS = 60.0
+
+_SCHEMA = """
+CREATE TABLE settings (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE layers (
+    diff_id      TEXT PRIMARY KEY,
+    tar_size     INTEGER NOT NULL,
+    content_size INTEGER NOT NULL,
+    entries      INTEGER NOT NULL,
+    created      TEXT NOT NULL
+) STRICT;
+CREATE TABLE images (
+    id              TEXT PRIMARY KEY,
+    config          BLOB NOT NULL,
+    manifest        BLOB,
+    manifest_digest TEXT,
+    chain_id        TEXT,
+    has_fixup       INTEGER NOT NULL,
+    architecture    TEXT NOT NULL,
+    os              TEXT NOT NULL,
+    variant         TEXT,
+    created         TEXT,
+    imported        TEXT NOT NULL
+) STRICT;
+CREATE INDEX images_by_chain ON images (chain_id);
+CREATE TABLE image_layers (
+    image_id TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    diff_id  TEXT NOT NULL REFERENCES layers (diff_id),
+    PRIMARY KEY (image_id, position)
+) STRICT;
+CREATE INDEX image_layers_by_layer ON image_layers (diff_id);
+CREATE TABLE names (
+    name     TEXT PRIMARY KEY,
+    image_id TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE
+) STRICT;
+CREATE INDEX names_by_image ON names (image_id);
+CREATE TABLE containers (
+    id       TEXT PRIMARY KEY,
+    name     TEXT NOT NULL UNIQUE,
+    image_id TEXT NOT NULL REFERENCES images (id),
+    created  TEXT NOT NULL
+) STRICT;
+CREATE INDEX containers_by_image ON containers (image_id);
+CREATE TABLE leases (
+    holder  TEXT NOT NULL,
+    diff_id TEXT NOT NULL,
+    PRIMARY KEY (holder, diff_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX leases_by_layer ON leases (diff_id);
+"""
+
+
+class NewerStoreError(RefusedError):
+    """The store was written by a newer version of this program."""
+
+
+class BadDatabaseError(CorruptError):
+    """The file store.db is not a store's database, or is damaged."""
+
+
+class DatabaseUnavailableError(UnavailableError):
+    """The database cannot be used now: locked for too long, full, read-only."""
+
+
+class Database:
+    """One connection to a store's database."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lock = threading.RLock()
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        with self._translated():
+            self._connection = sqlite3.connect(
+                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            self._connection.row_factory = sqlite3.Row
+
+    def is_new(self) -> bool:
+        """Return whether the schema is still to be made.
+
+        Raises NewerStoreError, BadDatabaseError, DatabaseUnavailableError.
+        """
+        with self._translated():
+            return self._version() == 0
+
+    def create(self, flavour: Flavour) -> None:
+        """Make the schema, unless that was done meanwhile, and record *flavour*.
+
+        One process at a time: switching to WAL cannot wait for another that does it too.
+        """
+        with self._translated():
+            self._connection.execute("PRAGMA journal_mode = WAL")
+        with self.write() as rows:
+            if self._version():
+                return
+            for statement in _SCHEMA.split(";\n"):
+                rows.execute(statement)
+            rows.execute("INSERT INTO settings VALUES ('flavour', ?)", (flavour.name,))
+            rows.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            rows.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def prepare(self) -> Flavour:
+        """Set the connection up; return the flavour that the store was made with."""
+        with self._translated():
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute("PRAGMA foreign_keys = ON")
+        with self.read() as rows:
+            row = rows.execute("SELECT value FROM settings WHERE name = 'flavour'").fetchone()
+        return Flavour[row["value"]]
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that may write: committed at the end, rolled back on an exception."""
+        with self._lock, self._translated():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            finally:
+                # After a failed COMMIT as well: SQLite keeps the transaction open on a full disk.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A transaction in which several SELECTs see one state."""
+        with self._lock, self._translated():
+            self._connection.execute("BEGIN")
+            try:
+                yield self._connection
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close the connection; closing twice is fine."""
+        self._connection.close()
+
+    def _version(self) -> int:
+        version: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        application: int = self._connection.execute("PRAGMA application_id").fetchone()[0]
+        if application not in (0, _APPLICATION_ID) or (version and not application):
+            raise BadDatabaseError(f"{self._path} is not a store's database")
+        if version > SCHEMA_VERSION:
+            raise NewerStoreError(
+                f"the store at {os.path.dirname(self._path)} has version {version}, written by a "
+                f"newer unionfs; this one knows version {SCHEMA_VERSION}"
+            )
+        return version
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise DatabaseUnavailableError(f"{self._path}: {error}") from error
+        except sqlite3.IntegrityError:
+            raise  # the caller knows which constraint that was, and says it in words
+        except sqlite3.DatabaseError as error:
+            raise BadDatabaseError(f"{self._path}: {error}") from error

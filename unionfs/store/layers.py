@@ -1,0 +1,274 @@
+"""Layers: content-addressed directories, each stored once.
+
+A layer is made in a scratch directory together with its ``layer.json`` and published by one
+rename, so what stands under its final name is complete and says its own sizes: where a crash kept
+the row from being written, the next ingest reads them there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from unionfs.digest import Digest
+from unionfs.errors import CorruptError
+from unionfs.store.layout import now
+from unionfs.store.parts import Parts, id_pattern, only_one
+from unionfs.store.records import LayerRecord
+from unionfs.store.scratch import ScratchDirectory
+from unionfs.syscalls.at import RENAME_NOREPLACE, renameat2
+from unionfs.syscalls.publish import fsync_dir, sync_filesystem
+
+if TYPE_CHECKING:
+    from unionfs.tarball.apply import Applied
+
+_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_TREE = "diff"
+_SIDECAR = "layer.json"
+
+
+class WrongLayerError(CorruptError):
+    """A layer's content is not what its diffID names."""
+
+
+class MissingLayerError(CorruptError):
+    """A layer's directory is not there or cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """What ``layer.json`` records; sizes in bytes.
+
+    ``implicit_dirs``: directories that no entry of the layer described (see ``fixups``), relative
+    to its root, which is ``b""``. ``root_opaque``: the layer hides all that is below it, which a
+    mark on a layer's root cannot say to overlayfs: the stack ends with it.
+    """
+
+    diff_id: Digest
+    tar_size: int
+    content_size: int
+    entries: int
+    implicit_dirs: tuple[bytes, ...]
+    root_opaque: bool
+
+    @classmethod
+    def of(cls, applied: Applied) -> Sidecar:
+        """Return the record of a layer that was just applied."""
+        return cls(
+            diff_id=applied.diff_id,
+            tar_size=applied.tar_size,
+            content_size=applied.content_size,
+            entries=applied.entries,
+            implicit_dirs=tuple(b"" if path == b"." else path for path in applied.implicit_dirs),
+            root_opaque=applied.root_opaque,
+        )
+
+    def to_json(self) -> bytes:
+        """Return the file's content; names that are not UTF-8 survive as lone surrogates."""
+        document = {
+            "diffID": str(self.diff_id),
+            "tarSize": self.tar_size,
+            "contentSize": self.content_size,
+            "entries": self.entries,
+            "implicitDirs": [os.fsdecode(path) for path in self.implicit_dirs],
+            "rootOpaque": self.root_opaque,
+        }
+        return json.dumps(document).encode("ascii")
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Sidecar:
+        """Return what *data* records. Raises ValueError or KeyError for something else."""
+        document = json.loads(data)
+        return cls(
+            diff_id=Digest.parse(document["diffID"]),
+            tar_size=int(document["tarSize"]),
+            content_size=int(document["contentSize"]),
+            entries=int(document["entries"]),
+            implicit_dirs=tuple(os.fsencode(path) for path in document["implicitDirs"]),
+            root_opaque=bool(document["rootOpaque"]),
+        )
+
+
+class Layers:
+    """The layers of one store."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def path(self, diff_id: Digest) -> str:
+        """Return the directory of a layer, in the kernel's overlayfs format, stored or not."""
+        return os.path.join(self._parts.layout.layer(diff_id), _TREE)
+
+    def readable_path(self, diff_id: Digest) -> str:
+        """Return the directory of a stored layer after looking at it.
+
+        Raises MissingLayerError, naming it, if it is gone or cannot be read.
+        """
+        path = self.path(diff_id)
+        require_readable(path, f"layer {diff_id}")
+        return path
+
+    def sidecar(self, diff_id: Digest) -> Sidecar:
+        """Return what was recorded when the layer was applied. Raises MissingLayerError."""
+        path = os.path.join(self._parts.layout.layer(diff_id), _SIDECAR)
+        try:
+            with open(path, "rb") as file:
+                return Sidecar.from_json(file.read())
+        except OSError as error:
+            raise MissingLayerError(
+                f"layer {diff_id} cannot be read: {error.strerror}: {path}"
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise MissingLayerError(f"layer {diff_id}: its record is damaged: {path}") from error
+
+    def has(self, diff_id: Digest) -> bool:
+        """Return whether the layer is stored and its directory is there.
+
+        The answer stays true only while an image or a lease (``Store.lease``) refers to it.
+        """
+        with self._parts.database.read() as rows:
+            found = rows.execute("SELECT 1 FROM layers WHERE diff_id = ?", (str(diff_id),))
+            known = found.fetchone() is not None
+        return known and os.path.isdir(self.path(diff_id))
+
+    def get(self, text: str | Digest) -> LayerRecord:
+        """Return the layer with this diffID, or with the one diffID that begins with *text*.
+
+        Raises NotFoundError, AmbiguousError.
+        """
+        pattern = id_pattern(str(text))
+        with self._parts.database.read() as rows:
+            found = rows.execute(
+                "SELECT diff_id FROM layers WHERE diff_id GLOB ?", (pattern or "",)
+            )
+            diff_id = only_one("layer", str(text), [row["diff_id"] for row in found])
+            row = rows.execute("SELECT * FROM layers WHERE diff_id = ?", (diff_id,)).fetchone()
+            return _record(rows, row)
+
+    def list(self) -> Sequence[LayerRecord]:
+        """Return all stored layers, oldest first."""
+        with self._parts.database.read() as rows:
+            found = rows.execute("SELECT * FROM layers ORDER BY created, rowid").fetchall()
+            return [_record(rows, row) for row in found]
+
+    def ingest(self, diff_id: Digest, apply: Callable[[int], Applied]) -> LayerRecord:
+        """Store the layer *diff_id*, which *apply* writes into the directory descriptor it gets.
+
+        If it is stored already, or another process stores it meanwhile, *apply* is not called.
+        Hold a lease on it (``Store.lease``), or it may be collected before an image refers to it.
+        Raises WrongLayerError if what was applied has another diffID, StoreFullError,
+        StoreFailedError, and whatever *apply* raises; nothing half-made stays.
+        """
+        with (
+            self._parts.failures_named(f"storing layer {diff_id}"),
+            self._parts.scratch.locked(diff_id.hex),
+        ):
+            if not os.path.isdir(self._parts.layout.layer(diff_id)):
+                with self._parts.scratch.directory() as scratch:
+                    self._make(scratch, diff_id, apply)
+            self._insert(self.sidecar(diff_id))
+        return self.get(diff_id)
+
+    def ingest_unknown(
+        self, apply: Callable[[int], Applied], found: Callable[[Digest], None]
+    ) -> LayerRecord:
+        """Store a layer whose diffID only *apply* will tell; *found* is told it before publishing.
+
+        *found* is the place to take a lease. Raises as ``ingest``.
+        """
+        with (
+            self._parts.failures_named("storing a layer"),
+            self._parts.scratch.directory() as scratch,
+        ):
+            sidecar = _apply(scratch, apply)
+            found(sidecar.diff_id)
+            with self._parts.scratch.locked(sidecar.diff_id.hex):
+                if not os.path.isdir(self._parts.layout.layer(sidecar.diff_id)):
+                    self._publish(scratch, sidecar)
+                self._insert(self.sidecar(sidecar.diff_id))
+        return self.get(sidecar.diff_id)
+
+    def _make(
+        self, scratch: ScratchDirectory, diff_id: Digest, apply: Callable[[int], Applied]
+    ) -> None:
+        sidecar = _apply(scratch, apply)
+        if sidecar.diff_id != diff_id:
+            raise WrongLayerError(f"layer {diff_id}: its content has diffID {sidecar.diff_id}")
+        self._publish(scratch, sidecar)
+
+    def _publish(self, scratch: ScratchDirectory, sidecar: Sidecar) -> None:
+        made = os.path.join(scratch.path, "layer")
+        with open(os.path.join(made, _SIDECAR), "xb") as file:
+            file.write(sidecar.to_json())
+        final = self._parts.layout.layer(sidecar.diff_id)
+        publish_directory(made, final)
+
+    def _insert(self, sidecar: Sidecar) -> None:
+        with self._parts.database.write() as rows:
+            rows.execute(
+                "INSERT INTO layers (diff_id, tar_size, content_size, entries, created)"
+                " VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (
+                    str(sidecar.diff_id),
+                    sidecar.tar_size,
+                    sidecar.content_size,
+                    sidecar.entries,
+                    now(),
+                ),
+            )
+
+
+def publish_directory(made: str, final: str) -> None:
+    """Give the finished directory *made* its name *final*, durably and never over another.
+
+    Raises OSError; FileExistsError if *final* is there.
+    """
+    parent = os.path.dirname(final)
+    fd = os.open(parent, _DIR)
+    try:
+        sync_filesystem(fd)
+    finally:
+        os.close(fd)
+    renameat2(-100, os.fsencode(made), -100, os.fsencode(final), RENAME_NOREPLACE)
+    fsync_dir(parent)
+
+
+def require_readable(path: str, what: str) -> None:
+    """Raise MissingLayerError, which names *what* it is, unless the directory *path* opens."""
+    try:
+        os.close(os.open(path, _DIR))
+    except OSError as error:
+        raise MissingLayerError(f"{what} cannot be read: {error.strerror}: {path}") from error
+
+
+def _apply(scratch: ScratchDirectory, apply: Callable[[int], Applied]) -> Sidecar:
+    """Run *apply* on a new directory of *scratch*; return the record of what it made."""
+    made = os.path.join(scratch.path, "layer")
+    tree = os.path.join(made, _TREE)
+    os.mkdir(made, 0o700)
+    os.mkdir(tree, 0o700)
+    fd = os.open(tree, _DIR)
+    try:
+        os.fchmod(fd, 0o755)  # what a layer that does not describe its root gets, umask or not
+        return Sidecar.of(apply(fd))
+    finally:
+        os.close(fd)
+
+
+def _record(rows: sqlite3.Connection, row: sqlite3.Row) -> LayerRecord:
+    users = rows.execute(
+        "SELECT DISTINCT image_id FROM image_layers WHERE diff_id = ? ORDER BY image_id",
+        (row["diff_id"],),
+    )
+    return LayerRecord(
+        diff_id=Digest.parse(row["diff_id"]),
+        tar_size=row["tar_size"],
+        content_size=row["content_size"],
+        entries=row["entries"],
+        created=row["created"],
+        images=tuple(Digest.parse(user["image_id"]) for user in users),
+    )

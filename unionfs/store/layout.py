@@ -1,0 +1,93 @@
+"""Where things are below a store's root, and making those directories."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+
+from unionfs.digest import BadDigestError, Digest
+from unionfs.errors import NotFoundError, RefusedError
+
+_OURS = ("containers", "fixups", "layers", "locks", "tmp")
+_NESTED = ("fixups/sha256", "fixups/sha512", "layers/sha256", "layers/sha512")
+_EMPTY = "empty"
+_DATABASE = "store.db"
+_MAY_BE_THERE = frozenset((*_OURS, _EMPTY, _DATABASE, "lost+found"))
+
+
+class NoStoreError(NotFoundError):
+    """There is no store at the given root."""
+
+
+class NotAStoreError(RefusedError):
+    """The given root holds something that is not a store."""
+
+
+class Layout:
+    """The paths of one store, as text."""
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.abspath(root)
+        self.database = os.path.join(self.root, _DATABASE)
+        self.containers = os.path.join(self.root, "containers")
+        self.locks = os.path.join(self.root, "locks")
+        self.tmp = os.path.join(self.root, "tmp")
+        self.empty = os.path.join(self.root, _EMPTY)
+
+    def layer(self, diff_id: Digest) -> str:
+        """The published directory of a layer: ``diff`` and ``layer.json`` are in it."""
+        return os.path.join(self.root, "layers", diff_id.algorithm, diff_id.hex)
+
+    def fixup(self, chain: Digest) -> str:
+        """The published directory of a chain's fix-ups."""
+        return os.path.join(self.root, "fixups", chain.algorithm, chain.hex)
+
+    def container(self, container_id: str) -> str:
+        """The published directory of a container."""
+        return os.path.join(self.containers, container_id)
+
+    def published(self, kind: str) -> list[Digest]:
+        """Return the digests of the directories below ``layers`` or ``fixups`` (*kind*)."""
+        found = []
+        for algorithm in ("sha256", "sha512"):
+            for name in os.listdir(os.path.join(self.root, kind, algorithm)):
+                try:
+                    found.append(Digest.parse(f"{algorithm}:{name}"))
+                except BadDigestError:
+                    pass  # not a name of ours: we neither use it nor remove it
+        return found
+
+    def exists(self) -> bool:
+        """Return whether a store has been made here. Raises OSError (EACCES)."""
+        try:
+            os.stat(self.database)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def require(self) -> None:
+        """Raise NoStoreError unless a store has been made here."""
+        if not self.exists():
+            raise NoStoreError(f"no store at {self.root}")
+
+    def make(self) -> None:
+        """Make the directories that are missing, all 0700.
+
+        A root that holds other things is refused (NotAStoreError): somebody mistyped ``--root``.
+        """
+        os.makedirs(self.root, mode=0o700, exist_ok=True)
+        strangers = sorted(set(os.listdir(self.root)) - _MAY_BE_THERE)
+        if strangers and not self.exists():
+            raise NotAStoreError(
+                f"{self.root} is not a store and is not empty: it holds {strangers[0]!r}"
+            )
+        for name in (*_OURS, *_NESTED):
+            os.makedirs(os.path.join(self.root, name), mode=0o700, exist_ok=True)
+        if not os.path.isdir(self.empty):
+            os.makedirs(self.empty, mode=0o755, exist_ok=True)
+            os.chmod(self.empty, 0o755)  # the root of an image without layers, umask or not
+
+
+def now() -> str:
+    """Return the time as RFC 3339 in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,148 @@
+"""Work in progress: temporary directories that die with their writer, and locks on names.
+
+Both are flocks on something that its holder unlinks at the end, so both are taken by the same
+rule: open, lock, and look whether the name still means what was locked; if not, begin again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from unionfs.store.removal import remove_tree
+from unionfs.syscalls.publish import fsync_dir
+
+_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class ScratchDirectory:
+    """A directory below ``tmp/`` whose flock its maker holds: its *name* and absolute *path*."""
+
+    name: str
+    path: str
+
+
+class Scratch:
+    """Temporary directories in *tmp* and lock files in *locks*."""
+
+    def __init__(self, tmp: str, locks: str) -> None:
+        self._tmp = tmp
+        self._locks = locks
+
+    @contextmanager
+    def directory(self) -> Iterator[ScratchDirectory]:
+        """A new directory (0700), removed with all that is still in it at the end.
+
+        Raises OSError (ENOSPC, EACCES).
+        """
+        name, fd = self._claim()
+        try:
+            yield ScratchDirectory(name, os.path.join(self._tmp, name))
+        finally:
+            self._remove(name)
+            os.close(fd)
+
+    def is_living(self, name: str) -> bool:
+        """Return whether the scratch directory *name* has a living writer."""
+        fd = self._lock_if_dead(name)
+        if fd is None:
+            return os.path.isdir(os.path.join(self._tmp, name))
+        os.close(fd)
+        return False
+
+    def clean(self) -> int:
+        """Remove what dead writers left; return how many directories that were.
+
+        What cannot be removed (an immutable file in it, say) stays and hinders nobody.
+        """
+        removed = 0
+        for name in os.listdir(self._tmp):
+            fd = self._lock_if_dead(name)
+            if fd is None:
+                continue
+            try:
+                self._remove(name)
+                removed += 1
+            except OSError:
+                pass
+            finally:
+                os.close(fd)
+        return removed
+
+    def discard(self, path: str) -> None:
+        """Take the directory *path* out of its place in one step, then remove its content.
+
+        The name goes at once and durably; a crash later leaves a dead scratch directory. Nothing
+        happens if *path* is not there. Raises OSError (EBUSY for a mount point).
+        """
+        with self.directory() as scratch:
+            try:
+                os.rename(path, os.path.join(scratch.path, "discarded"))
+            except FileNotFoundError:
+                return
+            fsync_dir(os.path.dirname(path))
+
+    @contextmanager
+    def locked(self, name: str, *, wait: bool = True) -> Iterator[None]:
+        """Hold the lock that stands for making or removing *name*.
+
+        With *wait* False raises BlockingIOError where somebody else holds it.
+        """
+        path = os.path.join(self._locks, name)
+        fd = _lock(path, _FILE, wait=wait)
+        try:
+            yield
+        finally:
+            os.unlink(path)  # while locked: whoever waits sees that the name is gone, and retries
+            os.close(fd)
+
+    def _claim(self) -> tuple[str, int]:
+        while True:
+            name = secrets.token_hex(8)
+            path = os.path.join(self._tmp, name)
+            os.mkdir(path, 0o700)
+            try:
+                return name, _lock(path, _DIR)
+            except FileNotFoundError:
+                continue  # a cleaner took it for a dead one before we had locked it
+
+    def _lock_if_dead(self, name: str) -> int | None:
+        try:
+            return _lock(os.path.join(self._tmp, name), _DIR, wait=False)
+        except (BlockingIOError, FileNotFoundError, NotADirectoryError):
+            return None
+
+    def _remove(self, name: str) -> None:
+        tmp_fd = os.open(self._tmp, _DIR)
+        try:
+            remove_tree(tmp_fd, os.fsencode(name))
+        finally:
+            os.close(tmp_fd)
+
+
+def _lock(path: str, flags: int, *, wait: bool = True) -> int:
+    """Return a descriptor of *path* that holds its flock, of the file which has that name now."""
+    while True:
+        fd = os.open(path, flags, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_named(fd, path):
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def _is_named(fd: int, path: str) -> bool:
+    try:
+        there = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(fd), there)

@@ -1,0 +1,254 @@
+"""A layer directory in the kernel overlayfs's format to a layer tar, always the same bytes for it.
+
+Names are sorted bytewise; a directory comes before what is in it, an opaque directory's mark and
+the whiteouts before the names that the layer provides (image-spec layer.md, "Whiteouts").
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from unionfs.digest import Digest
+from unionfs.errors import ConflictError, RefusedError
+from unionfs.ondisk.flavour import Flavour, is_driver_name
+from unionfs.ondisk.marks import DirMarks, read_dir_marks
+from unionfs.ondisk.whiteout import AUFS_OPAQUE, AUFS_PREFIX, is_whiteout
+from unionfs.syscalls import xattr
+from unionfs.syscalls.at import name_path, open_dir
+from unionfs.tarball import header
+from unionfs.tarball.header import BLOCK, SECOND
+from unionfs.tarball.writer import Member, TarWriter
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CHUNK = 1 << 20
+_LONGEST_MAP = 256 << 10  # readers bound what stands before the data; beyond it, zeros are written
+_HOST_ATTRIBUTES = frozenset((b"security.selinux", b"system.nfs4_acl"))  # this machine's, not ours
+_KINDS = {
+    stat.S_IFREG: header.REGULAR,
+    stat.S_IFLNK: header.SYMLINK,
+    stat.S_IFCHR: header.CHARACTER,
+    stat.S_IFBLK: header.BLOCK_DEVICE,
+    stat.S_IFDIR: header.DIRECTORY,
+    stat.S_IFIFO: header.FIFO,
+}
+
+
+class NotALayerError(RefusedError):
+    """A directory holds what a layer tar cannot say."""
+
+
+class ChangedError(ConflictError):
+    """A file changed while it was being read."""
+
+
+def emit_tree(
+    root_fd: int, out: BinaryIO, *, flavour: Flavour, mtime_max: int | None = None
+) -> Digest:
+    """Write the layer directory *root_fd* to *out* as an uncompressed tar; return its diffID.
+
+    *mtime_max* (seconds since 1970) caps modification times, as SOURCE_DATE_EPOCH wants. The
+    driver's own attributes are left out, escaped ones get their names back; sockets are left out,
+    since no tar can hold them. Holes stay holes.
+
+    Raises NotALayerError for what only the driver's attributes can say (a redirect, metacopy) and
+    for names that would read as whiteouts, ChangedError, and OSError.
+    """
+    writer = TarWriter(out)
+    emitter = _Emitter(writer, flavour, mtime_max)
+    fd = open_dir(root_fd, b".")
+    try:
+        levels = [(b"", emitter.directory(fd, b""))]
+        while levels:
+            path, names = levels[-1]
+            name = next(names, None)
+            if name is None:
+                levels.pop()
+                step = open_dir(fd, b"..") if levels else None
+            elif emitter.other(fd, path, name):
+                continue
+            else:
+                step = open_dir(fd, name)
+                levels.append((path + name + b"/", emitter.directory(step, path + name + b"/")))
+            if step is not None:
+                os.close(fd)
+                fd = step
+    finally:
+        os.close(fd)
+    return writer.finish()
+
+
+class _Emitter:
+    """Turns what is found into members; ``_links`` knows the files that have several names."""
+
+    def __init__(self, writer: TarWriter, flavour: Flavour, mtime_max: int | None) -> None:
+        self._writer = writer
+        self._flavour = flavour
+        self._latest = None if mtime_max is None else mtime_max * SECOND
+        self._links: dict[tuple[int, int], bytes] = {}
+
+    def directory(self, fd: int, path: bytes) -> Iterator[bytes]:
+        """Write the directory *fd*, its marks and whiteouts; return the names it provides."""
+        marks = read_dir_marks(fd, self._flavour)
+        if marks.redirect is not None:
+            raise NotALayerError(f"directory {path!r} is redirected: a layer tar cannot say that")
+        member = self._member(path or b"./", os.fstat(fd))
+        member.xattrs = self._xattrs(fd, path)
+        self._writer.add(member)
+        names, whiteouts = self._listed(fd, path, marks)
+        if marks.opaque:
+            self._writer.add(Member(kind=header.REGULAR, name=path + AUFS_OPAQUE))
+        for name in whiteouts:
+            self._writer.add(Member(kind=header.REGULAR, name=path + AUFS_PREFIX + name))
+        return iter(names)
+
+    def other(self, dir_fd: int, path: bytes, name: bytes) -> bool:
+        """Write *name* unless it is a directory; return whether it is none."""
+        st = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        kind = stat.S_IFMT(st.st_mode)
+        if kind == stat.S_IFDIR:
+            return False
+        if kind == stat.S_IFSOCK:
+            return True
+        first = self._links.setdefault((st.st_dev, st.st_ino), path + name)
+        if st.st_nlink == 1:
+            del self._links[st.st_dev, st.st_ino]
+        if first != path + name:
+            member = self._member(path + name, st)
+            member.kind, member.link = header.HARDLINK, first
+            self._writer.add(member)
+        elif kind == stat.S_IFREG:
+            self._file(dir_fd, path, name)
+        else:
+            self._special(dir_fd, path, name, st)
+        return True
+
+    def _listed(self, fd: int, path: bytes, marks: DirMarks) -> tuple[list[bytes], list[bytes]]:
+        """Return the names in *fd* that are provided and those that are hidden, sorted."""
+        names: list[bytes] = []
+        whiteouts: list[bytes] = []
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                name = os.fsencode(entry.name)
+                if name.startswith(AUFS_PREFIX):
+                    raise NotALayerError(f"file {path + name!r} would read as a whiteout in a tar")
+                (whiteouts if self._hides(fd, name, entry, marks) else names).append(name)
+        return sorted(names), sorted(whiteouts)
+
+    def _hides(self, fd: int, name: bytes, entry: os.DirEntry[str], marks: DirMarks) -> bool:
+        if entry.is_file(follow_symlinks=False):
+            if not marks.whiteout_files:
+                return False
+            return xattr.get(name_path(fd, name), self._flavour.whiteout) is not None
+        if entry.is_dir(follow_symlinks=False) or entry.is_symlink():
+            return False
+        return is_whiteout(os.stat(name, dir_fd=fd, follow_symlinks=False))
+
+    def _member(self, name: bytes, st: os.stat_result) -> Member:
+        mtime = st.st_mtime_ns
+        return Member(
+            kind=_KINDS[stat.S_IFMT(st.st_mode)],
+            name=name,
+            mode=stat.S_IMODE(st.st_mode),
+            uid=st.st_uid,
+            gid=st.st_gid,
+            mtime_ns=mtime if self._latest is None else min(mtime, self._latest),
+        )
+
+    def _special(self, dir_fd: int, path: bytes, name: bytes, st: os.stat_result) -> None:
+        member = self._member(path + name, st)
+        member.xattrs = self._xattrs(name_path(dir_fd, name), path + name)
+        if member.kind == header.SYMLINK:
+            member.link = os.readlink(name, dir_fd=dir_fd)
+        elif member.kind != header.FIFO:
+            member.major, member.minor = os.major(st.st_rdev), os.minor(st.st_rdev)
+        self._writer.add(member)
+
+    def _file(self, dir_fd: int, path: bytes, name: bytes) -> None:
+        fd = os.open(name, _READ, dir_fd=dir_fd)
+        try:
+            st = os.fstat(fd)
+            if not stat.S_ISREG(st.st_mode):
+                raise ChangedError(f"file {path + name!r} changed while it was being read")
+            member = self._member(path + name, st)
+            member.xattrs = self._xattrs(fd, path + name)
+            self._content(fd, member, st.st_size)
+        finally:
+            os.close(fd)
+
+    def _content(self, fd: int, member: Member, size: int) -> None:
+        """Write *member* with the *size* bytes of *fd*, sparse (GNU's pax format 1.0) if it is."""
+        stretches = _data_map(fd, size)
+        before = b""
+        if stretches != [(0, size)] and size:
+            before = _map_text(stretches)
+        if not before or len(before) > _LONGEST_MAP:
+            before, stretches = b"", [(0, size)]
+        else:
+            member.extra = [
+                (b"GNU.sparse.major", b"1"),
+                (b"GNU.sparse.minor", b"0"),
+                (b"GNU.sparse.name", member.name),
+                (b"GNU.sparse.realsize", b"%d" % size),
+            ]
+        member.size = len(before) + sum(length for _, length in stretches)
+        self._writer.add(member)
+        self._writer.data(before)
+        for offset, length in stretches:
+            self._copy(fd, offset, length, member.name)
+        self._writer.pad(member.size)
+
+    def _copy(self, fd: int, offset: int, length: int, name: bytes) -> None:
+        end = offset + length
+        while offset < end:
+            data = os.pread(fd, min(_CHUNK, end - offset), offset)
+            if not data:
+                raise ChangedError(f"file {name!r} became shorter while it was being read")
+            self._writer.data(data)
+            offset += len(data)
+
+    def _xattrs(self, target: int | bytes, path: bytes) -> dict[bytes, bytes]:
+        """Return the attributes as the image calls them, without any driver's."""
+        found = {}
+        for name in xattr.names(target):
+            if name == self._flavour.metacopy:
+                raise NotALayerError(f"file {path!r} has its data elsewhere (metacopy)")
+            shown = self._flavour.from_disk(name)
+            if (
+                shown is None
+                or name in _HOST_ATTRIBUTES
+                or (shown == name and is_driver_name(name))
+            ):
+                continue
+            value = xattr.get(target, name)
+            if value is not None:
+                found[shown] = value
+        return found
+
+
+def _data_map(fd: int, size: int) -> list[tuple[int, int]]:
+    """Return the (offset, length) stretches of *fd* that are not holes."""
+    found = []
+    offset = 0
+    while offset < size:
+        try:
+            start = os.lseek(fd, offset, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # a hole up to the end
+                break
+            if error.errno == errno.EINVAL:  # a filesystem without holes
+                return [(0, size)]
+            raise
+        offset = min(os.lseek(fd, start, os.SEEK_HOLE), size)
+        if start < offset:
+            found.append((start, offset - start))
+    return found
+
+
+def _map_text(stretches: list[tuple[int, int]]) -> bytes:
+    lines = [len(stretches), *(number for stretch in stretches for number in stretch)]
+    text = b"".join(b"%d\n" % number for number in lines)
+    return text + bytes(-len(text) % BLOCK)

@@ -1,0 +1,147 @@
+"""Owners, modes, attributes and times of what a layer tar describes, and what is not kept.
+
+A layer must not speak the union driver's on-disk language. Attributes of the store's own flavour
+(``trusted.overlay.*`` in root's store) are stored under their escaped name: the mount then shows
+them as the image said, and the driver gives them no meaning. Other drivers' attributes have no such
+escape here, and are dropped with a warning. Whatever the kernel will not take (a bad capability, an
+attribute too large, ``trusted.*`` without the privilege) is dropped with a warning too: it must not
+fail an import half way.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+
+from unionfs.ondisk.flavour import Flavour, is_driver_name
+from unionfs.syscalls import xattr
+from unionfs.syscalls.at import name_path, proc_path
+from unionfs.tarball.header import Entry
+from unionfs.tarball.names import UnsafeEntryError
+
+ACL_PREFIX = b"system.posix_acl_"
+NO_ID = 0xFFFFFFFF  # (uid_t)-1: "leave as it is" to chown(2)
+
+_NAMESPACE = re.compile(rb"(user|trusted|security|system)\.[^\0]+", re.DOTALL)
+_NOT_TAKEN = frozenset(
+    (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EINVAL, errno.ERANGE, errno.E2BIG)
+)
+_XATTR_NAME_MAX = 255
+_ROOM = 1 << 20
+
+
+class Warnings:
+    """Counts what was not kept, by kind, with the first example of each."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, list[object]] = {}
+
+    def add(self, kind: str, example: bytes) -> None:
+        """Count one more of *kind*."""
+        found = self._seen.setdefault(kind, [0, example])
+        found[0] += 1  # type: ignore[operator]
+
+    def lines(self) -> tuple[str, ...]:
+        """Return one line a kind."""
+        return tuple(f"{kind}: {n}, first {first!r}" for kind, (n, first) in self._seen.items())
+
+
+class Metadata:
+    """Applies metadata by descriptors; *privileged* says whether owners can be given."""
+
+    def __init__(self, flavour: Flavour, privileged: bool, warnings: Warnings) -> None:
+        self._flavour = flavour
+        self._privileged = privileged
+        self._warnings = warnings
+
+    def check(self, entry: Entry) -> None:
+        """Refuse owners that no file can have. Raises UnsafeEntryError."""
+        if not (0 <= entry.uid < NO_ID and 0 <= entry.gid < NO_ID):
+            raise UnsafeEntryError(
+                f"layer entry {entry.name!r} has an impossible owner {entry.uid}:{entry.gid}"
+            )
+
+    def on_file(self, fd: int, entry: Entry) -> None:
+        """Give the open regular file *fd* what *entry* says. Raises OSError."""
+        if self._privileged:
+            os.fchown(fd, entry.uid, entry.gid)
+        elif entry.uid != os.geteuid():
+            self._warnings.add("owner not kept without privilege", entry.name)
+        os.fchmod(fd, entry.mode)
+        if entry.xattrs:
+            self._set_all(fd, entry, entry.xattrs)
+        os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+
+    def on_directory(self, fd: int, entry: Entry) -> tuple[tuple[bytes, bytes], ...]:
+        """Give the directory *fd* owner and attributes; return the ACLs, to be set at the end.
+
+        Raises OSError.
+        """
+        if self._privileged:
+            os.fchown(fd, entry.uid, entry.gid)
+        elif entry.uid != os.geteuid():
+            self._warnings.add("owner not kept without privilege", entry.name)
+        if not entry.xattrs:
+            return ()
+        acls = {k: v for k, v in entry.xattrs.items() if k.startswith(ACL_PREFIX)}
+        self._set_all(fd, entry, {k: v for k, v in entry.xattrs.items() if k not in acls})
+        return tuple(acls.items())
+
+    def set_acls(self, fd: int, path: bytes, acls: tuple[tuple[bytes, bytes], ...]) -> None:
+        """Set what ``on_directory`` returned. Raises OSError."""
+        for name, value in acls:
+            self._set(fd, name, value, path)
+
+    def on_name(self, dir_fd: int, name: bytes, entry: Entry) -> None:
+        """Give a symbolic link, fifo or device what *entry* says; nothing is followed.
+
+        Raises OSError.
+        """
+        handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+        try:
+            if self._privileged:
+                os.chown(name, entry.uid, entry.gid, dir_fd=dir_fd, follow_symlinks=False)
+            elif entry.uid != os.geteuid():
+                self._warnings.add("owner not kept without privilege", entry.name)
+            if entry.kind != b"2":
+                os.chmod(proc_path(handle), entry.mode)  # this very file, whatever it is
+            if entry.xattrs:
+                self._set_all(name_path(dir_fd, name), entry, entry.xattrs)
+            times = (entry.mtime_ns, entry.mtime_ns)
+            os.utime(name, ns=times, dir_fd=dir_fd, follow_symlinks=False)
+        finally:
+            os.close(handle)
+
+    def _set_all(self, target: int | bytes, entry: Entry, wanted: dict[bytes, bytes]) -> None:
+        for name, value in wanted.items():
+            stored = self._flavour.to_disk(name)
+            if stored == name and is_driver_name(name):
+                self._warnings.add("attribute of a union driver dropped", entry.name)
+            else:
+                self._set(target, stored, value, entry.name)
+
+    def _set(self, target: int | bytes, name: bytes, value: bytes, path: bytes) -> None:
+        if len(name) > _XATTR_NAME_MAX or not _NAMESPACE.fullmatch(name):
+            return self._warnings.add(f"attribute {_shown(name)} not kept", path)
+        try:
+            xattr.set_(target, name, value)
+        except OSError as error:
+            # ext4 says ENOSPC for an attribute that is too large for its block, disk full or not.
+            small = error.errno == errno.ENOSPC and _has_room(target)
+            if error.errno not in _NOT_TAKEN and not small:
+                raise
+            self._warnings.add(f"attribute {_shown(name)} not kept", path)
+
+
+def _shown(name: bytes) -> str:
+    """Return *name* for a warning, cut so that a hostile layer cannot make many long kinds."""
+    namespace = name.partition(b".")[0]
+    known = namespace in (b"user", b"trusted", b"security", b"system")
+    return f"{namespace.decode()}.*" if known else "of no namespace"
+
+
+def _has_room(target: int | bytes) -> bool:
+    place = target if isinstance(target, int) else target.rpartition(b"/")[0]
+    found = os.statvfs(place)
+    return found.f_bavail * found.f_frsize > _ROOM and found.f_favail > 0

@@ -1,0 +1,234 @@
+"""The directories of a layer that is being made: which there are, and open descriptors of some.
+
+The layer starts empty and nobody else writes in it, so a directory is in this tree or is not there.
+Times, modes and ACLs are kept and set at the end: adding a name changes a directory's mtime, a mode
+may forbid writing, and a default ACL would be inherited.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from unionfs.ondisk.flavour import Flavour
+from unionfs.ondisk.whiteout import is_whiteout
+from unionfs.syscalls import xattr
+from unionfs.syscalls.at import open_dir
+from unionfs.syscalls.remove import remove_tree
+from unionfs.tarball.limits import Limits
+from unionfs.tarball.names import UnsafeEntryError
+
+Acls = tuple[tuple[bytes, bytes], ...]
+
+_OPEN = 128
+_IMPLICIT_MODE = 0o755
+_BUSY_MODE = 0o700  # while the layer is being made
+
+
+class Settings(NamedTuple):
+    """What a directory gets at the end: permission bits, nanoseconds since 1970, and ACLs."""
+
+    mode: int
+    mtime_ns: int
+    acls: Acls
+
+
+IMPLICIT = Settings(_IMPLICIT_MODE, 0, ())
+
+
+class Dir:
+    """A directory of the layer; ``fd`` is -1 unless it is among the open ones."""
+
+    __slots__ = ("children", "fd", "name", "parent", "settings")
+
+    def __init__(self, parent: Dir | None, name: bytes) -> None:
+        self.parent = parent
+        self.name = name
+        self.children: dict[bytes, Dir] = {}
+        self.fd = -1
+        self.settings = IMPLICIT
+
+    def path(self) -> bytes:
+        """Return the path from the layer's root, ``.`` for the root itself."""
+        parts = []
+        node: Dir | None = self
+        while node is not None and node.parent is not None:
+            parts.append(node.name)
+            node = node.parent
+        return b"/".join(reversed(parts)) or b"."
+
+
+class Tree:
+    """The directories below *root_fd*, which stays the caller's to close.
+
+    ``made`` counts what was put into the layer. ``close`` must be called.
+    """
+
+    def __init__(self, root_fd: int, flavour: Flavour, limits: Limits) -> None:
+        self.root = Dir(None, b"")
+        self.root.fd = root_fd
+        self.made = 0
+        self._flavour = flavour
+        self._limits = limits
+        self._open: OrderedDict[Dir, None] = OrderedDict()
+
+    def close(self) -> None:
+        """Close every descriptor but the root's."""
+        for node in self._open:
+            os.close(node.fd)
+            node.fd = -1
+        self._open.clear()
+
+    def fd(self, node: Dir) -> int:
+        """Return a descriptor of *node*, good until two other directories were asked for."""
+        if node.fd >= 0:
+            if node.parent is not None:
+                self._open.move_to_end(node)
+            return node.fd
+        node.fd = self._descend(node)
+        self._open[node] = None
+        if len(self._open) > _OPEN:
+            oldest, _ = self._open.popitem(last=False)
+            os.close(oldest.fd)
+            oldest.fd = -1
+        return node.fd
+
+    def count(self) -> None:
+        """Account for one more thing in the layer. Raises LimitError."""
+        self.made += 1
+        if self.made > self._limits.max_entries:
+            raise self._limits.exceeded("max_entries", "too many files in a layer")
+
+    def directory(self, parts: list[bytes], name: bytes) -> Dir:
+        """Return the directory *parts*, made with its parents where missing.
+
+        Raises UnsafeEntryError naming the entry (*name*) if something else is in the way: a
+        symbolic link is neither followed nor replaced.
+        """
+        node = self.root
+        for part in parts:
+            node = node.children.get(part) or self._imply(node, part, name)
+        return node
+
+    def find(self, parts: list[bytes]) -> Dir | None:
+        """Return the directory *parts* if it is in the layer."""
+        node: Dir | None = self.root
+        for part in parts:
+            if node is None:
+                return None
+            node = node.children.get(part)
+        return node
+
+    def make(self, parent: Dir, name: bytes) -> Dir:
+        """Return the directory *name* of *parent*, made unless it is there.
+
+        What else had the name is removed, and the directory made opaque: that thing hid what the
+        lower layers have there.
+        """
+        node = parent.children.get(name)
+        if node is not None:
+            return node
+        self.count()
+        fd = self.fd(parent)
+        try:
+            os.mkdir(name, _BUSY_MODE, dir_fd=fd)
+        except FileExistsError:
+            os.unlink(name, dir_fd=fd)
+            os.mkdir(name, _BUSY_MODE, dir_fd=fd)
+            node = self._add(parent, name)
+            self.make_opaque(node)
+            return node
+        return self._add(parent, name)
+
+    def make_opaque(self, node: Dir) -> None:
+        """Let nothing of the lower layers show through *node*. Raises OSError."""
+        xattr.set_(self.fd(node), self._flavour.opaque, b"y")
+
+    def clear(self, parent: Dir, name: bytes) -> None:
+        """Remove whatever is called *name* in *parent*, a directory with its content."""
+        if parent.children.pop(name, None) is not None:
+            self.close()
+        remove_tree(self.fd(parent), name)
+
+    def settle(self, set_acls: Callable[[int, bytes, Acls], None]) -> tuple[bytes, ...]:
+        """Give all directories their modes, ACLs and times; return the implied ones' paths.
+
+        *set_acls* gets the descriptor, the path and the ACLs of those that have any. Raises
+        OSError and LimitError.
+        """
+        self.close()
+        implied: list[bytes] = []
+        kept = 0
+        for node, fd in self._upwards():
+            settings = node.settings
+            if settings is IMPLICIT:
+                implied.append(node.path())
+                kept += len(implied[-1])
+                if kept > self._limits.max_kept:
+                    raise self._limits.exceeded("max_kept", "too many implied directories")
+            os.fchmod(fd, settings.mode)
+            if settings.acls:
+                set_acls(fd, node.path(), settings.acls)
+            os.utime(fd, ns=(settings.mtime_ns, settings.mtime_ns))
+        return tuple(sorted(implied, key=lambda path: b"" if path == b"." else path))
+
+    def _imply(self, parent: Dir, name: bytes, entry: bytes) -> Dir:
+        fd = self.fd(parent)
+        try:
+            st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return self.make(parent, name)
+        if is_whiteout(st):
+            return self.make(parent, name)
+        raise UnsafeEntryError(
+            f"layer entry {entry!r} is below {parent.path() + b'/' + name!r}, which the layer "
+            "made something else than a directory"
+        )
+
+    def _add(self, parent: Dir, name: bytes) -> Dir:
+        node = parent.children[name] = Dir(parent, name)
+        return node
+
+    def _descend(self, node: Dir) -> int:
+        """Open *node* from its nearest open ancestor."""
+        names: list[bytes] = []
+        above = node
+        while above.fd < 0:
+            names.append(above.name)
+            assert above.parent is not None  # the root is always open
+            above = above.parent
+        fd = open_dir(above.fd, names.pop())
+        while names:
+            try:
+                step = open_dir(fd, names.pop())
+            finally:
+                os.close(fd)
+            fd = step
+        return fd
+
+    def _upwards(self) -> Iterator[tuple[Dir, int]]:
+        """Yield every directory, open, after all below it; two descriptors at any depth."""
+        fd = os.dup(self.root.fd)
+        try:
+            levels = [(self.root, iter(self.root.children.values()))]
+            while levels:
+                node, children = levels[-1]
+                child = next(children, None)
+                if child is not None:
+                    step = open_dir(fd, child.name)
+                    levels.append((child, iter(child.children.values())))
+                else:
+                    levels.pop()
+                    # Upwards first: a mode without x would forbid leaving by "..".
+                    step = open_dir(fd, b"..") if levels else os.dup(fd)
+                    try:
+                        yield node, fd
+                    except BaseException:
+                        os.close(step)
+                        raise
+                os.close(fd)
+                fd = step
+        finally:
+            os.close(fd)
