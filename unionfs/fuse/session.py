@@ -83,7 +83,7 @@ class Session:
         self._mounted = True
         if native.hooked():
             self._operations.cached_dirs = True
-            loop.install_hooked()
+            loop.install_hooked(_fuse_descriptor())
         else:
             loop.install(_fuse_descriptor())
 

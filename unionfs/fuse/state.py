@@ -8,6 +8,7 @@ import os
 import pyfuse3
 import trio
 
+from unionfs.fuse import loop
 from unionfs.fuse.files import Files
 from unionfs.fuse.inodes import Inodes
 from unionfs.union.node import Node
@@ -110,7 +111,8 @@ class State:
     async def _copy_in_thread(self, copy: FileCopy) -> None:
         event = self._copying[copy.node] = trio.Event()
         try:
-            await trio.to_thread.run_sync(copy.copy)
+            with loop.waiting():
+                await trio.to_thread.run_sync(copy.copy)
         finally:
             del self._copying[copy.node]
             event.set()
