@@ -12,6 +12,10 @@ Leaf errors are defined beside the code that raises them and derive from one of 
 is complete: it says what was wrong and with which input, and needs no traceback beside it.
 """
 
+from __future__ import annotations
+
+import os
+
 
 class UnionfsError(Exception):
     """A failure with a message for people; ``exit_status`` is the command's exit status."""
@@ -43,3 +47,11 @@ class RefusedError(UnionfsError):
 
 class UnavailableError(UnionfsError):
     """The machine lacks what is needed: a device, a program, a privilege."""
+
+
+def os_error_line(error: OSError) -> str:
+    """Return *error* in one line for people: the file names it is about, then the reason."""
+    names = [n for n in (error.filename, error.filename2) if n is not None]
+    shown = " -> ".join(os.fsdecode(n) if isinstance(n, bytes) else str(n) for n in names)
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{shown}: {reason}" if shown else reason

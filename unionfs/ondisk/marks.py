@@ -19,16 +19,18 @@ class DirMarks(NamedTuple):
     """Marks of one directory of one layer.
 
     ``opaque``: nothing below shows through. ``whiteout_files``: it may hold whiteouts as
-    attributes (``opaque=x``). ``redirect``: where its lower parts are, if not at its own path:
-    absolute from the union's root (leading slash) or a name in the same parent.
+    attributes (``opaque=x``). ``impure``: it may hold files with an origin. ``redirect``: where
+    its lower parts are, if not at its own path: absolute from the union's root (leading slash) or
+    a name in the same parent.
     """
 
     opaque: bool
     whiteout_files: bool
+    impure: bool
     redirect: bytes | None
 
 
-NO_MARKS = DirMarks(False, False, None)
+NO_MARKS = DirMarks(False, False, False, None)
 
 
 def read_dir_marks(target: int | bytes, flavour: Flavour) -> DirMarks:
@@ -40,18 +42,20 @@ def read_dir_marks(target: int | bytes, flavour: Flavour) -> DirMarks:
     names = xattr.names(target)
     if not names:
         return NO_MARKS
-    opaque = whiteout_files = False
+    opaque = whiteout_files = impure = False
     redirect = None
     for name in names:
         if name == flavour.opaque:
             value = xattr.get(target, name)
             opaque = opaque or value == b"y"
             whiteout_files = value == b"x"
+        elif name == flavour.impure:
+            impure = xattr.get(target, name) == b"y"
         elif name == flavour.redirect:
             redirect = _checked(xattr.get(target, name))
         elif name == FUSE_OVERLAYFS_OPAQUE:
             opaque = opaque or xattr.get(target, name) == b"y"
-    return DirMarks(opaque, whiteout_files, redirect)
+    return DirMarks(opaque, whiteout_files, impure, redirect)
 
 
 def _checked(redirect: bytes | None) -> bytes | None:

@@ -37,6 +37,12 @@ _linkat = function(
 _AT_SYMLINK_FOLLOW = 0x400
 
 
+class PathFd(int):
+    """An O_PATH descriptor, which the calls on attributes have to reach through /proc."""
+
+    __slots__ = ()
+
+
 class _OpenHow(ctypes.Structure):
     _fields_ = (
         ("flags", ctypes.c_uint64),

@@ -3,7 +3,7 @@
 Attributes of a name go through ``/proc/self/fd`` (there is no ``getxattrat`` before Linux 6.13).
 Reading uses ``os``, which costs a fifth of the ``xattr`` package's two-step read and runs once per
 directory of every layer; the ``xattr`` package does the rest, with its CREATE and REPLACE flags.
-A *target* is an open descriptor or a path of bytes; paths are never followed.
+A *target* is an open descriptor, a ``PathFd``, or a path of bytes that is never followed.
 """
 
 from __future__ import annotations
@@ -13,10 +13,24 @@ import os
 
 import xattr as _xattr
 
+from unionfs.syscalls.at import PathFd, proc_path
+
 CREATE = os.XATTR_CREATE
 REPLACE = os.XATTR_REPLACE
 
 _ABSENT = frozenset((errno.ENODATA, errno.EOPNOTSUPP))
+
+
+def _reach(target: int | bytes) -> tuple[int | bytes, bool]:
+    """Return what the calls take for *target*, and whether they are to follow a link in it.
+
+    A /proc link of a descriptor is followed, to the file itself and not beyond.
+    """
+    if isinstance(target, bytes):
+        return target, False
+    if isinstance(target, PathFd):
+        return proc_path(target), True
+    return target, True
 
 
 def get(target: int | bytes, name: bytes) -> bytes | None:
@@ -25,9 +39,8 @@ def get(target: int | bytes, name: bytes) -> bytes | None:
     Raises OSError for anything else (EPERM, ENOENT, …).
     """
     try:
-        if isinstance(target, int):
-            return os.getxattr(target, name)
-        return os.getxattr(target, name, follow_symlinks=False)
+        where, follow = _reach(target)
+        return os.getxattr(where, name, follow_symlinks=follow)
     except OSError as error:
         if error.errno in _ABSENT:
             return None
@@ -37,10 +50,8 @@ def get(target: int | bytes, name: bytes) -> bytes | None:
 def names(target: int | bytes) -> list[bytes]:
     """Return the attribute names of *target*; empty where the filesystem keeps none."""
     try:
-        if isinstance(target, int):
-            found = os.listxattr(target)
-        else:
-            found = os.listxattr(target, follow_symlinks=False)
+        where, follow = _reach(target)
+        found = os.listxattr(where, follow_symlinks=follow)
     except OSError as error:
         if error.errno == errno.EOPNOTSUPP:
             return []
@@ -50,12 +61,14 @@ def names(target: int | bytes) -> list[bytes]:
 
 def set_(target: int | bytes, name: bytes, value: bytes, flags: int = 0) -> None:
     """Set attribute *name* to *value*, with CREATE or REPLACE in *flags*. Raises OSError."""
-    _xattr.setxattr(target, name, value, flags, symlink=isinstance(target, bytes))
+    where, follow = _reach(target)
+    _xattr.setxattr(where, name, value, flags, symlink=not follow)
 
 
 def remove(target: int | bytes, name: bytes) -> None:
     """Remove attribute *name*. Raises OSError (ENODATA if there is none)."""
-    _xattr.removexattr(target, name, symlink=isinstance(target, bytes))
+    where, follow = _reach(target)
+    _xattr.removexattr(where, name, symlink=not follow)
 
 
 def get_all(target: int | bytes) -> dict[bytes, bytes]:

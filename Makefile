@@ -1,0 +1,47 @@
+# Every target sets up what it needs first (scripts/setup.sh), and does nothing where that is done.
+# PYTHON=/path/to/python chooses the interpreter; without it the first of 3.11 or later is taken.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: demo test test-full check bench clean help
+
+BIN := .venv/bin
+IMAGE ?=
+BENCH ?=
+PYTEST ?=
+export PYTHON
+
+# As root the tests run in a mount namespace of their own: what a failing test leaves mounted dies
+# with it, and no other namespace keeps copies of the mounts that would hold daemons alive.
+# The mark in the environment is how tests/conftest.py finds daemons that the tests left behind.
+OWN_MOUNTS := $(if $(filter 0,$(shell id -u)),unshare --mount --propagation private)
+RUN_TESTS := $(OWN_MOUNTS) env UNIONFS_TEST_SESSION=$$$$ $(BIN)/python -m pytest $(PYTEST)
+
+demo: ## Mount a real image and work in it, with a running commentary (IMAGE=oci:DIR for yours)
+	@scripts/setup.sh demo
+	@$(BIN)/python -m scripts.demo $(if $(IMAGE),--image '$(IMAGE)')
+
+test: ## Run the whole test suite, real mounts included (PYTEST='-k name' to choose)
+	@scripts/setup.sh test
+	$(RUN_TESTS)
+
+test-full: ## As test, with many more random sequences of operations
+	@scripts/setup.sh test
+	HYPOTHESIS_PROFILE=full $(RUN_TESTS)
+
+check: ## Lint, formatting and types
+	@scripts/setup.sh build
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+
+bench: ## Time unionfs beside the kernel's overlayfs and fuse-overlayfs (BENCH='--help' for options)
+	@scripts/setup.sh bench
+	@$(OWN_MOUNTS) $(BIN)/python -m scripts.bench $(BENCH)
+
+clean: ## Remove what was built here: the environment, caches, the demo's image
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	find unionfs scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -1,0 +1,153 @@
+"""Those that are compared: each mounts the same directories, and its daemon can be found."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+_CRATE = ("fuse-overlayfs", "^2")
+
+
+class AbsentError(Exception):
+    """A contender that this machine does not have; the message is the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """One mount's directories: the lowers topmost first, and the three of its own."""
+
+    lowers: tuple[str, ...]
+    upper: str
+    work: str
+    merged: str
+
+    def options(self) -> str:
+        """Return them as every contender's ``-o`` takes them."""
+        return f"lowerdir={':'.join(self.lowers)},upperdir={self.upper},workdir={self.work}"
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A union filesystem: its name in the table, and its mount command up to the options."""
+
+    name: str
+    command: tuple[str, ...]
+    more_options: str = ""
+
+    def words(self, stack: Stack) -> list[str]:
+        """Return the command that mounts *stack*."""
+        return [*self.command, "-o", stack.options() + self.more_options, stack.merged]
+
+    @contextmanager
+    def mounted(self, stack: Stack) -> Iterator[None]:
+        """Mount for as long as the block lasts; its daemon has ended afterwards."""
+        self.mount(stack)
+        try:
+            yield
+        finally:
+            self.unmount(stack)
+
+    def mount(self, stack: Stack) -> None:
+        """Mount, and ask one question, so that a mount which does not answer yet is no win."""
+        # Not a pipe: a daemon that keeps it open would keep us waiting for its end.
+        with tempfile.TemporaryFile() as said:
+            words = self.words(stack)
+            done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+            said.seek(0)
+            if done.returncode:
+                raise OSError(f"does not mount: {os.fsdecode(said.read()).strip()}")
+        os.stat(stack.merged)
+
+    def unmount(self, stack: Stack) -> None:
+        """Unmount and wait for the daemon, which would steal time from the next measurement."""
+        daemon = daemon_of(stack)
+        subprocess.run(["umount", stack.merged], check=True)
+        deadline = time.monotonic() + 30
+        while daemon is not None and os.path.exists(f"/proc/{daemon}"):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.name}'s daemon {daemon} outlives its mount")
+            time.sleep(0.005)
+
+
+def daemon_of(stack: Stack) -> int | None:
+    """Return the process whose command line ends with the mount point; the kernel has none."""
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                words = file.read().split(b"\0")
+        except OSError:
+            continue  # it ended meanwhile
+        if os.fsencode(stack.merged) in words:
+            return int(name)
+    return None
+
+
+def resident_mib(pid: int) -> float:
+    """Return a process's resident memory in MiB."""
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+        line = next(line for line in file if line.startswith("VmRSS:"))
+    return int(line.split()[1]) / 1024
+
+
+def all_contenders(cache: str, wanted: Sequence[str], user_namespace: bool) -> list[Contender]:
+    """Return those of *wanted* that are here, and say why one is not."""
+    found = []
+    for name in wanted:
+        try:
+            command = _FIND[name](cache)
+        except AbsentError as error:
+            print(f"bench: without {name}: {error}", file=sys.stderr)
+            continue
+        more = ",userxattr" if name == "kernel" and user_namespace else ""
+        found.append(Contender(name, command, more))
+    return found
+
+
+def _kernel(cache: str) -> tuple[str, ...]:
+    return ("mount", "-t", "overlay", "overlay")
+
+
+def _debians(cache: str) -> tuple[str, ...]:
+    program = "/usr/bin/fuse-overlayfs"
+    if not os.path.exists(program):
+        raise AbsentError("not installed")
+    return (program,)
+
+
+def _crate(cache: str) -> tuple[str, ...]:
+    """Install the newest published 2.x; its first build takes a minute or more."""
+    root = os.path.join(cache, "cargo")
+    program = os.path.join(root, "bin", "fuse-overlayfs")
+    cargo = shutil.which("cargo")
+    if os.path.exists(program):
+        return (program,)
+    if cargo is None:
+        raise AbsentError("there is no cargo to install it with")
+    print("bench: cargo installs fuse-overlayfs 2.x", file=sys.stderr)
+    name, version = _CRATE
+    words = [cargo, "install", "-q", "--locked", "--root", root, name, "--version", version]
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise AbsentError(f"cargo could not install it: {last}")
+    return (program,)
+
+
+def _ours(cache: str) -> tuple[str, ...]:
+    return (os.path.join(os.path.dirname(sys.executable), "unionfs"),)
+
+
+_FIND = {
+    "kernel": _kernel,
+    "fuse-overlayfs": _debians,
+    "fuse-overlayfs-rs": _crate,
+    "unionfs": _ours,
+}
+NAMES = tuple(_FIND)

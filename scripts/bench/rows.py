@@ -1,0 +1,220 @@
+"""The rows: small jobs of a container's life, each on a fresh mount with an empty upper.
+
+A row's function gets the mount and returns its number. What has to happen first (a warm cache,
+a chosen path) it does before it starts the clock. Nothing here is in the page cache of the mount
+itself unless the row's name says "warm" or "hot".
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scripts.bench.contenders import resident_mib
+from scripts.bench.place import Place, inside, microseconds_each, milliseconds, shell
+
+BIG = "bench/big"
+MIB = 1 << 20
+_COMPILE = """
+cd /tmp; for i in 1 2 3; do
+printf '#include <stdio.h>\\n#include <stdlib.h>\\n#include <pthread.h>\\n#include <math.h>\\n
+int main(void) { puts("ok"); return 0; }\\n' > a$i.c; gcc -O1 -o a$i a$i.c; ./a$i; done
+"""
+_IMPORTS = """
+for i in 1 2 3; do
+python3 -c 'import json, http.client, email.message, decimal, asyncio, unittest, xml.dom.minidom'
+done
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table; *cold* empties the machine's caches first, *needs* must be there."""
+
+    name: str
+    unit: str
+    work: Callable[[Place], float | None]
+    cold: bool = False
+    needs: str = ""
+
+
+def _tar(place: Place) -> float:
+    # Through a pipe: tar sees /dev/null as its output and would then not read the files at all.
+    return milliseconds(lambda: shell("tar -cf - . | cat > /dev/null", place.merged))
+
+
+def _find(place: Place) -> float:
+    return milliseconds(lambda: shell("find . -xdev", place.merged))
+
+
+def _warm(work: Callable[[Place], float]) -> Callable[[Place], float]:
+    def second(place: Place) -> float:
+        work(place)
+        return work(place)
+
+    return second
+
+
+def _four_finds(place: Place) -> float:
+    def work() -> None:
+        finds = [
+            subprocess.Popen(["find", place.merged, "-xdev"], stdout=subprocess.DEVNULL)
+            for _ in range(4)
+        ]
+        statuses = [find.wait() for find in finds]  # every one is waited for
+        if any(statuses):
+            raise ChildProcessError("a find failed")
+
+    return milliseconds(work)
+
+
+def _hot_stat(place: Place) -> float:
+    return microseconds_each([place.at(path) for path in place.samples.files], 50, os.stat)
+
+
+def _read_whole(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(descriptor, MIB)
+    finally:
+        os.close(descriptor)
+
+
+def _hot_open(place: Place) -> float:
+    return microseconds_each([place.at(path) for path in place.samples.files], 20, _read_whole)
+
+
+def _hot_listdir(place: Place) -> float:
+    paths = [place.at(path) for path in place.samples.directories]
+    return microseconds_each(paths, 20, os.listdir)
+
+
+def _missing(path: str) -> None:
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return
+    raise FileExistsError(path)
+
+
+def _failed_again(place: Place) -> float:
+    paths = [place.at(f"{path}.no") for path in place.samples.files]
+    return microseconds_each(paths, 50, _missing)
+
+
+def _failed_first(place: Place) -> float:
+    os.listdir(place.at("usr/bin"))
+    names = [place.at(f"usr/bin/no-{number}") for number in range(4000)]
+
+    def work() -> None:
+        for name in names:
+            _missing(name)
+
+    return milliseconds(work) * 1e3 / len(names)
+
+
+def _read_through(place: Place) -> float:
+    def work() -> None:
+        with open(place.at(BIG), "rb", buffering=0) as file:
+            while file.read(MIB):
+                pass
+
+    return milliseconds(work)
+
+
+def _read_randomly(place: Place) -> float:
+    descriptor = os.open(place.at(BIG), os.O_RDONLY)
+    try:
+        blocks = os.fstat(descriptor).st_size // 4096
+        chance = random.Random(7)
+        offsets = [chance.randrange(blocks) * 4096 for _ in range(5000)]
+        return milliseconds(lambda: [os.pread(descriptor, 4096, at) for at in offsets])
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: str, piece: bytes, times: int) -> None:
+    with open(path, "wb", buffering=0) as file:
+        for _ in range(times):
+            file.write(piece)
+
+
+def _write_through(place: Place) -> float:
+    return milliseconds(lambda: _write(place.at("tmp/new"), bytes(MIB), 256))
+
+
+def _write_bits(place: Place) -> float:
+    return milliseconds(lambda: _write(place.at("tmp/new"), bytes(512), 20_000))
+
+
+def _untar(place: Place) -> float:
+    return milliseconds(lambda: shell(f"tar -xf '{place.tar}'", place.at("tmp")))
+
+
+def _create_rename_unlink(place: Place) -> float:
+    def work() -> None:
+        for number in range(1000):
+            name = place.at(f"tmp/file-{number}")
+            _write(name, b"some bytes", 1)
+            os.rename(name, name + ".renamed")
+            os.unlink(name + ".renamed")
+
+    return milliseconds(work)
+
+
+def _copy_up(place: Place) -> float:
+    def work() -> None:
+        with open(place.at(BIG), "r+b", buffering=0) as file:
+            file.write(b"x")
+
+    return milliseconds(work)
+
+
+def _remove(place: Place) -> float:
+    return milliseconds(lambda: shell("rm -rf usr", place.merged))
+
+
+def _change_modes(place: Place) -> float:
+    return milliseconds(lambda: shell("chmod -R g+w usr/share", place.merged))
+
+
+def _python(place: Place) -> float:
+    return milliseconds(lambda: inside(place.merged, _IMPORTS))
+
+
+def _compile(place: Place) -> float:
+    return milliseconds(lambda: inside(place.merged, _COMPILE))
+
+
+def _memory(place: Place) -> float | None:
+    _tar(place)
+    return resident_mib(place.daemon) if place.daemon is not None else None
+
+
+ROWS = (
+    Row("find-cold", "ms", _find, cold=True),
+    Row("find-warm", "ms", _warm(_find)),
+    Row("find-4-at-once", "ms", _four_finds),
+    Row("tar-cold", "ms", _tar, cold=True),
+    Row("tar-warm", "ms", _warm(_tar)),
+    Row("stat-hot", "us", _hot_stat),
+    Row("open-read-close-hot", "us", _hot_open),
+    Row("listdir-hot", "us", _hot_listdir),
+    Row("lookup-fails-first", "us", _failed_first, needs="usr/bin"),
+    Row("lookup-fails-again", "us", _failed_again),
+    Row("read-sequential-256M", "ms", _read_through),
+    Row("read-random-5000x4K", "ms", _read_randomly),
+    Row("write-sequential-256M", "ms", _write_through),
+    Row("write-20000x512B", "ms", _write_bits),
+    Row("untar-3000-files", "ms", _untar),
+    Row("create-rename-unlink-1000", "ms", _create_rename_unlink),
+    Row("rm-rf-usr", "ms", _remove, needs="usr"),
+    Row("chmod-R-usr-share", "ms", _change_modes, needs="usr/share"),
+    Row("copy-up-256M", "ms", _copy_up),
+    Row("python-imports-3", "ms", _python, needs="usr/bin/python3"),
+    Row("compile-c-3", "ms", _compile, needs="usr/bin/gcc"),
+    Row("memory-after-walk", "MiB", _memory),
+)

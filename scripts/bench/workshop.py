@@ -1,0 +1,105 @@
+"""The bench's own files: the layers, the tar to unpack, and a directory for each run.
+
+All of it is in the cache, beside the demo's image: real lower layers, plus one that holds a file
+of 256 MB for the rows that read, write or copy up a lot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import random
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+
+from scripts.bench.contenders import Stack
+from scripts.bench.rows import BIG
+from scripts.demo import image
+
+_BIG_SIZE = 256 << 20
+_FILES = 3000
+
+
+class Workshop:
+    """The directories of one bench; *user_namespace* wants layers with ``user.overlay.*`` marks."""
+
+    def __init__(self, user_namespace: bool) -> None:
+        self.cache = os.path.join(image.CACHE, "bench")
+        self.tar = os.path.join(self.cache, "files.tar")
+        self.oci = image.layout()
+        os.makedirs(self.cache, exist_ok=True)
+        if user_namespace:
+            self.lowers = [_data(self.cache), *_user_layers(self.cache)]
+        else:
+            self.lowers = [_data(self.cache), *image.layers()]
+        if not os.path.exists(self.tar):
+            _make_tar(self.tar)
+
+    @contextlib.contextmanager
+    def stack(self) -> Iterator[Stack]:
+        """Give a mount its directories; whatever it wrote is deleted afterwards."""
+        with self.scratch() as top:
+            upper, work, merged = (os.path.join(top, name) for name in ("upper", "work", "merged"))
+            for directory in (upper, work, merged):
+                os.mkdir(directory, 0o755)
+            yield Stack(tuple(self.lowers), upper, work, merged)
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[str]:
+        """Give a directory on the same disk as the layers; it is deleted afterwards."""
+        top = tempfile.mkdtemp(dir=self.cache, prefix="run-")
+        try:
+            yield top
+        finally:
+            subprocess.run(["rm", "-rf", "--one-file-system", top], check=True)
+
+
+def _data(cache: str) -> str:
+    """Return the layer with the big file, which is random, so that nothing can compress it."""
+    layer = os.path.join(cache, "data-layer")
+    path = os.path.join(layer, BIG)
+    if not os.path.exists(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path + ".part", "wb") as file:
+            for _ in range(_BIG_SIZE >> 20):
+                file.write(os.urandom(1 << 20))
+        os.rename(path + ".part", path)
+    return layer
+
+
+def _make_tar(path: str) -> None:
+    """Write a tar of 3,000 small files in 150 directories, like a package of sources."""
+    chance = random.Random(3)
+    with tarfile.open(path + ".part", "w") as tar:
+        for number in range(_FILES):
+            entry = tarfile.TarInfo(f"package/dir-{number % 150}/file-{number}.txt")
+            entry.size = chance.randrange(200, 8000)
+            entry.mtime = 1_700_000_000 + number
+            tar.addfile(entry, io.BytesIO(chance.randbytes(entry.size)))
+    os.rename(path + ".part", path)
+
+
+def _user_layers(cache: str) -> list[str]:
+    """Return copies of the layers that speak ``user.overlay.*``, all that a user can mount."""
+    top = os.path.join(cache, "user-layers")
+    if not os.path.exists(top):
+        part = top + ".part"
+        shutil.rmtree(part, ignore_errors=True)
+        os.mkdir(part)
+        for layer in image.layers():
+            subprocess.run(["cp", "-a", "--reflink=auto", layer, part], check=True)
+            _translate_marks(os.path.join(part, os.path.basename(layer)))
+        os.rename(part, top)
+    return [os.path.join(top, os.path.basename(layer)) for layer in image.layers()]
+
+
+def _translate_marks(layer: str) -> None:
+    """Give every directory's opaque mark its other name; layers hold no other mark that counts."""
+    for here, _, _ in os.walk(layer):
+        if "trusted.overlay.opaque" in os.listxattr(here):
+            os.setxattr(here, "user.overlay.opaque", b"y")
+            os.removexattr(here, "trusted.overlay.opaque")

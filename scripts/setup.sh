@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# Set up what a make target needs: system packages, .venv, and this package in it.
+#
+#   scripts/setup.sh build|demo|test|bench
+#
+# Quick when there is nothing to do. As root it installs missing Debian packages; for others it
+# stops with the command to run. PYTHON=... chooses the interpreter (3.11 or later).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/sbin:/sbin # where debootstrap is, also for those whose PATH is short
+
+# What is looked for, and the Debian package that brings it. A command found anywhere will do.
+BUILD="fusermount3=fuse3 pkg-config=pkg-config gcc=gcc fuse3.pc=libfuse3-dev libc.h=libc6-dev"
+DEMO="debootstrap=debootstrap crun=crun"
+TEST="$DEMO runc=runc bwrap=bubblewrap umoci=umoci skopeo=skopeo buildah=buildah podman=podman
+    fuse-overlayfs=fuse-overlayfs getfattr=attr getfacl=acl setcap=libcap2-bin
+    newuidmap=uidmap sqlite3=sqlite3 git=git zstd=zstd strace=strace"
+BENCH="debootstrap=debootstrap fuse-overlayfs=fuse-overlayfs umoci=umoci"
+
+main() {
+    local wanted
+    case "${1:-}" in
+        build) wanted=$BUILD ;;
+        demo) wanted="$BUILD $DEMO" ;;
+        test) wanted="$BUILD $TEST" ;;
+        bench) wanted="$BUILD $BENCH" ;;
+        *) die "say what for: scripts/setup.sh build|demo|test|bench" ;;
+    esac
+    choose_python
+    # shellcheck disable=SC2086,SC2046  # the lists are words to be split
+    install_packages $(missing_packages $wanted) $(missing_for_python)
+    make_environment
+    [ "$1" = build ] || check_namespaces
+}
+
+say() { echo "setup: $*" >&2; }
+die() { say "$*"; exit 1; }
+is_root() { [ "$(id -u)" = 0 ]; }
+
+choose_python() {
+    local candidate
+    for candidate in ${PYTHON:-python3 /usr/bin/python3 python3.13 python3.12 python3.11}; do
+        new_enough "$candidate" || continue
+        # A version manager's shim would still ask which Python is meant: take what it leads to.
+        PYTHON=$("$candidate" -c 'import os, sys; print(os.path.realpath(sys.executable))')
+        return
+    done
+    die "no Python 3.11 or later found (looked for: ${PYTHON:-python3}); say PYTHON=/path/to/one"
+}
+
+new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+missing_packages() {
+    local pair
+    for pair in "$@"; do
+        present "${pair%%=*}" || echo "${pair#*=}"
+    done
+}
+
+present() {
+    case "$1" in
+        *.pc) pkg-config --exists "${1%.pc}" 2>/dev/null ;;
+        libc.h) [ -e /usr/include/stdio.h ] ;;
+        *) command -v "$1" >/dev/null ;;
+    esac
+}
+
+# A Python from Debian leaves its headers and venv to packages of their own; others bring them.
+missing_for_python() {
+    local package
+    package=$(basename "$PYTHON")
+    "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || echo "$package-venv"
+    "$PYTHON" -c 'import os, sysconfig, sys
+sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || echo "$package-dev"
+}
+
+install_packages() {
+    [ $# -gt 0 ] || return 0
+    command -v apt-get >/dev/null || die "missing, and there is no apt-get to install: $*"
+    is_root || die "missing packages; run: sudo apt-get install $*"
+    say "installing $*"
+    apt-get update -qq || say "apt-get update failed; trying with the lists that are there"
+    DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq \
+        --no-install-recommends "$@" >/dev/null </dev/null
+}
+
+# The stamp names everything that the environment was made from, so that a change makes it anew.
+make_environment() {
+    local stamp
+    stamp=.venv/.made-from-$(
+        { pwd; echo "$PYTHON"; "$PYTHON" --version; cat pyproject.toml; } |
+            sha256sum | cut -c 1-16
+    )
+    [ ! -e "$stamp" ] || return 0
+    say "making .venv with $PYTHON ($("$PYTHON" --version))"
+    "$PYTHON" -m venv --clear .venv
+    .venv/bin/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+    touch "$stamp"
+}
+
+# Ubuntu 23.10 and later keep ordinary users from making the namespaces that programs run in.
+check_namespaces() {
+    local knob=/proc/sys/kernel/apparmor_restrict_unprivileged_userns
+    is_root || [ "$(cat $knob 2>/dev/null || echo 0)" = 0 ] || unshare --user --map-root-user true \
+        2>/dev/null || die "AppArmor keeps users from making user namespaces, which running a" \
+        "program in a container needs; run: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+}
+
+# Sourced by its tests, run by make.
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+    main "$@"
+fi

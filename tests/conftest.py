@@ -1,0 +1,49 @@
+"""The whole suite's rules: what a test may need, where its files are, what it may not leave."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.support import leftovers, machine
+
+# A real mount has no steady speed, so no deadline for one example. `make test-full` asks for more.
+settings.register_profile(
+    "default", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.register_profile("full", settings.get_profile("default"), max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Put every temporary file, those of child processes too, on a disk that overlayfs takes."""
+    os.environ["TMPDIR"] = tempfile.tempdir = machine.test_root()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip a test whose marker names what this machine truly lacks, with the reason."""
+    for item in items:
+        for marker, lacks in machine.MARKERS.items():
+            if item.get_closest_marker(marker) and (reason := lacks()):
+                item.add_marker(pytest.mark.skip(reason=f"{marker}: {reason}"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fail the run when a test left a FUSE mount or a daemon, and name it."""
+    mark = leftovers.mark_this_session()
+    ours = os.fsencode(os.path.realpath(tmp_path_factory.getbasetemp()))
+    where = None if leftovers.in_own_namespace() else ours
+    before = {entry.mount_id for entry in leftovers.fuse_mounts(where)}
+    yield
+    mounts = [entry for entry in leftovers.fuse_mounts(where) if entry.mount_id not in before]
+    processes = leftovers.wait_for_none(mark, seconds=5)
+    leftovers.clear(mounts, processes)
+    if mounts or processes:
+        names = [f"mount {os.fsdecode(entry.target)}" for entry in mounts]
+        names += [f"process {process.pid}: {process.words}" for process in processes]
+        pytest.fail("the tests left behind:\n  " + "\n  ".join(names), pytrace=False)

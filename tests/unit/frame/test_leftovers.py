@@ -1,0 +1,82 @@
+"""The watch over what tests leave behind sees real mounts and real processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from tests.support import leftovers, machine
+
+
+def test_a_marked_process_is_found_and_cleared() -> None:
+    mark = uuid.uuid4().hex
+    sleeper = subprocess.Popen(["sleep", "60"], env={**os.environ, leftovers.MARK: mark})
+    entry = f"{leftovers.MARK}={mark}".encode()
+    try:
+        found = leftovers.wait_for_none(entry, seconds=0.1)
+        assert found == [leftovers.Process(sleeper.pid, "sleep 60")]
+        leftovers.clear([], found)
+    finally:
+        sleeper.kill()
+        assert sleeper.wait() == -9
+    assert leftovers.marked_processes(entry) == []
+
+
+def test_a_process_without_the_mark_is_not_ours() -> None:
+    with subprocess.Popen(["sleep", "60"]) as sleeper:
+        found = leftovers.marked_processes(b"UNIONFS_TEST_SESSION=of nobody")
+        sleeper.kill()
+    assert found == []
+
+
+@pytest.mark.needs_fuse
+@pytest.mark.needs_root
+def test_a_fuse_mount_is_found_and_cleared(tmp_path: Path) -> None:
+    program = shutil.which("fuse-overlayfs")
+    assert program, "scripts/setup.sh test installs it"
+    for name in ("lower", "merged"):
+        (tmp_path / name).mkdir()
+    merged = str(tmp_path / "merged")
+    subprocess.run([program, "-o", f"lowerdir={tmp_path}/lower", merged], check=True)
+    found = leftovers.fuse_mounts(os.fsencode(tmp_path))
+    leftovers.clear(found, [])
+    assert [entry.target for entry in found] == [os.fsencode(merged)]
+    assert leftovers.fuse_mounts(os.fsencode(tmp_path)) == []
+
+
+@pytest.mark.needs_fuse
+@pytest.mark.needs_root
+def test_a_run_that_leaves_a_mount_fails_and_names_it(tmp_path: Path) -> None:
+    """The whole conftest at work, on a suite of one bad test."""
+    shutil.copytree(Path(machine.__file__).parent, tmp_path / "tests" / "support")
+    shutil.copy(Path(machine.__file__).parents[1] / "conftest.py", tmp_path / "tests")
+    (tmp_path / "tests" / "test_bad.py").write_text(
+        "import subprocess\n"
+        "def test_bad(tmp_path):\n"
+        "    (tmp_path / 'm').mkdir()\n"
+        "    subprocess.run(['fuse-overlayfs', '-o', f'lowerdir={tmp_path}', tmp_path / 'm'])\n"
+    )
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\npythonpath=.\naddopts=--import-mode=importlib\n"
+        "markers =\n  needs_fuse\n  needs_root\n"
+    )
+    words = [sys.executable, "-m", "pytest", "--basetemp", str(tmp_path / "base")]
+    environment = {k: v for k, v in os.environ.items() if k != leftovers.MARK}
+    run = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert "1 passed, 1 error" in run.stdout
+    assert f"mount {tmp_path}/base/test_bad0/m" in run.stdout
+    assert "fuse-overlayfs" in run.stdout
+    assert leftovers.fuse_mounts(os.fsencode(tmp_path)) == []
+
+
+def test_the_test_root_is_a_disk() -> None:
+    path = Path(machine.test_root())
+    assert machine._kind(str(path)) not in machine._NOT_A_DISK
+    assert machine._kind("/proc") == b"proc"

@@ -1,0 +1,1 @@
+"""Words on the screen: the command's entry, one module a noun, output and progress."""

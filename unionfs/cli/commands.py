@@ -1,0 +1,44 @@
+"""The command tree and running one command of it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from unionfs.cli import container, df, image, layer, mounting, running
+from unionfs.cli.context import Context
+from unionfs.cli.tree import Branch, Parser, add_global_options
+
+_DESCRIPTION = "Mount container root filesystems from images."
+_EPILOG = """\
+IMAGE, CONTAINER and LAYER are names, IDs or the beginning of one.
+As a mount helper: unionfs -o lowerdir=A:B,upperdir=U,workdir=W TARGET
+"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command of *argv* (program name first) and return its exit status.
+
+    Raises UnionfsError and OSError for what fails; SystemExit after ``--help``.
+    """
+    words = list(argv[1:])
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
+    args = build().parse_args(words)
+    status: int = args.handler(Context.of(args))
+    return status
+
+
+def build() -> Parser:
+    """Return the parser of the whole command tree."""
+    parser = Parser(
+        prog="unionfs",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_global_options(parser, top=True)
+    commands = Branch(parser)
+    for noun in (image, layer, container, mounting, running, df):
+        noun.register(commands)
+    return parser

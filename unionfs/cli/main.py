@@ -1,0 +1,124 @@
+"""The entry of the ``unionfs`` command: which form was called, and how failures are told.
+
+Two forms share one program. The mount-helper form (``unionfs -o lowerdir=… TARGET``, a name
+``mount.*``) is in ``cli.helper``; everything else goes to the command tree in ``cli.commands``.
+This module imports neither before it knows which, because a mount's time is import time.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from unionfs.errors import UnionfsError, os_error_line
+
+_WORDS = """
+    image layer create mount umount ls ps inspect run bundle diff commit rm df gc check
+    explain trace stats browse report cat serve help
+"""
+COMMANDS = frozenset(_WORDS.split())
+INTERRUPTED = 130  # 128 + SIGINT and 128 + SIGPIPE, as a shell reports programs they ended
+BROKEN_PIPE = 141
+
+
+def entry() -> None:
+    """Run the command of ``sys.argv`` and leave with its exit status."""
+    sys.exit(main(sys.argv))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command *argv* (program name first) and return its exit status.
+
+    Every failure becomes one line on standard error; a traceback stands before it with ``-vv``.
+    """
+    try:
+        status = _form(argv)(argv)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        _forget_output()
+        return BROKEN_PIPE
+    except Exception as error:
+        return _tell(error, traceback=_very_verbose(argv[1:]))
+
+
+def is_helper_form(argv: Sequence[str]) -> bool:
+    """Return whether *argv* is called as a mount helper (DESIGN: mount-helper form).
+
+    That is when the program is called ``mount.*``, or when the first word is no command and either
+    ``-o`` is there or there are exactly two words.
+    """
+    if os.path.basename(argv[0]).startswith("mount."):
+        return True
+    rest = _after_global_options(argv[1:])
+    if not rest or rest[0] in COMMANDS:
+        return False
+    if any(word.startswith("-o") for word in rest):
+        return True
+    return sum(not word.startswith("-") for word in rest) == 2
+
+
+def _form(argv: Sequence[str]) -> Callable[[Sequence[str]], int]:
+    if is_helper_form(argv) or list(argv[1:]) in (["--version"], ["-V"]):
+        from unionfs.cli.helper import run as run_helper
+
+        return run_helper
+    from unionfs.cli.commands import run
+
+    return run
+
+
+def _after_global_options(words: Sequence[str]) -> Sequence[str]:
+    """Return *words* from the first that is not an option of the whole program."""
+    at = 0
+    while at < len(words):
+        word = words[at]
+        if word == "--root":
+            at += 1
+        elif not (
+            word in ("--json", "--verbose", "--quiet", "-q")
+            or word.startswith("--root=")
+            or _is_verbose(word)
+        ):
+            break
+        at += 1
+    return words[at:]
+
+
+def _is_verbose(word: str) -> bool:
+    return len(word) > 1 and word[0] == "-" and not word[1:].strip("v")
+
+
+def _very_verbose(words: Sequence[str]) -> bool:
+    leading = words[: len(words) - len(_after_global_options(words))]
+    return sum(1 if w == "--verbose" else len(w) - 1 for w in leading if _verbose_word(w)) > 1
+
+
+def _verbose_word(word: str) -> bool:
+    return word == "--verbose" or _is_verbose(word)
+
+
+def _tell(error: Exception, *, traceback: bool) -> int:
+    """Say *error* in one line on standard error and return the exit status that it asks for."""
+    if traceback:
+        sys.excepthook(type(error), error, error.__traceback__)
+    if isinstance(error, UnionfsError):
+        message, status = str(error), error.exit_status
+    elif isinstance(error, OSError):
+        message, status = os_error_line(error), 1
+    else:
+        message = f"internal error: {type(error).__name__}: {error} (-vv shows where)"
+        status = 1
+    print(f"unionfs: error: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def _forget_output() -> None:
+    """Let the interpreter's last flush of standard output meet no closed pipe."""
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)

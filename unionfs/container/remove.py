@@ -1,0 +1,70 @@
+"""Throwing a container away: its row, then its upper; the image is untouched."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable
+
+from unionfs.container.locks import mount_lock, refuse_while_running
+from unionfs.container.state import read_state
+from unionfs.daemon import client
+from unionfs.errors import ConflictError
+from unionfs.store.records import ContainerRecord
+from unionfs.store.store import Store
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PATIENCE = 2.0  # seconds; whoever was detached by force may stay for ever
+
+
+class StillMountedError(ConflictError):
+    """The container is mounted, and removing it was not to be forced."""
+
+
+def remove(
+    store: Store,
+    container: ContainerRecord,
+    *,
+    force: bool = False,
+    note: Callable[[str], None],
+) -> None:
+    """Remove *container* with everything that was changed in it.
+
+    While it is mounted that takes *force*, which unmounts it; where processes are in the way, it is
+    detached and *note* is told who they are. Raises StillMountedError, RunningError.
+    """
+    with mount_lock(store, container):
+        _leave_mounts(container, force, note)
+        if not force:
+            refuse_while_running(store, container)
+        _await_daemon(store, container)
+        store.containers.remove(container.id)
+
+
+def _await_daemon(store: Store, container: ContainerRecord) -> None:
+    """Wait a moment for a daemon that is leaving: it holds a flock on the work directory."""
+    work = os.open(os.path.join(store.containers.path(container.id), "work"), _DIRECTORY)
+    deadline = time.monotonic() + _PATIENCE
+    try:
+        while time.monotonic() < deadline:
+            try:
+                return fcntl.flock(work, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.02)
+    finally:
+        os.close(work)
+
+
+def _leave_mounts(container: ContainerRecord, force: bool, note: Callable[[str], None]) -> None:
+    for mounted in reversed(read_state().of_container(container.id)):
+        if not force and not client.stale(mounted.target):
+            raise StillMountedError(
+                f"container {container.name} is mounted at {mounted.shown}: "
+                f"unmount it first, or remove it with --force"
+            )
+        try:
+            client.unmount(mounted.target)
+        except ConflictError as error:
+            note(f"{error}; detached it all the same")
+            client.unmount(mounted.target, lazy=True)

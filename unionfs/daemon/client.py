@@ -1,0 +1,168 @@
+"""For whoever unmounts: what is mounted where, who keeps it busy, and waiting for a daemon to go.
+
+The mount table is read only when a path turns out to be a mount point: it costs an import of
+ctypes, which a plain mount has no other use for before it forks.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import time
+from typing import TYPE_CHECKING
+
+from unionfs.errors import ConflictError, NotFoundError, UnionfsError
+
+if TYPE_CHECKING:
+    from unionfs.syscalls.mount import MountEntry
+
+KIND = b"fuse.unionfs"  # the type in the mount table: libfuse writes fuse.SUBTYPE
+_FUSERMOUNT = "fusermount3"
+_SETTLE = 1.0  # seconds for a mount that is busy with nobody in it: a close may be under way
+DEAD = (errno.ENOTCONN, errno.ECONNABORTED)  # what a mount answers when its daemon is gone
+
+
+class NotMountedError(NotFoundError):
+    """There is no mount of unionfs to unmount."""
+
+
+class BusyError(ConflictError):
+    """The mount is in use."""
+
+
+class UnmountError(UnionfsError):
+    """fusermount3 did not unmount, for a reason of its own."""
+
+
+def resolve(target: bytes) -> bytes:
+    """Return *target* absolute and without links; a dead mount at its end does not matter."""
+    return os.path.realpath(target)
+
+
+def is_mount_point(point: bytes) -> bool:
+    """Return whether another file system than its parent's begins at *point* (resolved)."""
+    try:
+        here = os.stat(point)
+    except OSError as error:
+        return error.errno in DEAD
+    return here.st_dev != os.stat(os.path.dirname(point)).st_dev
+
+
+def is_ours(target: bytes) -> bool:
+    """Return whether what is mounted on *target* (topmost) is a mount of unionfs."""
+    return _ours(resolve(target)) is not None
+
+
+def stale(target: bytes) -> bool:
+    """Return whether *target* is a mount of unionfs whose daemon is gone."""
+    point = resolve(target)
+    try:
+        os.statvfs(point)  # not stat, which the kernel may answer from its cache
+    except OSError as error:
+        return error.errno in DEAD and is_ours(point)
+    return False
+
+
+def unmount(target: bytes, *, lazy: bool = False) -> None:
+    """Unmount the mount of unionfs on *target*; with *lazy* detach it even if it is in use.
+
+    A stale mount is always detached. Raises NotMountedError; BusyError naming the processes and
+    mounts that use it; UnmountError or OSError for any other reason.
+    """
+    point = resolve(target)
+    entry = _ours(point)
+    if entry is None:
+        raise NotMountedError(f"{os.fsdecode(target)} is not a mount of unionfs")
+    detach = lazy or stale(point)
+    deadline = time.monotonic() + _SETTLE
+    while not _unmount_once(point, detach):
+        users = _users(entry)
+        if users or time.monotonic() > deadline:
+            reason = users or "something that cannot be seen from here"
+            raise BusyError(f"{os.fsdecode(target)} is in use by {reason}")
+        time.sleep(0.05)
+
+
+def wait_gone(pid: int, seconds: float = 10.0) -> bool:
+    """Wait up to *seconds* for the daemon *pid* to end; return whether it did.
+
+    Reaps it if it is this process's own child.
+    """
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        gone = bool(select.select([handle], [], [], seconds)[0])
+    finally:
+        os.close(handle)
+    if gone:
+        try:
+            os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            pass  # somebody else's child
+    return gone
+
+
+def fusermount() -> str | None:
+    """Return the path of fusermount3, which unmounts (and mounts) for ordinary users."""
+    for directory in os.get_exec_path():
+        path = os.path.join(directory, _FUSERMOUNT)
+        if os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def _ours(point: bytes) -> MountEntry | None:
+    from unionfs.syscalls.mount import mounts_at
+
+    mounts = mounts_at(point)
+    return mounts[-1] if mounts and mounts[-1].kind == KIND else None
+
+
+def _unmount_once(point: bytes, detach: bool) -> bool:
+    """Unmount *point*; return whether it worked, False for busy. Raises OSError, UnmountError."""
+    from unionfs.syscalls.mount import MNT_DETACH, UMOUNT_NOFOLLOW, umount
+
+    try:
+        umount(point, UMOUNT_NOFOLLOW | (MNT_DETACH if detach else 0))
+        return True
+    except PermissionError:
+        return _fusermount_once(point, detach)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            return False
+        raise
+
+
+def _fusermount_once(point: bytes, detach: bool) -> bool:
+    import subprocess
+
+    program = fusermount()
+    if program is None:
+        where = os.fsdecode(point)
+        raise UnmountError(f"only root unmounts {where} without fusermount3: install package fuse3")
+    words: list[str | bytes] = [program, "-u", *(["-z"] if detach else []), "--", point]
+    environment = {**os.environ, "LC_ALL": "C"}
+    done = subprocess.run(words, env=environment, capture_output=True, check=False)
+    if done.returncode == 0:
+        return True
+    if b"busy" in done.stderr:
+        return False
+    raise UnmountError(" ".join(done.stderr.decode(errors="replace").split()))
+
+
+def _users(entry: MountEntry) -> str:
+    """Return in words who uses the mount *entry*: processes, mounts below it; "" for nobody."""
+    from unionfs.daemon.holders import holders
+    from unionfs.syscalls.mount import mount_table
+
+    below = [f"the mount {os.fsdecode(m.target)}" for m in _children(entry, mount_table())]
+    named = below + [f"{name} ({pid})" for pid, name in holders(entry)]
+    shown = ", ".join(named[:5])
+    return f"{shown} and {len(named) - 5} more" if len(named) > 5 else shown
+
+
+def _children(entry: MountEntry, table: list[MountEntry]) -> list[MountEntry]:
+    return [m for m in table if m.parent_id == entry.mount_id]

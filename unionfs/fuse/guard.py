@@ -1,0 +1,71 @@
+"""The one place where an exception becomes an errno.
+
+In pyfuse3 anything but FUSEError that leaves a handler ends the main loop, and with it the root
+filesystem of a container. So nothing else does: an OSError becomes its errno, anything unforeseen
+EIO, logged with its traceback and counted.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+from pyfuse3 import FUSEError
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+
+unforeseen = 0  # exceptions that became EIO in this process; shown by the statistics
+
+
+def failure(error: Exception, operation: str) -> FUSEError:
+    """Return the FUSEError that tells the kernel of *error*, logging what is not an OSError."""
+    if isinstance(error, FUSEError):
+        return error
+    if isinstance(error, OSError) and error.errno:
+        return FUSEError(error.errno)
+    global unforeseen
+    unforeseen += 1
+    if isinstance(error, MemoryError):
+        log.error("out of memory in %s", operation)
+        return FUSEError(errno.ENOMEM)
+    log.error("unforeseen error in %s", operation, exc_info=error)
+    return FUSEError(errno.EIO)
+
+
+def answers(
+    handler: Callable[Concatenate[S, P], R],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
+    """Make a request handler of a plain method: atomic, and nothing but FUSEError leaves it."""
+    name = handler.__name__
+
+    async def run(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return handler(self, *args, **kwargs)
+        except Exception as error:
+            raise failure(error, name) from None
+
+    wrapped = functools.wraps(handler)(run)
+    return cast("Callable[Concatenate[S, P], Coroutine[Any, Any, R]]", wrapped)
+
+
+def answers_later(
+    handler: Callable[Concatenate[S, P], Awaitable[R]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
+    """Make a request handler of a method that awaits, and lets others run meanwhile."""
+    name = handler.__name__
+
+    async def run(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await handler(self, *args, **kwargs)
+        except Exception as error:
+            raise failure(error, name) from None
+
+    wrapped = functools.wraps(handler)(run)
+    return cast("Callable[Concatenate[S, P], Coroutine[Any, Any, R]]", wrapped)

@@ -1,0 +1,160 @@
+"""The inode table: numbers for nodes, attributes for the kernel, and lookup counts.
+
+A number is what ``st_ino`` shows and what the kernel calls the node by; pyfuse3 has one setter for
+both. It is the inode number of the copy that the file was born as (``upper.identity``), which stays
+the same through copy-up and remount, with the filesystem's place in the stack in the top byte where
+layers are on several (as overlayfs's ``xino``).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from pyfuse3 import ROOT_INODE, EntryAttributes
+
+from unionfs.union.node import Node
+from unionfs.union.tree import Tree
+from unionfs.upper.identity import identify
+from unionfs.upper.upper import Upper
+
+FOREVER = 1e9  # seconds; about 31 years, and safe to add to the kernel's clock
+_DEVICE_SHIFT = 56
+_SPARE = 0xFF << _DEVICE_SHIFT  # numbers for files whose own one is taken or does not fit
+_DIR = stat.S_IFDIR
+
+
+class Inodes:
+    """The nodes that the kernel knows, by number. Touched between awaits of one thread only."""
+
+    def __init__(self, tree: Tree, upper: Upper | None) -> None:
+        self.tree = tree
+        self.upper = upper
+        self._nodes: dict[int, Node] = {ROOT_INODE: tree.root}
+        self._spare = _SPARE
+        self._devices: dict[int, int] = {}
+        for layer in tree.layers:
+            self._devices.setdefault(layer.device, len(self._devices) << _DEVICE_SHIFT)
+        tree.root.ino = ROOT_INODE
+        tree.root.nlookup = 1
+
+    def __getitem__(self, ino: int) -> Node:
+        """Return the node that the kernel calls *ino*."""
+        return self._nodes[ino]
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def enter(self, parent: Node, name: bytes, node: Node) -> Node:
+        """Return the node to show for *name* in *parent*, with its attributes at hand.
+
+        Usually *node*; where the name is another link of a known file, that file's node, which
+        takes its place. Raises OSError.
+        """
+        if node.attr is not None:
+            return node
+        st = self.tree.stat(node)
+        if node.identity is None:
+            known = identify(self.tree, self.upper, node, st)
+            if known is not node:
+                assert parent.children is not None
+                parent.children[name] = known
+                return self.enter(parent, name, known)
+            if node.anchor >= 0:
+                st = os.stat(node.anchor)  # it turned out to be a link of a copied-up file
+        self._fill(node, st)
+        return node
+
+    def attributes(self, node: Node) -> EntryAttributes:
+        """Return the attributes of *node*, asking the filesystem if they are not at hand."""
+        if node.attr is None:
+            file = node.file
+            self._fill(node, os.stat(file.fd) if file is not None else self.tree.stat(node))
+        return node.attr  # type: ignore[no-any-return]
+
+    def _fill(self, node: Node, st: os.stat_result) -> None:
+        if not node.ino or self._nodes.get(node.ino, node) is not node:
+            node.ino = self._number(node, st)
+        attr = EntryAttributes()
+        attr.st_ino = node.ino
+        attr.st_mode = st.st_mode
+        attr.st_nlink = _links(node, st)
+        attr.st_uid = st.st_uid
+        attr.st_gid = st.st_gid
+        attr.st_rdev = st.st_rdev
+        attr.st_size = st.st_size
+        attr.st_blocks = st.st_blocks
+        attr.st_blksize = st.st_blksize
+        attr.st_atime_ns = st.st_atime_ns
+        attr.st_mtime_ns = st.st_mtime_ns
+        attr.st_ctime_ns = st.st_ctime_ns
+        attr.attr_timeout = FOREVER
+        attr.entry_timeout = FOREVER
+        node.attr = attr
+
+    def _number(self, node: Node, st: os.stat_result) -> int:
+        """Return the number for *node*: its identity's, unless a living node has that."""
+        device, ino = node.identity or (st.st_dev, st.st_ino)
+        place = self._devices.get(device)
+        if place is not None and 1 < ino < 1 << _DEVICE_SHIFT:
+            number = place | ino
+            if self._nodes.get(number, node) is node:
+                return number
+        self._spare += 1
+        return self._spare
+
+    def shown(self, node: Node) -> None:
+        """Count one more reference that the kernel holds to *node* (a lookup's answer)."""
+        if not node.nlookup:
+            self._nodes[node.ino] = node
+        node.nlookup += 1
+
+    def forget(self, ino: int, count: int) -> None:
+        """Count *count* references less; what nobody can reach any more is let go."""
+        node = self._nodes.get(ino)
+        if node is None or node.parent is None:
+            return
+        node.nlookup -= count
+        if node.nlookup > 0:
+            return
+        node.nlookup = 0
+        del self._nodes[ino]
+        node.attr = None
+        if node.dead:
+            self.tree.forget(node)
+        elif node.kind == _DIR:
+            self._unload(node)
+
+    def _unload(self, node: Node) -> None:
+        """Drop the children of the directory *node* if they can be read again just the same.
+
+        That is so for lower files without other names: nothing is known of them that the layer
+        does not say.
+        """
+        children = node.children
+        if not children or not node.is_ready or node.in_upper:
+            return
+        for child in children.values():
+            if child.nlookup or child.children is not None or child.anchor >= 0:
+                return
+            if child.identity in self.tree.links:
+                return  # other directories may know the file by this node
+        node.children = None
+        node.listing = None
+
+
+def _links(node: Node, st: os.stat_result) -> int:
+    """Return st_nlink: 1 for a merged directory, as overlayfs has it (nobody counts those)."""
+    if node.dead:
+        return 0
+    if node.kind == _DIR:
+        return 1 if len(node.parts) > 1 else st.st_nlink
+    return node.nlink or st.st_nlink
+
+
+def absent() -> EntryAttributes:
+    """Return the answer to a lookup of a name that is not there: to be remembered."""
+    attr = EntryAttributes()
+    attr.st_ino = 0
+    attr.entry_timeout = FOREVER
+    return attr

@@ -1,0 +1,154 @@
+"""Request handlers about what an inode says: attributes, links' targets, xattrs, statfs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from pyfuse3 import (
+    EntryAttributes,
+    FUSEError,
+    RequestContext,
+    SetattrFields,
+    StatvfsData,
+)
+
+from unionfs.fuse import native
+from unionfs.fuse.data import drop_set_id
+from unionfs.fuse.guard import answers, answers_later
+from unionfs.fuse.state import State
+from unionfs.ondisk.flavour import FUSE_OVERLAYFS_PREFIX
+from unionfs.syscalls import xattr
+from unionfs.union.node import Node
+from unionfs.upper import attributes
+from unionfs.upper.upper import Upper
+
+_STATFS = (
+    "f_bsize",
+    "f_frsize",
+    "f_blocks",
+    "f_bfree",
+    "f_bavail",
+    "f_files",
+    "f_ffree",
+    "f_favail",
+    "f_namemax",
+)
+
+
+class MetadataHandlers(State):
+    """The part of ``Operations`` that is about inodes."""
+
+    @answers
+    def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
+        """Answer with attributes."""
+        return self.inodes.attributes(self.inodes[inode])
+
+    @answers_later
+    async def setattr(
+        self,
+        inode: int,
+        attr: EntryAttributes,
+        fields: SetattrFields,
+        fh: int | None,
+        ctx: RequestContext,
+    ) -> EntryAttributes:
+        """Change attributes; the kernel has checked that the caller may (default_permissions)."""
+        node = self.inodes[inode]
+        size = attr.st_size if fields.update_size else None
+        kill = native.kills_privileges()
+        upper = await self.copy_up(node, keep=size)
+        if size is not None:
+            self._truncate(node, size, kill=kill)
+        if fields.update_uid or fields.update_gid:
+            uid = attr.st_uid if fields.update_uid else -1
+            gid = attr.st_gid if fields.update_gid else -1
+            attributes.chown(upper, node, uid, gid)
+        if fields.update_mode:
+            attributes.chmod(upper, node, stat.S_IMODE(attr.st_mode))
+        if fields.update_atime or fields.update_mtime:
+            self._set_times(upper, node, attr, fields)
+        node.attr = None
+        return self.inodes.attributes(node)
+
+    def _truncate(self, node: Node, size: int, *, kill: bool) -> None:
+        file = node.file
+        fd = file.fd if file is not None and file.writable else self.tree.open(node, os.O_WRONLY)
+        try:
+            os.ftruncate(fd, size)
+            if kill:
+                drop_set_id(fd)
+        finally:
+            if file is None or fd != file.fd:
+                os.close(fd)
+
+    def _set_times(
+        self, upper: Upper, node: Node, attr: EntryAttributes, fields: SetattrFields
+    ) -> None:
+        """Set the times that are asked for; utimensat's UTIME_OMIT is not to be had from os."""
+        atime, mtime = attr.st_atime_ns, attr.st_mtime_ns
+        if not (fields.update_atime and fields.update_mtime):
+            st = self.tree.stat(node)
+            atime = atime if fields.update_atime else st.st_atime_ns
+            mtime = mtime if fields.update_mtime else st.st_mtime_ns
+        attributes.utime(upper, node, atime, mtime)
+
+    @answers
+    def readlink(self, inode: int, ctx: RequestContext) -> bytes:
+        """Answer with a symbolic link's target."""
+        node = self.inodes[inode]
+        if node.anchor >= 0:
+            return os.readlink(b"", dir_fd=node.anchor)
+        directory, name = self.tree.place(node)
+        return os.readlink(name, dir_fd=directory)
+
+    @answers
+    def statfs(self, ctx: RequestContext) -> StatvfsData:
+        """Answer for the filesystem that changes go to (of a read-only mount: the top layer's)."""
+        found = os.fstatvfs(self.tree.layers[0].root.fd())
+        answer = StatvfsData()
+        for field in _STATFS:
+            setattr(answer, field, getattr(found, field, 0))
+        answer.f_namemax = found.f_namemax
+        return answer
+
+    @answers
+    def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        """Answer with an attribute's value, or ENODATA."""
+        if name.startswith(FUSE_OVERLAYFS_PREFIX):
+            raise FUSEError(errno.ENODATA)
+        flavour = self.tree.layers[0].flavour
+        value = xattr.get(self.tree.target(self.inodes[inode]), flavour.to_disk(name))
+        if value is None:
+            raise FUSEError(errno.ENODATA)
+        return value
+
+    @answers
+    def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
+        """Answer with the names of attributes, the driver's own left out."""
+        flavour = self.tree.layers[0].flavour
+        shown = []
+        for name in xattr.names(self.tree.target(self.inodes[inode])):
+            public = flavour.from_disk(name)
+            if public is not None and not public.startswith(FUSE_OVERLAYFS_PREFIX):
+                shown.append(public)
+        return shown
+
+    @answers_later
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        """Set an attribute."""
+        node = self.inodes[inode]
+        upper = await self.copy_up(node)
+        attributes.set_xattr(upper, node, name, value)
+
+    @answers_later
+    async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
+        """Remove an attribute; ENODATA if there is none, without a copy-up."""
+        node = self.inodes[inode]
+        self.writer()
+        flavour = self.tree.layers[0].flavour
+        if xattr.get(self.tree.target(node), flavour.to_disk(name)) is None:
+            raise FUSEError(errno.ENODATA)
+        upper = await self.copy_up(node)
+        attributes.remove_xattr(upper, node, name)

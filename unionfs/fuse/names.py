@@ -1,0 +1,246 @@
+"""Request handlers about names: lookup, listing, making, removing, renaming."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+import pyfuse3
+from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext
+
+from unionfs.fuse.guard import answers, answers_later
+from unionfs.fuse.inodes import absent
+from unionfs.fuse.listing import snapshot
+from unionfs.fuse.state import State
+from unionfs.union.node import Node
+from unionfs.upper import create, remove
+from unionfs.upper.create import Owner
+from unionfs.upper.rename import rename
+from unionfs.upper.upper import Upper
+
+_NAME_MAX = 255
+_DOTS = (b".", b"..")
+_MODE = 0o7777
+
+
+class NameHandlers(State):
+    """The part of ``Operations`` that is about names in directories."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self._absent = absent()
+
+    @answers
+    def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        """Answer which file *name* is; an absent name too is an answer to be remembered."""
+        inodes = self.inodes
+        parent = inodes[parent_inode]
+        children = parent.children
+        if children is None:
+            children = self.tree.load(parent)
+        node = children.get(name)
+        if node is None:
+            return self._missing(parent, name)
+        if node.attr is None:
+            node = inodes.enter(parent, name, node)
+        inodes.shown(node)
+        return node.attr  # type: ignore[no-any-return]
+
+    def _missing(self, parent: Node, name: bytes) -> EntryAttributes:
+        """Answer for a name that is not among the children: absent, too long, or a dot."""
+        if name in _DOTS:
+            node = parent if name == b"." else parent.parent or parent
+            self.inodes.attributes(node)
+            self.inodes.shown(node)
+            return node.attr  # type: ignore[no-any-return]
+        if len(name) > _NAME_MAX:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        return self._absent
+
+    @answers
+    def opendir(self, inode: int, ctx: RequestContext) -> int:
+        """Open a directory for listing, or say that this needs no request (``cached_dirs``)."""
+        if self.cached_dirs:
+            raise FUSEError(errno.ENOSYS)
+        return self.files.open_dir(self.inodes[inode])
+
+    @answers
+    def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
+        """List what follows position *start_id*; see ``listing`` for what a position is worth.
+
+        Entries that went meanwhile are left out and new ones wait for a rewind, so that none that
+        stays is skipped or doubled (readdir(3p)).
+        """
+        parent = self.dir_of(fh)
+        children = self.tree.load(parent)
+        (base, names), first = snapshot(parent, start_id)
+        inodes = self.inodes
+        reply = pyfuse3.readdir_reply
+        for index in range(first, len(names)):
+            name = names[index]
+            if index < len(_DOTS):
+                if not self._list_dot(parent, name, base + index + 1, token):
+                    return
+                continue
+            node = children.get(name)
+            if node is None:
+                continue
+            if node.attr is None:
+                try:
+                    node = inodes.enter(parent, name, node)
+                except FileNotFoundError:
+                    continue  # removed behind our back: a listing goes on
+            if not reply(token, name, node.attr, base + index + 1):
+                return
+            inodes.shown(node)
+
+    def _list_dot(self, node: Node, name: bytes, position: int, token: ReaddirToken) -> bool:
+        shown = node if name == b"." else node.parent or node
+        attr = self.inodes.attributes(shown)
+        return bool(pyfuse3.readdir_reply(token, name, attr, position))
+
+    @answers
+    def releasedir(self, fh: int) -> None:
+        """Close a directory."""
+        del self.files.dirs[fh]
+
+    def _parent(self, inode: int) -> tuple[Upper, Node]:
+        """Return the upper, and the directory *inode* brought into it, for a change of names."""
+        upper = self.writer()
+        parent = self.inodes[inode]
+        if parent.dead:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        self.copy_up_dir(upper, parent)
+        parent.attr = None
+        return upper, parent
+
+    def _show(self, parent: Node, name: bytes, node: Node) -> EntryAttributes:
+        node = self.inodes.enter(parent, name, node)
+        self.inodes.shown(node)
+        return node.attr  # type: ignore[no-any-return]
+
+    @answers
+    def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        """Make and open a regular file."""
+        upper, parent = self._parent(parent_inode)
+        owner = Owner(ctx.uid, ctx.gid)
+        node, fd = create.create_file(upper, parent, name, mode & _MODE, owner)
+        handle = self.files.adopt(node, fd)
+        try:
+            attr = self._show(parent, name, node)
+        except BaseException:
+            self.files.close(handle)
+            raise
+        return FileInfo(fh=handle, keep_cache=True), attr
+
+    @answers
+    def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        """Make a directory."""
+        upper, parent = self._parent(parent_inode)
+        node = create.make_dir(upper, parent, name, mode & _MODE, Owner(ctx.uid, ctx.gid))
+        return self._show(parent, name, node)
+
+    @answers
+    def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        """Make a device, fifo, socket or regular file."""
+        upper, parent = self._parent(parent_inode)
+        owner = Owner(ctx.uid, ctx.gid)
+        node = create.make_special(upper, parent, name, mode, rdev, owner)
+        return self._show(parent, name, node)
+
+    @answers
+    def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        """Make a symbolic link."""
+        upper, parent = self._parent(parent_inode)
+        node = create.make_symlink(upper, parent, name, target, Owner(ctx.uid, ctx.gid))
+        return self._show(parent, name, node)
+
+    @answers_later
+    async def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        """Give a file another name."""
+        node = self.inodes[inode]
+        create.check_name(new_name)
+        await self.copy_up(node)
+        upper, parent = self._parent(new_parent_inode)
+        create.make_link(upper, node, parent, new_name)
+        return self._show(parent, new_name, node)
+
+    @answers_later
+    async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        """Remove a name that is no directory's."""
+        node = self._child(self.inodes[parent_inode], name)
+        if node.is_dir:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if node.identity in self.tree.links:
+            await self.copy_up(node)  # the others go on counting right: see upper.index
+        upper, parent = self._parent(parent_inode)
+        remove.unlink(upper, parent, name)
+
+    def _child(self, parent: Node, name: bytes) -> Node:
+        node = self.tree.lookup(parent, name)
+        if node is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return node if node.attr is not None else self.inodes.enter(parent, name, node)
+
+    @answers
+    def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        """Remove an empty directory."""
+        upper = self.writer()
+        parent = self.inodes[parent_inode]
+        node = self._child(parent, name)
+        if not node.is_dir:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        remove.check_empty(upper, node)
+        upper, parent = self._parent(parent_inode)
+        remove.rmdir(upper, parent, name)
+
+    @answers_later
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: RequestContext,
+    ) -> None:
+        """Rename, with RENAME_NOREPLACE and RENAME_EXCHANGE."""
+        if flags & ~(pyfuse3.RENAME_EXCHANGE | pyfuse3.RENAME_NOREPLACE):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        source = self._child(self.inodes[parent_inode_old], name_old)
+        target = self.tree.lookup(self.inodes[parent_inode_new], name_new)
+        if target is not None:
+            target = self._child(self.inodes[parent_inode_new], name_new)
+        await self._copy_up_movable(source, target, exchange=bool(flags))
+        upper, old = self._parent(parent_inode_old)
+        _, new = self._parent(parent_inode_new)
+        rename(upper, old, name_old, new, name_new, flags)
+        self._directory_moved(source)
+        if target is not None and flags & pyfuse3.RENAME_EXCHANGE:
+            self._directory_moved(target)
+
+    async def _copy_up_movable(self, source: Node, target: Node | None, *, exchange: bool) -> None:
+        """Copy up the files that a rename moves, and one whose other names stay behind."""
+        self.writer()
+        if not source.is_dir:
+            await self.copy_up(source)
+        if target is None or target.is_dir:
+            return
+        if exchange or target.identity in self.tree.links:
+            await self.copy_up(target)
+
+    def _directory_moved(self, node: Node) -> None:
+        """A directory that was copied up to be moved shows other attributes than it did."""
+        if node.kind == stat.S_IFDIR:
+            self.changed(node)

@@ -1,0 +1,37 @@
+"""``Operations``: everything that pyfuse3 asks of a filesystem, as one class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyfuse3
+
+from unionfs.fuse.data import DataHandlers
+from unionfs.fuse.guard import answers
+from unionfs.fuse.metadata import MetadataHandlers
+from unionfs.fuse.names import NameHandlers
+from unionfs.union.tree import Tree
+from unionfs.upper.upper import Upper
+
+
+class Operations(NameHandlers, DataHandlers, MetadataHandlers, pyfuse3.Operations):
+    """A protocol adapter only: each handler finds nodes, calls ``union`` or ``upper``, answers.
+
+    ``access`` and ``poll`` are left to the kernel (ENOSYS): it checks permissions by itself, and
+    regular files are always ready.
+    """
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False
+    enable_acl = True
+
+    def __init__(self, tree: Tree, upper: Upper | None) -> None:
+        """Serve *tree*, with changes going to *upper* (None: read-only)."""
+        super().__init__(tree, upper)
+
+    @answers
+    def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        """Take back the references that the kernel gives up."""
+        forget = self.inodes.forget
+        for inode, count in inode_list:
+            forget(inode, count)

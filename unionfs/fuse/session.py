@@ -1,0 +1,229 @@
+"""One mount, from its configuration to its end."""
+
+from __future__ import annotations
+
+import os
+import resource
+import stat
+from collections.abc import Sequence
+
+import pyfuse3
+
+from unionfs.errors import ConflictError, UnavailableError
+from unionfs.fuse import loop, native
+from unionfs.fuse.operations import Operations
+from unionfs.ondisk.flavour import Flavour
+from unionfs.options import MountConfig
+from unionfs.union.layer import FdPool, Layer
+from unionfs.union.tree import Tree
+from unionfs.upper.upper import Upper
+from unionfs.upper.work import WorkDir
+
+_CAP_SYS_ADMIN = 21
+_WORKERS = 64  # requests that may be waiting for a copy or a sync at a time
+_INITIAL_USER_NAMESPACE = 0xEFFFFFFD  # PROC_USER_INIT_INO, linux/proc_ns.h
+
+
+class LoopError(ConflictError):
+    """The mount point, the layers, the upper and the work directory are inside one another."""
+
+
+class Session:
+    """A mount of *config* on *target*.
+
+    ``__init__`` opens and checks everything, ``mount`` mounts, ``serve`` answers requests until the
+    mount is gone, ``close`` releases everything; it may be called at any point after ``__init__``.
+    """
+
+    def __init__(self, config: MountConfig, target: bytes) -> None:
+        """Open the layers, the upper and the work directory.
+
+        Raises UnionfsError naming the directory that is missing, in use or in the wrong place, and
+        OSError.
+        """
+        self.config = config
+        self.target = target
+        self._mounted = False
+        flavour = _flavour(config.userxattr)
+        self._work: WorkDir | None = None
+        self._upper: Upper | None = None
+        pool = FdPool(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        layers: list[Layer] = []
+        try:
+            writable = config.upperdir is not None and not config.read_only
+            _open_layers(config, flavour, pool, layers)
+            _refuse_loops(config, target)
+            if writable:
+                assert config.workdir is not None
+                self._work = WorkDir(config.workdir)
+            self._tree = Tree(layers, pool)
+            if self._work is not None:
+                self._upper = Upper(
+                    self._tree,
+                    self._work,
+                    volatile=config.volatile,
+                    redirect_dir=config.redirect_dir,
+                )
+        except BaseException:
+            for layer in layers:
+                layer.close()
+            if self._work is not None:
+                self._work.close()
+            raise
+        self._operations = Operations(self._tree, self._upper)
+
+    def mount(self) -> None:
+        """Mount. Raises UnavailableError where the machine does not let us."""
+        if not os.path.exists("/dev/fuse"):
+            raise UnavailableError("/dev/fuse is missing: load the kernel's fuse module")
+        try:
+            pyfuse3.init(self._operations, os.fsdecode(self.target), _fuse_options(self.config))
+        except RuntimeError as error:
+            raise UnavailableError(f"cannot mount on {os.fsdecode(self.target)}: {error}") from None
+        self._mounted = True
+        if native.hooked():
+            self._operations.cached_dirs = True
+            loop.install_hooked(_fuse_descriptor())
+        else:
+            loop.install(_fuse_descriptor())
+
+    async def serve(self) -> None:
+        """Answer requests until the file system is unmounted or ``terminate`` is called."""
+        await pyfuse3.main(max_tasks=_WORKERS)
+
+    def terminate(self) -> None:
+        """Make ``serve`` return; for a task of the same loop."""
+        pyfuse3.terminate()
+
+    def close(self) -> None:
+        """Unmount if still mounted, and release everything."""
+        if self._mounted:
+            pyfuse3.close(unmount=True)
+            self._mounted = False
+        self._operations.files.close_all()
+        if self._upper is not None:
+            self._upper.close()
+        elif self._work is not None:
+            self._work.close()
+        self._tree.close()
+
+
+def _flavour(userxattr: bool | None) -> Flavour:
+    """Return the attributes to use: ``trusted.*`` needs CAP_SYS_ADMIN in the first namespace."""
+    if userxattr is None:
+        userxattr = not _may_use_trusted()
+    return Flavour.USER if userxattr else Flavour.TRUSTED
+
+
+def _may_use_trusted() -> bool:
+    if os.stat("/proc/self/ns/user").st_ino != _INITIAL_USER_NAMESPACE:
+        return False
+    with open("/proc/self/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"CapEff:"):
+                return bool(int(line.split()[1], 16) >> _CAP_SYS_ADMIN & 1)
+    return False
+
+
+def _open_layers(config: MountConfig, flavour: Flavour, pool: FdPool, layers: list[Layer]) -> None:
+    """Open the upper (if any) and the lowers into *layers*, topmost first."""
+    if config.upperdir is not None:
+        layers.append(Layer(config.upperdir, 0, flavour, pool, aufs=config.aufs))
+    for number, path in enumerate(config.lowerdirs, start=1):
+        # Layers of the store are plain: the importer lets no mark of a driver's through.
+        lower = Layer(path, number, flavour, pool, aufs=config.aufs, plain=not config.aufs)
+        layers.append(lower)
+
+
+def _refuse_loops(config: MountConfig, target: bytes) -> None:
+    """Refuse directories inside one another, where a mount would change its own layers.
+
+    The mount point may be inside no layer and equal to none; the upper and the work directory may
+    be neither in each other nor in a lower, nor the other way round (HOSTILE cases of fuse and
+    overlayfs mounts that hang).
+    """
+    lowers = [("lowerdir", path) for path in config.lowerdirs]
+    writable = []
+    if config.upperdir is not None and config.workdir is not None:
+        writable = [("upperdir", config.upperdir), ("workdir", config.workdir)]
+    for position, (what, path) in enumerate(writable):
+        others = writable[position + 1 :] + lowers
+        _refuse_nested(what, path, others)
+    _refuse_target(target, writable + lowers)
+
+
+def _refuse_nested(what: str, path: bytes, others: Sequence[tuple[str, bytes]]) -> None:
+    mine = os.path.realpath(path)
+    for kind, other in others:
+        theirs = os.path.realpath(other)
+        if mine == theirs or _inside(mine, theirs) or _inside(theirs, mine):
+            raise LoopError(
+                f"{what} {os.fsdecode(path)} and {kind} {os.fsdecode(other)}"
+                " must not be in one another"
+            )
+
+
+def _refuse_target(target: bytes, others: Sequence[tuple[str, bytes]]) -> None:
+    mine = os.path.realpath(target)
+    for kind, other in others:
+        theirs = os.path.realpath(other)
+        if (
+            mine == theirs
+            or _inside(mine, theirs)
+            or (kind != "lowerdir" and _inside(theirs, mine))
+        ):
+            raise LoopError(
+                f"mount point {os.fsdecode(target)} and {kind} {os.fsdecode(other)}"
+                " must not be in one another"
+            )
+
+
+def _inside(path: bytes, directory: bytes) -> bool:
+    return path.startswith(directory.rstrip(b"/") + b"/")
+
+
+def _fuse_options(config: MountConfig) -> set[str]:
+    """Return what libfuse and mount(2) are told of *config*."""
+    flags = {
+        "default_permissions": config.default_permissions,
+        "allow_other": config.allow_other,
+        "allow_root": config.allow_root,
+        "ro": config.read_only or config.upperdir is None,
+        "nosuid": not config.suid,
+        "suid": config.suid,
+        "nodev": not config.dev,
+        "dev": config.dev,
+        "noexec": not config.exec_,
+        "noatime": not config.atime,
+        "nodiratime": not config.diratime,
+        "debug": config.debug,
+    }
+    options = {name for name, wanted in flags.items() if wanted}
+    options.add("fsname=" + _escaped(config.fsname))
+    options.add("subtype=" + _escaped(config.subtype))
+    if config.max_read is not None:
+        options.add(f"max_read={config.max_read}")
+    return options
+
+
+def _escaped(text: str) -> str:
+    """Escape what libfuse's option parser would split at; it takes ASCII only."""
+    plain = text.encode("ascii", "replace").decode()
+    return plain.replace("\\", "\\\\").replace(",", "\\,")
+
+
+def _fuse_descriptor() -> int:
+    """Return this process's /dev/fuse descriptor; -1 if there is not exactly one.
+
+    pyfuse3 keeps the session's to itself.
+    """
+    found = []
+    device = os.stat("/dev/fuse").st_rdev
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            st = os.fstat(int(name))
+        except OSError:
+            continue
+        if stat.S_ISCHR(st.st_mode) and st.st_rdev == device:
+            found.append(int(name))
+    return found[0] if len(found) == 1 else -1

@@ -1,0 +1,118 @@
+"""What the handlers of one mount share, and the copy-up that lets other requests go on."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pyfuse3
+import trio
+
+from unionfs.fuse import loop
+from unionfs.fuse.files import Files
+from unionfs.fuse.inodes import Inodes
+from unionfs.union.node import Node
+from unionfs.union.tree import Tree
+from unionfs.upper.copyup import FileCopy, copy_removed_dir, ensure_dir
+from unionfs.upper.upper import Upper
+
+_INLINE = 1 << 20  # bytes that are copied at once rather than in a thread (about 0.2 ms)
+
+
+class State:
+    """One mount: its tree, its upper (None: read-only), the kernel's nodes and handles.
+
+    ``cached_dirs``: the kernel caches directories and lists them by node, without handles.
+
+    ``_copying`` has an event for each node that a thread is copying up; whoever needs that copy
+    waits for it. Everything else in the mount is free to go on meanwhile, with the old content.
+    """
+
+    def __init__(self, tree: Tree, upper: Upper | None) -> None:
+        self.tree = tree
+        self.upper = upper
+        self.inodes = Inodes(tree, upper)
+        self.files = Files(tree)
+        self.cached_dirs = False
+        self._copying: dict[Node, trio.Event] = {}
+
+    def dir_of(self, fh: int) -> Node:
+        """Return the directory that *fh* stands for: with ``cached_dirs`` it is the node."""
+        return self.inodes[fh] if self.cached_dirs else self.files.dirs[fh]
+
+    def writer(self) -> Upper:
+        """Return the upper. Raises EROFS where there is none."""
+        if self.upper is None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return self.upper
+
+    async def copy_up(self, node: Node, *, keep: int | None = None) -> Upper:
+        """Bring *node* into the upper; of its content only *keep* bytes, if that is given.
+
+        Returns the upper. Awaits only where there is much to copy or to sync. Raises OSError.
+        """
+        upper = self.writer()
+        if node.is_dir:
+            if node.dead:
+                copy_removed_dir(upper, node)
+            else:
+                self.copy_up_dir(upper, node)
+            return upper
+        while node.source is not None:
+            event = self._copying.get(node)
+            if event is not None:
+                await event.wait()
+                continue
+            await self._copy_file(upper, node, keep)
+        return upper
+
+    def copy_up_dir(self, upper: Upper, node: Node) -> None:
+        """Bring the directory *node* and its parents into the upper, and tell the kernel.
+
+        The copies change what stat shows of parents (ctime; nlink of what is merged now), which
+        no request of the kernel's asked for.
+        """
+        if self.tree.ready(node)[0].layer.number == 0:
+            return
+        copied = []
+        each: Node | None = node
+        while each is not None and not each.in_upper:
+            copied.append(each)
+            each = each.parent
+        ensure_dir(upper, node)
+        if each is not None:
+            copied.append(each)
+        for one in copied:
+            self.changed(one)
+
+    def changed(self, node: Node) -> None:
+        """Tell the kernel that the attributes of *node* are not what it remembers."""
+        node.attr = None
+        if node.nlookup:
+            try:
+                pyfuse3.invalidate_inode(node.ino, attr_only=True)
+            except OSError:
+                pass  # ENOENT: it has forgotten the node, so there is nothing to correct
+
+    async def _copy_file(self, upper: Upper, node: Node, keep: int | None) -> None:
+        if node.parent is not None and not node.dead:
+            self.copy_up_dir(upper, node.parent)
+        copy = FileCopy(upper, node, keep=keep)
+        try:
+            if copy.size == 0 or (upper.volatile and copy.size <= _INLINE):
+                copy.copy()
+            else:
+                await self._copy_in_thread(copy)
+            copy.commit()
+        finally:
+            copy.close()
+        self.files.moved(node)
+
+    async def _copy_in_thread(self, copy: FileCopy) -> None:
+        event = self._copying[copy.node] = trio.Event()
+        try:
+            with loop.waiting():
+                await trio.to_thread.run_sync(copy.copy)
+        finally:
+            del self._copying[copy.node]
+            event.set()

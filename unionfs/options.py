@@ -1,0 +1,360 @@
+"""``-o`` strings to a frozen ``MountConfig``: what a mount was asked to be.
+
+Pure: nothing here touches a file system, so every rule can be tried with strings alone. Every
+option that fuse-overlayfs, mount(8) and the container engines are known to pass is in one of the
+tables below: honoured, meaningless (accepted quietly), ignored with a word, or refused by name.
+
+Grammar (libfuse's ``fuse_opt_parse`` and what engines write beside it). Commas separate options; a
+backslash or a pair of double quotes protects one, and quotes around a whole value fall away. In a
+path a colon is written with one backslash (fuse-overlayfs 2, Buildah) or with two (fuse-overlayfs
+1) before it; a comma, a double quote and a backslash with one; a backslash before three octal
+digits is that byte; any other backslash is part of the name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from unionfs.errors import RefusedError, UsageError
+
+_MAX_ID = 2**32 - 2  # 2**32 - 1 is "no such ID" to the kernel
+
+_QUOTED = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
+_PIECE = re.compile(rb'\\.|%b|,|[^\\",]+|.' % _QUOTED, re.DOTALL)
+_WHOLLY_QUOTED = re.compile(_QUOTED, re.DOTALL)
+_TOKEN = re.compile(rb'\\\\:|\\[0-3][0-7]{2}|\\[\\:,"]|:|[^\\:]+|\\', re.DOTALL)
+
+
+class BadOptionError(UsageError):
+    """An option's value does not mean anything."""
+
+
+class UnsupportedOptionError(RefusedError):
+    """An option asks for what cannot be honoured and must not be left out silently."""
+
+
+class IdRange(NamedTuple):
+    """*size* consecutive IDs: what is *disk* on disk is *shown* in the mount, and so on."""
+
+    disk: int
+    shown: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class MountConfig:
+    """What one mount is asked to be.
+
+    Paths are bytes as the caller wrote them, never normalised by their text: a link that one passes
+    through must be followed by the kernel.
+    """
+
+    lowerdirs: tuple[bytes, ...]  # topmost first
+    upperdir: bytes | None = None  # None: the mount is read-only
+    workdir: bytes | None = None  # set exactly when upperdir is
+    read_only: bool = False
+    userxattr: bool | None = None  # None: trusted.* where the process may, else user.*
+    aufs: bool = False  # read AUFS whiteouts in lowers and what fuse-overlayfs wrote in uppers
+    allow_other: bool = False
+    allow_root: bool = False
+    default_permissions: bool = True
+    suid: bool = False
+    dev: bool = False
+    exec_: bool = True
+    atime: bool = False
+    diratime: bool = True
+    fsname: str = "unionfs"
+    subtype: str = "unionfs"
+    volatile: bool = False  # nothing is ever synced, fsync is answered at once
+    redirect_dir: bool = True  # False: renaming a directory with lower parts is EXDEV
+    max_read: int | None = None  # bytes; None: as large as the kernel allows
+    debug: bool = False
+    # Read, but not honoured yet: see NOT_HONOURED_YET.
+    uid_map: tuple[IdRange, ...] = ()
+    gid_map: tuple[IdRange, ...] = ()
+    squash_to_root: bool = False
+    squash_to_uid: int | None = None
+    squash_to_gid: int | None = None
+    xattr_permissions: int = 0  # 0, 1 (security.*) or 2 (user.containers.override_stat)
+    context: str | None = None
+    acl: bool = True
+    xattrs: bool = True
+    ignored: tuple[str, ...] = ()  # options to name as "unknown argument ignored: X"
+
+
+# Fields that the driver does not honour yet, with the option that sets each.
+NOT_HONOURED_YET = {
+    "uid_map": "uidmapping",
+    "gid_map": "gidmapping",
+    "squash_to_root": "squash_to_root",
+    "squash_to_uid": "squash_to_uid",
+    "squash_to_gid": "squash_to_gid",
+    "xattr_permissions": "xattr_permissions",
+    "context": "context",
+    "acl": "noacl",
+    "xattrs": "noxattrs",
+}
+
+_FLAGS: dict[str, dict[str, Any]] = {
+    "ro": {"read_only": True},
+    "rw": {"read_only": False},
+    "volatile": {"volatile": True},
+    "userxattr": {"userxattr": True},
+    "default_permissions": {"default_permissions": True},
+    "allow_other": {"allow_other": True, "allow_root": False},  # libfuse takes one of them
+    "allow_root": {"allow_root": True, "allow_other": False},
+    "suid": {"suid": True},
+    "nosuid": {"suid": False},
+    "dev": {"dev": True},
+    "nodev": {"dev": False},
+    "exec": {"exec_": True},
+    "noexec": {"exec_": False},
+    "atime": {"atime": True},
+    "relatime": {"atime": True},
+    "strictatime": {"atime": True},
+    "noatime": {"atime": False},
+    "diratime": {"diratime": True},
+    "nodiratime": {"diratime": False},
+    "debug": {"debug": True},
+    "squash_to_root": {"squash_to_root": True},
+    "noacl": {"acl": False},
+    "noxattrs": {"xattrs": False},
+}
+
+# What every mount is anyway, or what only fstab's readers act on.
+_MEANINGLESS = frozenset(("defaults", "async", "auto", "noauto", "nofail", "_netdev", "comment"))
+
+_REFUSED = {
+    "remount": "a mount's options cannot be changed; unmount it and mount it again",
+}
+
+
+def defaults(*, privileged: bool) -> MountConfig:
+    """Return fuse-overlayfs's defaults for root (*privileged*) or an ordinary user, no layers."""
+    return MountConfig((), allow_other=privileged, suid=privileged)
+
+
+def parse_helper_options(words: Iterable[str], *, privileged: bool) -> MountConfig:
+    """Return the mount that the mount-helper form's ``-o`` arguments *words* ask for.
+
+    *privileged* chooses the defaults and whether suid and dev are possible. Raises BadOptionError
+    for values without meaning and missing layers, UnsupportedOptionError by name.
+    """
+    base = replace(defaults(privileged=privileged), aufs=True)
+    config = apply_options(base, words, privileged=privileged)
+    if not config.lowerdirs:
+        raise BadOptionError("no lower directories: give -o lowerdir=DIR[:DIR…]")
+    if config.upperdir is not None and config.workdir is None:
+        raise BadOptionError("upperdir is given without workdir")
+    if config.upperdir is None and config.workdir is not None:
+        named = f"workdir={os.fsdecode(config.workdir)}"
+        return replace(config, workdir=None, ignored=(*config.ignored, named))
+    return config
+
+
+def apply_options(base: MountConfig, words: Iterable[str], *, privileged: bool) -> MountConfig:
+    """Return *base* changed by the ``-o`` arguments *words*; of one option the last counts.
+
+    Raises BadOptionError and UnsupportedOptionError as ``parse_helper_options``.
+    """
+    fields: dict[str, Any] = {}
+    ignored = list(base.ignored)
+    for option in (o for word in words for o in split_options(os.fsencode(word))):
+        meaning = _meaning(option)
+        if meaning is None or not (privileged or _harmless(meaning)):
+            ignored.append(os.fsdecode(option))
+        else:
+            fields |= meaning
+    config = replace(base, **fields, ignored=tuple(ignored))
+    _refuse_unsupported(config)
+    return config
+
+
+def split_options(text: bytes) -> Iterator[bytes]:
+    """Yield the options of *text*, a comma-separated list, escapes kept and empty ones left out."""
+    option = b""
+    for piece in _PIECE.findall(text):
+        if piece != b",":
+            option += piece
+            continue
+        if option:
+            yield option
+        option = b""
+    if option:
+        yield option
+
+
+def absolute(config: MountConfig, cwd: bytes) -> MountConfig:
+    """Return *config* with relative directories put below *cwd*, their text otherwise untouched."""
+
+    def below(path: bytes) -> bytes:
+        return path if path.startswith(b"/") else cwd + b"/" + path
+
+    return replace(
+        config,
+        lowerdirs=tuple(below(path) for path in config.lowerdirs),
+        upperdir=None if config.upperdir is None else below(config.upperdir),
+        workdir=None if config.workdir is None else below(config.workdir),
+    )
+
+
+def has_relative(config: MountConfig) -> bool:
+    """Return whether any directory of *config* counts from the caller's working directory."""
+    paths = (*config.lowerdirs, config.upperdir, config.workdir)
+    return any(path is not None and not path.startswith(b"/") for path in paths)
+
+
+def _meaning(option: bytes) -> dict[str, Any] | None:
+    """Return the fields that *option* sets; None if it is to be named as ignored."""
+    name, has_value, raw = os.fsdecode(option).partition("=")
+    if name in _REFUSED:
+        raise UnsupportedOptionError(f"option {name} is refused: {_REFUSED[name]}")
+    if has_value and name in _VALUED:
+        return _VALUED[name](name, os.fsencode(raw))
+    if not has_value and name in _FLAGS:
+        return _FLAGS[name]
+    if name in _VALUED:
+        raise BadOptionError(f"option {name} needs a value: {name}=…")
+    return {} if name in _MEANINGLESS or name.startswith("x-") else None
+
+
+def _harmless(meaning: dict[str, Any]) -> bool:
+    """Return whether an ordinary user's mount can have *meaning*: it is always nosuid and nodev."""
+    return not (meaning.get("suid") or meaning.get("dev"))
+
+
+def _refuse_unsupported(config: MountConfig) -> None:
+    plain = MountConfig(())
+    for field, option in NOT_HONOURED_YET.items():
+        if getattr(config, field) != getattr(plain, field):
+            raise UnsupportedOptionError(f"option {option} is not supported yet")
+
+
+def _unquoted(value: bytes) -> bytes:
+    return value[1:-1] if _WHOLLY_QUOTED.fullmatch(value) else value
+
+
+def _split_paths(value: bytes) -> list[bytes]:
+    """Return the elements of a colon-separated list, their escapes resolved."""
+    elements = [b""]
+    for token in _TOKEN.findall(_unquoted(value)):
+        if token == b":":
+            elements.append(b"")
+        else:
+            elements[-1] += _plain(token)
+    return elements
+
+
+def _plain(token: bytes) -> bytes:
+    if token.startswith(b"\\") and len(token) == 4:
+        return bytes((int(token[1:], 8),))
+    return token[-1:] if token.startswith(b"\\") else token
+
+
+def _checked_path(name: str, path: bytes) -> bytes:
+    if not path:
+        raise BadOptionError(f"option {name} names an empty path")
+    if b"\0" in path:
+        raise BadOptionError(f"option {name} names a path with a NUL byte")
+    return path
+
+
+def _lowerdir(name: str, value: bytes) -> dict[str, Any]:
+    paths = _split_paths(value)
+    if len(paths) > 1 and not paths[-1]:
+        paths.pop()  # engines leave a colon behind the last one
+    if b"" in paths[1:]:
+        raise UnsupportedOptionError(f"option {name}: data-only layers (::) are not supported")
+    return {"lowerdirs": tuple(_checked_path(name, path) for path in paths)}
+
+
+def _text(value: bytes) -> str:
+    """Return a value in which colons separate nothing."""
+    return os.fsdecode(b":".join(_split_paths(value)))
+
+
+def _directory(name: str, value: bytes) -> dict[str, Any]:
+    return {name: _checked_path(name, os.fsencode(_text(value)))}
+
+
+def _string(name: str, value: bytes) -> dict[str, Any]:
+    return {name: _text(value)}
+
+
+def _number(name: str, text: bytes | str, limit: int) -> int:
+    digits = os.fsdecode(text)
+    if not re.fullmatch("[0-9]{1,20}", digits) or int(digits) > limit:
+        raise BadOptionError(f"option {name}: {digits[:80]!r} is not a number up to {limit}")
+    return int(digits)
+
+
+def _id(name: str, value: bytes) -> dict[str, Any]:
+    return {name: _number(name, value, _MAX_ID)}
+
+
+def _max_read(name: str, value: bytes) -> dict[str, Any]:
+    return {name: _number(name, value, 2**32 - 1) or None}
+
+
+def _xattr_permissions(name: str, value: bytes) -> dict[str, Any]:
+    return {name: _number(name, value, 2)}
+
+
+def _fsync(name: str, value: bytes) -> dict[str, Any]:
+    return {"volatile": not _number(name, value, 1)}
+
+
+def _noxattrs(name: str, value: bytes) -> dict[str, Any]:
+    return {"xattrs": not _number(name, value, 1)}
+
+
+def _redirect_dir(name: str, value: bytes) -> dict[str, Any]:
+    if value not in (b"on", b"off", b"follow"):
+        raise BadOptionError(f"option {name}: {os.fsdecode(value)!r} is neither on nor off")
+    return {name: value == b"on"}  # existing redirects are followed whatever it says
+
+
+def _id_map(name: str, value: bytes) -> dict[str, Any]:
+    """Read ``[:]C:H:S[:C:H:S…]``, the form in which containers/storage writes ID maps."""
+    words = os.fsdecode(value).removeprefix(":").split(":")
+    if len(words) % 3:
+        raise BadOptionError(f"option {name}: not triples of DISK:SHOWN:SIZE")
+    numbers = [_number(name, word, _MAX_ID) for word in words]
+    ranges = tuple(IdRange(*numbers[at : at + 3]) for at in range(0, len(numbers), 3))
+    for which in (0, 1):
+        _check_ranges(name, sorted((r[which], r.size) for r in ranges))
+    return {"uid_map" if name == "uidmapping" else "gid_map": ranges}
+
+
+def _check_ranges(name: str, ranges: list[tuple[int, int]]) -> None:
+    """Raise BadOptionError for (first, size) pairs, in order, that are empty or overlap."""
+    free = 0
+    for first, size in ranges:
+        if size < 1 or first + size - 1 > _MAX_ID:
+            raise BadOptionError(f"option {name}: {size} IDs from {first} on are no range")
+        if first < free:
+            raise BadOptionError(f"option {name}: ID {first} is mapped twice")
+        free = first + size
+
+
+_VALUED: dict[str, Callable[[str, bytes], dict[str, Any]]] = {
+    "lowerdir": _lowerdir,
+    "upperdir": _directory,
+    "workdir": _directory,
+    "fsname": _string,
+    "subtype": _string,
+    "context": _string,
+    "redirect_dir": _redirect_dir,
+    "fsync": _fsync,
+    "max_read": _max_read,
+    "noxattrs": _noxattrs,
+    "uidmapping": _id_map,
+    "gidmapping": _id_map,
+    "squash_to_uid": _id,
+    "squash_to_gid": _id,
+    "xattr_permissions": _xattr_permissions,
+}

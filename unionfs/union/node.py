@@ -1,0 +1,125 @@
+"""Node: one file of the merged tree, for as long as anybody knows it."""
+
+from __future__ import annotations
+
+import stat
+from typing import Any
+
+from unionfs.union.layer import Part
+
+
+class Node:
+    """One file of the merged tree: the same object before and after a copy-up, under every name.
+
+    Where it is:
+
+    * ``parent`` and ``name``: a place in the merged tree (for a hard link, one of its places);
+      ``parent`` is None for the root only.
+    * a directory: ``parts``, its directories topmost first; None until ``Tree.ready`` looked,
+      with ``candidates`` the parts of the parent that hold a directory of this name.
+    * anything else in a lower layer: ``source`` and ``source_name``.
+    * anything else in the upper: ``source`` is None, and the file is ``name`` in the parent's
+      upper directory, unless ``anchor`` (an O_PATH descriptor) holds it: a file without a name, or
+      one whose known name went away while others remain.
+
+    What is known of it: ``kind`` (an ``S_IF*`` value), ``children`` (of a loaded directory),
+    ``identity`` (device and inode number of the copy that gave the file its number), ``nlink``
+    (links in the union where that differs from the file's own count, else 0), ``dead`` (no name is
+    left).
+
+    For the FUSE room: ``ino`` (0: never shown), ``nlookup`` (references the kernel holds),
+    ``attr`` (its attributes as last told to the kernel; None: ask the filesystem), ``file`` (its
+    open data, if any) and ``listing`` (of a directory: positions in its names).
+
+    All fields are only touched between awaits of one thread: no lock.
+    """
+
+    __slots__ = (
+        "anchor",
+        "attr",
+        "candidates",
+        "children",
+        "dead",
+        "file",
+        "identity",
+        "ino",
+        "kind",
+        "listing",
+        "name",
+        "nlink",
+        "nlookup",
+        "parent",
+        "parts",
+        "source",
+        "source_name",
+    )
+
+    parts: list[Part]  # read only where Tree.ready has been called; see ``is_ready``
+
+    def __init__(self, parent: Node | None, name: bytes, kind: int) -> None:
+        self.parent = parent
+        self.name = name
+        self.kind = kind
+        self.parts = _NOT_READY
+        self.candidates: tuple[Part, ...] = ()
+        self.source: Part | None = None
+        self.source_name = name
+        self.anchor = -1
+        self.children: dict[bytes, Node] | None = None
+        self.identity: tuple[int, int] | None = None
+        self.nlink = 0
+        self.dead = False
+        self.ino = 0
+        self.nlookup = 0
+        self.attr: Any = None
+        self.file: Any = None
+        self.listing: Any = None
+
+    @property
+    def is_dir(self) -> bool:
+        """Whether this is a directory."""
+        return self.kind == stat.S_IFDIR
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the parts of this directory are known."""
+        return self.parts is not _NOT_READY
+
+    @property
+    def in_upper(self) -> bool:
+        """Whether the copy that counts is in the upper (of a directory: whether it has one there).
+
+        Of a directory only after ``Tree.ready``.
+        """
+        if self.kind == stat.S_IFDIR:
+            return bool(self.parts) and self.parts[0].layer.number == 0
+        return self.source is None
+
+    def upper_part(self) -> Part | None:
+        """Return this directory's part in the upper, or None."""
+        parts = self.parts
+        if parts and parts[0].layer.number == 0:
+            return parts[0]
+        return None
+
+    def lower_parts(self) -> list[Part]:
+        """Return this directory's parts below the upper, topmost first."""
+        parts = self.parts
+        if parts and parts[0].layer.number == 0:
+            return parts[1:]
+        return parts
+
+    def path(self) -> bytes:
+        """Return a path of this file in the merged tree, with a leading slash (for messages)."""
+        names = []
+        node: Node | None = self
+        while node is not None and node.parent is not None:
+            names.append(node.name)
+            node = node.parent
+        return b"/" + b"/".join(reversed(names))
+
+    def __repr__(self) -> str:
+        return f"<Node {self.path()!r} ino={self.ino} kind={self.kind:o}>"
+
+
+_NOT_READY: list[Part] = []

@@ -1,0 +1,279 @@
+"""The merged tree: which files there are, and which copy of each counts."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+
+from unionfs.ondisk.marks import DirMarks, read_dir_marks
+from unionfs.ondisk.whiteout import AUFS_OPAQUE, AUFS_PREFIX, is_whiteout
+from unionfs.syscalls.at import PathFd, name_path, proc_path
+from unionfs.union.layer import FdPool, Layer, Part
+from unionfs.union.node import Node
+from unionfs.union.scan import scan
+
+_DIR = stat.S_IFDIR
+
+
+class Tree:
+    """The union of *layers*, topmost first.
+
+    ``links`` finds the node of a file with several names by device and inode number; an entry
+    lives as long as the node is known to the kernel or loaded (``forget`` ends it).
+    """
+
+    def __init__(self, layers: Sequence[Layer], pool: FdPool) -> None:
+        self.layers = list(layers)
+        self.pool = pool
+        self._lowest = self.layers[-1]
+        self.links: dict[tuple[int, int], Node] = {}
+        self.root = Node(None, b"", _DIR)
+        self.root.parts = self._root_parts()
+
+    def _root_parts(self) -> list[Part]:
+        """Return the layers' roots down to the first opaque one."""
+        parts = []
+        for layer in self.layers:
+            marks = self._marks(layer.root)
+            parts.append(layer.root)
+            if marks.opaque:
+                break
+        return parts
+
+    def ready(self, node: Node) -> list[Part]:
+        """Return the parts of the directory *node*, looking at its marks the first time.
+
+        Raises OSError, and UnknownMarkError for a redirect that is no path.
+        """
+        if node.is_ready:
+            return node.parts
+        parts: list[Part] = []
+        candidates = node.candidates
+        for position, above in enumerate(candidates):
+            part = Part(above.layer, above, node.name, self.pool)
+            parts.append(part)
+            last = position + 1 == len(candidates)
+            if above.layer is self._lowest or (last and above.layer.plain):
+                # nothing below, or nothing to merge with and no redirect by promise
+                if above.layer.root.whiteout_files:
+                    self._marks(part)
+                break
+            marks = self._marks(part)
+            if marks.opaque:
+                break
+            if marks.redirect is not None:
+                parts += self._redirected(node, part, marks.redirect)
+                break
+        node.candidates = ()
+        node.parts = parts
+        return parts
+
+    def _marks(self, part: Part) -> DirMarks:
+        """Return the marks of *part*, and note on it those that concern its own names."""
+        marks = read_dir_marks(part.fd(), part.layer.flavour)
+        part.whiteout_files = marks.whiteout_files
+        part.impure = marks.impure
+        part.redirect = marks.redirect
+        if part.layer.aufs and not marks.opaque and _has(part.fd(), AUFS_OPAQUE):
+            return marks._replace(opaque=True)
+        return marks
+
+    def _redirected(self, node: Node, part: Part, redirect: bytes) -> list[Part]:
+        """Return the parts below *part*, whose mark sends the search to another path.
+
+        A relative redirect names a sibling in the lower parts of the same parent; an absolute one
+        starts at the root of the layers below (overlayfs.rst, "redirect_dir").
+        """
+        if redirect.startswith(b"/"):
+            above = self._below(self.root.parts, part.layer.number)
+            names = redirect[1:].split(b"/")
+        else:
+            assert node.parent is not None
+            above = self._below(node.parent.parts, part.layer.number)
+            names = [redirect]
+        for name in names:
+            above = self.step(above, name)
+        return above
+
+    @staticmethod
+    def _below(parts: Sequence[Part], number: int) -> list[Part]:
+        return [part for part in parts if part.layer.number > number]
+
+    def step(self, parts: Sequence[Part], name: bytes) -> list[Part]:
+        """Return the directories called *name* in *parts*, merged as a lookup merges them.
+
+        Empty if the name is absent, hidden, or no directory. Raises OSError.
+        """
+        found: list[Part] = []
+        for above in parts:
+            kind = self._probe(above, name)
+            if kind is None:
+                continue
+            if kind != _DIR:
+                break
+            part = Part(above.layer, above, name, self.pool)
+            found.append(part)
+            marks = self._marks(part)
+            if marks.opaque:
+                break
+            if marks.redirect is not None:
+                if marks.redirect.startswith(b"/"):
+                    return found + self._walk_from_root(part, marks.redirect)
+                rest = self._below(parts, above.layer.number)
+                return found + self.step(rest, marks.redirect)
+        return found
+
+    def _walk_from_root(self, part: Part, redirect: bytes) -> list[Part]:
+        parts = self._below(self.root.parts, part.layer.number)
+        for name in redirect[1:].split(b"/"):
+            parts = self.step(parts, name)
+        return parts
+
+    def _probe(self, part: Part, name: bytes) -> int | None:
+        """Return the kind of *name* in *part*, 0 for a whiteout, None if it is not there."""
+        fd = part.fd()
+        try:
+            st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            if part.layer.aufs and _has(fd, AUFS_PREFIX + name):
+                return 0
+            return None
+        if is_whiteout(st):
+            return 0
+        if part.whiteout_files and name in scan(part).whiteouts:
+            return 0
+        return stat.S_IFMT(st.st_mode)
+
+    def lower_shows(self, node: Node, name: bytes) -> bool:
+        """Return whether the lower parts of the directory *node* show something called *name*.
+
+        Then a whiteout is what removes the name. Raises OSError.
+        """
+        for part in node.lower_parts():
+            kind = self._probe(part, name)
+            if kind is not None:
+                return kind != 0
+        return False
+
+    def load(self, node: Node) -> dict[bytes, Node]:
+        """Return the children of the directory *node* by name, reading its parts the first time.
+
+        The children know their kind and where they are; they have not been looked at otherwise.
+        Raises OSError.
+        """
+        children = node.children
+        if children is None:
+            children = node.children = self._merge(node)
+        return children
+
+    def _merge(self, node: Node) -> dict[bytes, Node]:
+        children: dict[bytes, Node] = {}
+        closed: set[bytes] = set()  # names that nothing below can add to
+        if node.dead:
+            return children
+        parts = self.ready(node)
+        for part in parts:
+            found = scan(part)
+            for name, kind in found.kinds.items():
+                if name in closed:
+                    continue
+                child = children.get(name)
+                if child is None:
+                    children[name] = _child(node, name, kind, part)
+                    if kind != _DIR:
+                        closed.add(name)
+                elif kind == _DIR:
+                    child.candidates = (*child.candidates, part)
+                else:
+                    closed.add(name)
+            closed |= found.whiteouts
+        return children
+
+    def lookup(self, node: Node, name: bytes) -> Node | None:
+        """Return the child *name* of the directory *node*, or None. Raises OSError."""
+        children = node.children
+        if children is None:
+            children = self.load(node)
+        return children.get(name)
+
+    def stat(self, node: Node) -> os.stat_result:
+        """Return the attributes of the copy of *node* that counts.
+
+        Sets ``identity``; a caller that shows files must go through ``identify`` first for a file
+        with several names. Raises OSError (ENOENT if it was removed behind our back).
+        """
+        if node.anchor >= 0:
+            return os.stat(node.anchor)
+        if node.kind == _DIR:
+            parts = node.parts if node.is_ready else self.ready(node)
+            if not parts:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), os.fsdecode(node.path()))
+            return os.stat(parts[0].fd())
+        directory, name = self.place(node)
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
+
+    def place(self, node: Node) -> tuple[int, bytes]:
+        """Return directory descriptor and name of the copy of *node* (no directory) that counts.
+
+        Not for a node with an ``anchor``: that has no name. Raises OSError.
+        """
+        source = node.source
+        if source is not None:
+            return source.fd(), node.source_name
+        assert node.parent is not None
+        return node.parent.parts[0].fd(), node.name
+
+    def target(self, node: Node) -> int | bytes:
+        """Return what extended-attribute calls take for *node*: a descriptor or a path.
+
+        A file held by its anchor is reached through /proc, which no call follows further.
+        Raises OSError.
+        """
+        if node.kind == _DIR and not node.dead:
+            return self.ready(node)[0].fd()
+        if node.anchor >= 0:
+            return PathFd(node.anchor)
+        return name_path(*self.place(node))
+
+    def open(self, node: Node, flags: int) -> int:
+        """Return a close-on-exec descriptor of the copy of *node* that counts. Raises OSError."""
+        flags |= os.O_CLOEXEC
+        if node.anchor >= 0:
+            return os.open(proc_path(node.anchor), flags)
+        if node.kind == _DIR:
+            return os.open(b".", flags, dir_fd=self.ready(node)[0].fd())
+        directory, name = self.place(node)
+        return os.open(name, flags | os.O_NOFOLLOW, dir_fd=directory)
+
+    def forget(self, node: Node) -> None:
+        """Let go of *node*, which neither the kernel nor a loaded directory refers to."""
+        if node.anchor >= 0:
+            os.close(node.anchor)
+            node.anchor = -1
+        if node.identity is not None and self.links.get(node.identity) is node:
+            del self.links[node.identity]
+
+    def close(self) -> None:
+        """Close every layer and descriptor."""
+        self.pool.close()
+        for layer in self.layers:
+            layer.close()
+
+
+def _child(parent: Node, name: bytes, kind: int, part: Part) -> Node:
+    child = Node(parent, name, kind)
+    if kind == _DIR:
+        child.candidates = (part,)
+    elif part.layer.number != 0:
+        child.source = part
+    return child
+
+
+def _has(fd: int, name: bytes) -> bool:
+    try:
+        os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except OSError:
+        return False
+    return True

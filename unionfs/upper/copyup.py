@@ -1,0 +1,293 @@
+"""Copy-up: giving a lower file its copy in the upper.
+
+A directory's copy is empty and merges with its lower parts. Any other file's copy has everything:
+content (holes kept), owner, mode, attributes, ACLs, times. The node stays the same object
+throughout, so everybody who has the file open goes on with the right bytes.
+
+A file with several names in its layer is copied once: the copy gets a name in the work directory's
+index (``index.py``), and every name that is changed from then on is a link of it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+
+from unionfs.ondisk.origin import Origin
+from unionfs.syscalls import xattr
+from unionfs.syscalls.at import exists, name_path, open_dir
+from unionfs.syscalls.copy import copy_data
+from unionfs.union.layer import Part
+from unionfs.union.node import Node
+from unionfs.upper import index
+from unionfs.upper.metadata import copy_to_fd, copy_xattrs
+from unionfs.upper.upper import Upper
+from unionfs.upper.work import discard
+
+_HOLD = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def ensure_dir(upper: Upper, node: Node) -> Part:
+    """Return the upper part of the directory *node*, copying it and its parents up if need be.
+
+    Raises OSError; parents that were copied stay, which nobody can see.
+    """
+    parts = upper.tree.ready(node)
+    if parts and parts[0].layer is upper.layer:
+        return parts[0]
+    missing = [node]
+    parent = node.parent
+    while parent is not None and not parent.in_upper:
+        missing.append(parent)
+        parent = parent.parent
+    for each in reversed(missing):
+        _copy_dir(upper, each)
+    return node.parts[0]
+
+
+def _copy_dir(upper: Upper, node: Node) -> None:
+    """Make the upper directory of *node*, whose parent has one already."""
+    assert node.parent is not None
+    above = upper.part(node.parent)
+    lower = upper.tree.ready(node)[0]
+    work = upper.work
+    temporary = work.temporary()
+    os.mkdir(temporary, 0o700, dir_fd=work.fd)
+    try:
+        fd = open_dir(work.fd, temporary)
+        try:
+            origin = upper.origin_of(lower)
+            _mark_origin(upper, fd, origin)
+            copy_to_fd(lower.fd(), fd, os.fstat(lower.fd()), upper.flavour)
+            _publish(upper, temporary, above, node.name, impure=origin is not None)
+        except BaseException:
+            os.close(fd)
+            raise
+    except BaseException:
+        discard(work.fd, temporary)
+        raise
+    part = Part(upper.layer, above, node.name, upper.tree.pool)
+    part.adopt(fd)
+    node.parts.insert(0, part)
+    node.attr = None
+
+
+def copy_removed_dir(upper: Upper, node: Node) -> None:
+    """Give the removed lower directory *node* a nameless copy, so that changes do not reach the
+    layer: somebody has it open and changes its attributes. Raises OSError.
+    """
+    if node.in_upper:
+        return
+    work, temporary = upper.work.fd, upper.work.temporary()
+    os.mkdir(temporary, 0o700, dir_fd=work)
+    try:
+        fd = open_dir(work, temporary)
+        try:
+            lower = upper.tree.ready(node)[0].fd()
+            copy_to_fd(lower, fd, os.fstat(lower), upper.flavour)
+            held = os.open(temporary, _HOLD, dir_fd=work)
+        finally:
+            os.close(fd)
+    finally:
+        os.rmdir(temporary, dir_fd=work)
+    os.close(node.anchor)
+    node.anchor = held
+    node.parts = [Part(upper.layer, upper.layer.root, temporary, upper.tree.pool)]
+    node.attr = None
+
+
+def _mark_origin(upper: Upper, target: int | bytes, origin: Origin | None) -> None:
+    """Write down which lower file *target* is a copy of, where the filesystem can keep it."""
+    if origin is None:
+        return
+    try:
+        xattr.set_(target, upper.flavour.origin, origin.encode())
+    except OSError:
+        # user.* attributes cannot be on symbolic links and special files; the origin only keeps
+        # the inode number across a remount.
+        pass
+
+
+def _publish(upper: Upper, temporary: bytes, above: Part, name: bytes, *, impure: bool) -> None:
+    """Rename *temporary* to *name* in *above*, whose times stay: a copy-up changes no directory."""
+    fd = above.fd()
+    before = os.fstat(fd)
+    if impure and not above.impure:
+        xattr.set_(fd, upper.flavour.impure, b"y")
+        above.impure = True
+    os.rename(temporary, name, src_dir_fd=upper.work.fd, dst_dir_fd=fd)
+    os.utime(fd, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def copy_up(upper: Upper, node: Node) -> None:
+    """Copy up *node* (anything; nothing to do if it is in the upper), content included.
+
+    Blocks for as long as the copying takes: for large files use ``FileCopy``. Raises OSError.
+    """
+    if node.is_dir:
+        ensure_dir(upper, node)
+    elif node.source is not None:
+        copy = FileCopy(upper, node)
+        try:
+            copy.copy()
+            copy.commit()
+        finally:
+            copy.close()
+
+
+class FileCopy:
+    """One copy-up of a file that is no directory, in three steps.
+
+    ``copy`` may run in a thread; the others belong to the thread that owns the tree. ``close``
+    must follow in any case. ``size`` (bytes) says how much there is to copy.
+    """
+
+    def __init__(self, upper: Upper, node: Node, *, keep: int | None = None) -> None:
+        """Start copying *node*; with *keep*, only the first *keep* bytes (a truncation follows).
+
+        Raises OSError; nothing is then left behind.
+        """
+        assert node.source is not None
+        self.upper = upper
+        self.node = node
+        self._temporary = upper.work.temporary()
+        self._published = False
+        directory, name = node.source.fd(), node.source_name
+        self._stat = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        self._origin = upper.origin_of(node.source, name)
+        self._source = self._target = -1
+        self.size = 0
+        if node.kind == stat.S_IFREG:
+            self.size = self._stat.st_size if keep is None else min(keep, self._stat.st_size)
+            self._source = os.open(
+                name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory
+            )
+        try:
+            self._make()
+        except BaseException:
+            self.close()
+            raise
+
+    def _make(self) -> None:
+        """Make the empty copy under its temporary name."""
+        work, st = self.upper.work.fd, self._stat
+        if stat.S_ISREG(st.st_mode):
+            self._target = os.open(self._temporary, _CREATE, 0o600, dir_fd=work)
+        elif stat.S_ISLNK(st.st_mode):
+            assert self.node.source is not None
+            text = os.readlink(self.node.source_name, dir_fd=self.node.source.fd())
+            os.symlink(text, self._temporary, dir_fd=work)
+        else:
+            os.mknod(self._temporary, stat.S_IFMT(st.st_mode) | 0o600, st.st_rdev, dir_fd=work)
+
+    def copy(self, keep_going: Callable[[], bool] | None = None) -> None:
+        """Copy the content and make it durable, unless volatile. Safe in a thread.
+
+        The sync comes before the rename that publishes, so that a copied-up file is never short or
+        empty after a power loss. *keep_going* as for ``syscalls.copy.copy_data``. Raises OSError.
+        """
+        if not self.size:
+            return
+        copy_data(self._source, self._target, self.size, keep_going=keep_going)
+        if not self.upper.volatile:
+            os.fdatasync(self._target)
+
+    def commit(self) -> None:
+        """Give the copy its metadata and put it in the file's place. Raises OSError."""
+        upper, node = self.upper, self.node
+        assert node.source is not None
+        self._copy_metadata(node.source)
+        if node.dead:
+            self._keep_unnamed()
+        elif self._stat.st_nlink > 1 and self._origin is not None and index.usable(upper):
+            self._publish_indexed(self._origin)
+        else:
+            self._publish_single()
+        node.source = None
+        node.attr = None
+
+    def _copy_metadata(self, source: Part) -> None:
+        upper, node, st = self.upper, self.node, self._stat
+        path = name_path(source.fd(), node.source_name)
+        copy = name_path(upper.work.fd, self._temporary)
+        target: int | bytes = copy
+        if self._target >= 0:
+            target = self._target
+            _mark_origin(upper, target, self._origin)
+            copy_to_fd(path, self._target, st, upper.flavour)
+            return
+        os.chown(copy, st.st_uid, st.st_gid, follow_symlinks=False)
+        _mark_origin(upper, target, self._origin)
+        copy_xattrs(path, copy, upper.flavour)
+        if not stat.S_ISLNK(st.st_mode):
+            os.chmod(self._temporary, stat.S_IMODE(st.st_mode), dir_fd=upper.work.fd)
+        os.utime(copy, ns=(st.st_atime_ns, st.st_mtime_ns), follow_symlinks=False)
+
+    def _keep_unnamed(self) -> None:
+        """The name went away while we copied: keep the copy by descriptor only."""
+        lower = self.node.anchor
+        self.node.anchor = os.open(self._temporary, _HOLD, dir_fd=self.upper.work.fd)
+        if lower >= 0:
+            os.close(lower)
+
+    def _publish_single(self) -> None:
+        node = self.node
+        assert node.parent is not None
+        above = ensure_dir(self.upper, node.parent)
+        impure = self._origin is not None
+        _publish(self.upper, self._temporary, above, node.name, impure=impure)
+        self._published = True
+        if self._stat.st_nlink > 1:
+            node.nlink = node.nlink or self._stat.st_nlink
+
+    def _publish_indexed(self, origin: Origin) -> None:
+        """Publish the copy of a file with several names: first in the index, then at its name."""
+        upper, node = self.upper, self.node
+        assert node.parent is not None
+        above = ensure_dir(upper, node.parent)
+        links = node.nlink or self._stat.st_nlink
+        index.write_nlink(upper, name_path(upper.work.fd, self._temporary), links - 1)
+        index.insert(upper, self._temporary, origin)
+        self._published = True
+        node.anchor = index.open_entry(upper, origin)
+        node.source = None
+        node.nlink = links
+        link_up(upper, node, above, node.name)
+
+    def close(self) -> None:
+        """Release the descriptors, and the copy if it was not published."""
+        for fd in (self._source, self._target):
+            if fd >= 0:
+                os.close(fd)
+        self._source = self._target = -1
+        if not self._published:
+            discard(self.upper.work.fd, self._temporary)
+            self._published = True
+
+
+def link_up(upper: Upper, node: Node, above: Part, name: bytes) -> None:
+    """Make *name* in *above* a link of the copy of *node*, where so far a lower name shows.
+
+    The count of names in the union does not change; the directory's times stay. Raises OSError.
+    """
+    temporary = upper.work.temporary()
+    index.pin_to_lower(upper, node)
+    index.link_node(upper, node, upper.work.fd, temporary)
+    try:
+        _publish(upper, temporary, above, name, impure=True)
+    except BaseException:
+        os.unlink(temporary, dir_fd=upper.work.fd)
+        raise
+
+
+def ensure_name(upper: Upper, node: Node, parent: Node, name: bytes) -> Part:
+    """Make sure that the upper has *name* in *parent*, as a name of *node*, which is copied up.
+
+    For verbs that move or remove a name. Returns the parent's upper part. Raises OSError.
+    """
+    above = ensure_dir(upper, parent)
+    if node.nlink and not exists(above.fd(), name):
+        link_up(upper, node, above, name)
+    return above

@@ -1,0 +1,244 @@
+"""Making files, directories, links and special files.
+
+A new file that needs nothing but its mode is made in place: one system call, which is atomic by
+itself. One that needs more (another owner than the daemon's, a whiteout to replace, an opaque mark)
+is finished under a temporary name and then renamed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from typing import NamedTuple
+
+from unionfs.ondisk.whiteout import AUFS_PREFIX, is_whiteout
+from unionfs.syscalls import xattr
+from unionfs.syscalls.at import RENAME_EXCHANGE, RENAME_NOREPLACE, name_path, open_dir, renameat2
+from unionfs.union.layer import Part
+from unionfs.union.node import Node
+from unionfs.upper import index
+from unionfs.upper.copyup import ensure_dir
+from unionfs.upper.upper import Upper
+from unionfs.upper.work import discard
+
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DEFAULT_ACL = b"system.posix_acl_default"
+
+
+class Owner(NamedTuple):
+    """Who a new file belongs to: the caller's user and group IDs."""
+
+    uid: int
+    gid: int
+
+
+class _Plan(NamedTuple):
+    """How to make a file: ``make(dir_fd, name)``, and what it is to be afterwards."""
+
+    kind: int
+    mode: int
+    owner: Owner
+    make: Callable[[int, bytes], None]
+
+
+def check_name(name: bytes) -> None:
+    """Refuse names that other drivers would read as whiteouts: EINVAL, as in fuse-overlayfs."""
+    if name.startswith(AUFS_PREFIX):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), os.fsdecode(name))
+
+
+def create_file(
+    upper: Upper, parent: Node, name: bytes, mode: int, owner: Owner
+) -> tuple[Node, int]:
+    """Make the regular file *name* with permissions *mode* (octal, umask applied) and open it.
+
+    Returns its node and a descriptor for reading and writing. Raises OSError.
+    """
+    opened = []
+
+    def make(dir_fd: int, at: bytes) -> None:
+        opened.append(os.open(at, _CREATE, mode, dir_fd=dir_fd))
+
+    try:
+        node = _create(upper, parent, name, _Plan(stat.S_IFREG, mode, owner, make))
+    except BaseException:
+        for fd in opened:
+            os.close(fd)
+        raise
+    for fd in opened[:-1]:
+        os.close(fd)
+    return node, opened[-1]
+
+
+def make_dir(upper: Upper, parent: Node, name: bytes, mode: int, owner: Owner) -> Node:
+    """Make the directory *name*; returns its node. Raises OSError."""
+
+    def make(dir_fd: int, at: bytes) -> None:
+        os.mkdir(at, mode, dir_fd=dir_fd)
+
+    node = _create(upper, parent, name, _Plan(stat.S_IFDIR, mode, owner, make))
+    if upper.layer.aufs and upper.tree.lower_shows(parent, name):
+        # The whiteout that hid the lower directory is an AUFS one, beside our name.
+        path = name_path(upper.part(parent).fd(), name)
+        xattr.set_(path, upper.flavour.opaque, b"y")
+    node.parts = [Part(upper.layer, upper.part(parent), name, upper.tree.pool)]
+    node.children = {}
+    return node
+
+
+def make_special(
+    upper: Upper, parent: Node, name: bytes, mode: int, device: int, owner: Owner
+) -> Node:
+    """Make the device, fifo, socket or regular file that *mode* (with its type) says.
+
+    Raises OSError; EPERM for a character device 0:0, which would be a whiteout.
+    """
+    if stat.S_ISCHR(mode) and device == 0:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), os.fsdecode(name))
+
+    def make(dir_fd: int, at: bytes) -> None:
+        os.mknod(at, mode, device, dir_fd=dir_fd)
+
+    plan = _Plan(stat.S_IFMT(mode), stat.S_IMODE(mode), owner, make)
+    return _create(upper, parent, name, plan)
+
+
+def make_symlink(upper: Upper, parent: Node, name: bytes, target: bytes, owner: Owner) -> Node:
+    """Make the symbolic link *name* to *target*. Raises OSError."""
+
+    def make(dir_fd: int, at: bytes) -> None:
+        os.symlink(target, at, dir_fd=dir_fd)
+
+    return _create(upper, parent, name, _Plan(stat.S_IFLNK, 0o777, owner, make))
+
+
+def make_link(upper: Upper, node: Node, parent: Node, name: bytes) -> None:
+    """Give *node*, which is in the upper, the further name *name* in *parent*. Raises OSError."""
+    check_name(name)
+    children = upper.tree.load(parent)
+    above = ensure_dir(upper, parent)
+    index.pin_to_upper(upper, node)
+    try:
+        index.link_node(upper, node, above.fd(), name)
+    except FileExistsError:
+        temporary = upper.work.temporary()
+        index.link_node(upper, node, upper.work.fd, temporary)
+        _replace_whiteout(upper, temporary, above, name)
+    if _has_origin(upper, node):
+        _mark_impure(upper, above)
+    if node.nlink:
+        node.nlink += 1
+    children[name] = node
+    _register(upper, node)
+    node.attr = None
+
+
+def _has_origin(upper: Upper, node: Node) -> bool:
+    return bool(node.nlink) or xattr.get(upper.tree.target(node), upper.flavour.origin) is not None
+
+
+def _mark_impure(upper: Upper, above: Part) -> None:
+    """Note on *above* that it holds a file whose number comes from a lower layer."""
+    if not above.impure:
+        xattr.set_(above.fd(), upper.flavour.impure, b"y")
+        above.impure = True
+
+
+def _register(upper: Upper, node: Node) -> None:
+    """From now on *node* has several names: make it findable under each."""
+    if node.identity is not None:
+        upper.tree.links.setdefault(node.identity, node)
+
+
+def _create(upper: Upper, parent: Node, name: bytes, plan: _Plan) -> Node:
+    """Carry out *plan* at *name* in *parent* and return the new node."""
+    check_name(name)
+    children = upper.tree.load(parent)
+    if name in children:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fsdecode(name))
+    above = ensure_dir(upper, parent)
+    if plan.owner == (upper.uid, upper.gid):
+        try:
+            plan.make(above.fd(), name)
+        except FileExistsError:
+            _create_staged(upper, above, name, plan)
+    else:
+        _create_staged(upper, above, name, plan)
+    node = children[name] = Node(parent, name, plan.kind)
+    return node
+
+
+def _create_staged(upper: Upper, above: Part, name: bytes, plan: _Plan) -> None:
+    """Make the file in the work directory, give it its owner, and move it to its place."""
+    stage, temporary = _stage(upper, above)
+    made = False
+    try:
+        plan.make(stage, temporary)
+        made = True
+        _give_owner(above, stage, temporary, plan)
+        try:
+            renameat2(stage, temporary, above.fd(), name, RENAME_NOREPLACE)
+        except FileExistsError:
+            if plan.kind == stat.S_IFDIR:
+                xattr.set_(name_path(stage, temporary), upper.flavour.opaque, b"y")
+            _replace_whiteout(upper, temporary, above, name, stage=stage)
+        made = False
+    finally:
+        if made:
+            discard(stage, temporary)
+        if stage != upper.work.fd:
+            os.close(stage)
+            discard(upper.work.fd, b"acl")
+
+
+def _stage(upper: Upper, above: Part) -> tuple[int, bytes]:
+    """Return a directory to make a file in, and a free name there.
+
+    Where *above* has a default ACL the filesystem itself has to apply it, so the file is made in a
+    temporary directory that has the same one.
+    """
+    acl = xattr.get(above.fd(), _DEFAULT_ACL)
+    if acl is None:
+        return upper.work.fd, upper.work.temporary()
+    discard(upper.work.fd, b"acl")
+    os.mkdir(b"acl", 0o700, dir_fd=upper.work.fd)
+    stage = open_dir(upper.work.fd, b"acl")
+    try:
+        xattr.set_(stage, _DEFAULT_ACL, acl)
+    except BaseException:
+        os.close(stage)
+        raise
+    return stage, b"new"
+
+
+def _give_owner(above: Part, stage: int, temporary: bytes, plan: _Plan) -> None:
+    """Set owner and group, which in a set-group-ID directory is the directory's (inode(7))."""
+    directory = os.fstat(above.fd())
+    gid, mode = plan.owner.gid, plan.mode
+    if directory.st_mode & stat.S_ISGID:
+        gid = directory.st_gid
+        if plan.kind == stat.S_IFDIR:
+            mode |= stat.S_ISGID
+    os.chown(temporary, plan.owner.uid, gid, dir_fd=stage, follow_symlinks=False)
+    if plan.kind != stat.S_IFLNK and mode & (stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX):
+        made = os.stat(temporary, dir_fd=stage, follow_symlinks=False)
+        special = mode & (stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX)
+        os.chmod(temporary, stat.S_IMODE(made.st_mode) | special, dir_fd=stage)
+
+
+def _replace_whiteout(
+    upper: Upper, temporary: bytes, above: Part, name: bytes, *, stage: int | None = None
+) -> None:
+    """Put *temporary* in the place of the whiteout *name* in *above*, in one step.
+
+    Raises FileExistsError if something else is there (behind our back).
+    """
+    source = upper.work.fd if stage is None else stage
+    fd = above.fd()
+    there = os.stat(name, dir_fd=fd, follow_symlinks=False)
+    if not is_whiteout(there):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fsdecode(name))
+    renameat2(source, temporary, fd, name, RENAME_EXCHANGE)
+    os.unlink(temporary, dir_fd=source)

@@ -1,0 +1,91 @@
+"""Which file a name is: one node for all names of a file, and one number for its whole life.
+
+The number of a file comes from the copy it was born as: of a lower file, the lower's inode number,
+before and after copy-up and after a remount (from the origin mark); of a file made in the mount,
+the upper's. Directories take the number of their topmost lower part.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from unionfs.ondisk.origin import Origin, decode
+from unionfs.syscalls import xattr
+from unionfs.syscalls.at import PathFd, name_path
+from unionfs.union.node import Node
+from unionfs.union.tree import Tree
+from unionfs.upper import index
+from unionfs.upper.upper import Upper
+
+_DIR = stat.S_IFDIR
+
+
+def identify(tree: Tree, upper: Upper | None, node: Node, st: os.stat_result) -> Node:
+    """Return the node that stands for the file of *node*, whose attributes are *st*.
+
+    Usually *node*, with its ``identity`` set. For another name of a file that is known already,
+    the node of that file; the caller puts it in *node*'s place. Raises OSError.
+    """
+    if node.identity is not None:
+        return node
+    if node.kind == _DIR:
+        node.identity = _of_directory(node, st)
+        return node
+    if node.source is not None:
+        node.identity = (st.st_dev, st.st_ino)
+        if st.st_nlink == 1:
+            return node
+        known = tree.links.get(node.identity)
+        if known is None and upper is not None:
+            _find_copy(upper, node)
+    else:
+        node.identity = _of_upper(tree, upper, node, st)
+        if st.st_nlink == 1 and not node.nlink:
+            return node
+    return tree.links.setdefault(node.identity, node)
+
+
+def _of_directory(node: Node, st: os.stat_result) -> tuple[int, int]:
+    """Return the identity of a directory: its topmost lower part's, else the upper's own."""
+    if node.parts[0].layer.number != 0 or len(node.parts) == 1:
+        return st.st_dev, st.st_ino
+    lower = os.stat(node.parts[1].fd())
+    return lower.st_dev, lower.st_ino
+
+
+def _of_upper(tree: Tree, upper: Upper | None, node: Node, st: os.stat_result) -> tuple[int, int]:
+    """Return the identity of an upper file: its origin's if it has one that can be reached."""
+    own = (st.st_dev, st.st_ino)
+    if upper is None or not _may_have_origin(node, st):
+        return own
+    copy = name_path(*tree.place(node))
+    origin = decode(xattr.get(copy, upper.flavour.origin))
+    lower = index.lower_stat(upper, origin) if origin else None
+    if lower is None or stat.S_IFMT(lower.st_mode) != node.kind:
+        return own
+    if st.st_nlink > 1:
+        node.nlink = index.read_nlink(upper, copy, st.st_nlink)
+    return lower.st_dev, lower.st_ino
+
+
+def _may_have_origin(node: Node, st: os.stat_result) -> bool:
+    """Only directories marked impure hold copies; a file linked elsewhere may be one too."""
+    return st.st_nlink > 1 or (node.parent is not None and node.parent.parts[0].impure)
+
+
+def _find_copy(upper: Upper, node: Node) -> None:
+    """If the lower file *node*, which has several names, was copied up before: be the copy."""
+    assert node.source is not None
+    origin: Origin | None = None
+    if upper.index_fd >= 0 or upper.work.has_index():
+        origin = upper.origin_of(node.source, node.source_name)
+    if origin is None:
+        return
+    anchor = index.find(upper, origin)
+    if anchor < 0:
+        return
+    node.anchor = anchor
+    node.source = None
+    st = os.stat(anchor)
+    node.nlink = index.read_nlink(upper, PathFd(anchor), st.st_nlink)

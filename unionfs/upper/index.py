@@ -1,0 +1,160 @@
+"""Hard links across copy-up: the work directory's index, as the kernel keeps it.
+
+A lower file with several names is copied up once. Its copy is in ``workdir/index`` under the name
+that its origin spells (``Origin.index_name``), and every upper name of it is a link of that entry.
+A lower name whose file has an entry *is* the entry. The count of names in the union is on the copy,
+in ``overlay.nlink``, relative to the copy's own count (``U+1``) or to the lower file's (``L-2``):
+whichever does not change by the step that follows, so that a crash leaves it right
+(fs/overlayfs/util.c, ovl_nlink_start(); fs/overlayfs/copy_up.c, ovl_link_up()).
+
+Where the kernel keeps no index (``user.overlay.*``, filesystems without file handles), the names
+share a node for as long as the mount lives.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from unionfs.ondisk.flavour import Flavour
+from unionfs.ondisk.origin import Origin, decode
+from unionfs.syscalls import xattr
+from unionfs.syscalls.at import link_fd, link_name
+from unionfs.syscalls.handle import open_handle
+from unionfs.union.node import Node
+from unionfs.upper.upper import Upper
+
+_COUNT = re.compile(rb"([LU])([+-]\d{1,9})")
+_ENTRY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def usable(upper: Upper) -> bool:
+    """Return whether this upper keeps an index; makes its directory the first time."""
+    if upper.flavour is not Flavour.TRUSTED:
+        return False
+    if upper.index_fd < 0:
+        upper.index_fd = upper.work.open_index()
+    return True
+
+
+def find(upper: Upper, origin: Origin) -> int:
+    """Return an O_PATH descriptor of the copy of the lower file *origin*, -1 if there is none.
+
+    Raises OSError.
+    """
+    if upper.index_fd < 0:
+        if upper.flavour is not Flavour.TRUSTED or not upper.work.has_index():
+            return -1
+        upper.index_fd = upper.work.open_index()
+    try:
+        return os.open(origin.index_name(), _ENTRY, dir_fd=upper.index_fd)
+    except FileNotFoundError:
+        return -1
+
+
+def insert(upper: Upper, temporary: bytes, origin: Origin) -> None:
+    """Publish the copy *temporary* (in the work directory) as the one of *origin*."""
+    name = origin.index_name()
+    os.rename(temporary, name, src_dir_fd=upper.work.fd, dst_dir_fd=upper.index_fd)
+
+
+def open_entry(upper: Upper, origin: Origin) -> int:
+    """Return an O_PATH descriptor of the entry of *origin*, which is there. Raises OSError."""
+    return os.open(origin.index_name(), _ENTRY, dir_fd=upper.index_fd)
+
+
+def link_node(upper: Upper, node: Node, dir_fd: int, name: bytes) -> None:
+    """Make *name* in *dir_fd* a link of the upper file of *node*. Raises OSError."""
+    if node.anchor >= 0:
+        link_fd(node.anchor, dir_fd, name)
+    else:
+        directory, old = upper.tree.place(node)
+        link_name(directory, old, dir_fd, name)
+
+
+def write_nlink(upper: Upper, copy: int | bytes, above_upper: int) -> None:
+    """Write on the file *copy* that the union has *above_upper* more names than the file."""
+    xattr.set_(copy, upper.flavour.nlink, b"U%+d" % above_upper)
+
+
+def pin_to_upper(upper: Upper, node: Node) -> None:
+    """Before a change of both counts by one (link, unlink): note their difference.
+
+    Nothing to do for a file without an index entry. Raises OSError.
+    """
+    if not node.nlink or not is_indexed(upper, node):
+        return
+    real = upper.tree.stat(node).st_nlink
+    write_nlink(upper, upper.tree.target(node), node.nlink - real)
+
+
+def pin_to_lower(upper: Upper, node: Node) -> None:
+    """Before a link that the union does not count: note the difference to the lower's count."""
+    if not node.nlink or not is_indexed(upper, node):
+        return
+    copy = upper.tree.target(node)
+    origin = decode(xattr.get(copy, upper.flavour.origin))
+    lower = _lower_nlink(upper, origin) if origin else None
+    if lower is not None:
+        xattr.set_(copy, upper.flavour.nlink, b"L%+d" % (node.nlink - lower))
+
+
+def is_indexed(upper: Upper, node: Node) -> bool:
+    """Return whether the upper file of *node* has an entry in the index."""
+    return xattr.get(upper.tree.target(node), upper.flavour.nlink) is not None
+
+
+def _lower_nlink(upper: Upper, origin: Origin) -> int | None:
+    st = lower_stat(upper, origin)
+    return st.st_nlink if st else None
+
+
+def lower_stat(upper: Upper, origin: Origin) -> os.stat_result | None:
+    """Return the attributes of the lower file that *origin* names; None if it cannot be reached.
+
+    Needs CAP_DAC_READ_SEARCH. The handle is tried on every lower filesystem whose UUID it carries.
+    """
+    for layer in upper.tree.layers[1:]:
+        if upper.uuid_of(layer) != origin.uuid:
+            continue
+        try:
+            fd = open_handle(layer.root.fd(), origin.handle)
+        except OSError:
+            return None
+        try:
+            return os.stat(fd)
+        finally:
+            os.close(fd)
+    return None
+
+
+def read_nlink(upper: Upper, copy: int | bytes, real: int) -> int:
+    """Return how many names the union has for the indexed file *copy* with *real* links.
+
+    0 if nothing is written down there (then the file's own count is the count).
+    """
+    value = xattr.get(copy, upper.flavour.nlink)
+    found = _COUNT.fullmatch(value) if value else None
+    if not found:
+        return 0
+    base: int | None = real
+    if found[1] == b"L":
+        origin = decode(xattr.get(copy, upper.flavour.origin))
+        base = _lower_nlink(upper, origin) if origin else None
+        if base is None:
+            return 0
+    assert base is not None
+    return max(base + int(found[2]), 0)
+
+
+def drop_if_orphan(upper: Upper, node: Node) -> None:
+    """Remove the index entry of *node*, whose last name in the union is gone. Raises OSError."""
+    if node.nlink or upper.index_fd < 0:
+        return
+    origin = decode(xattr.get(upper.tree.target(node), upper.flavour.origin))
+    if origin is None:
+        return
+    try:
+        os.unlink(origin.index_name(), dir_fd=upper.index_fd)
+    except FileNotFoundError:
+        pass

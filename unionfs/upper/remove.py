@@ -1,0 +1,134 @@
+"""Removing names: a whiteout where a lower layer would show through, a plain removal elsewhere.
+
+A file that the kernel still refers to is held by an O_PATH descriptor (``Node.anchor``): it lives
+on without a name, as on any local filesystem.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from unionfs.syscalls.at import RENAME_EXCHANGE, renameat2
+from unionfs.union.node import Node
+from unionfs.upper import index
+from unionfs.upper.copyup import ensure_dir, ensure_name
+from unionfs.upper.upper import Upper
+from unionfs.upper.work import discard
+
+_HOLD = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def unlink(upper: Upper, parent: Node, name: bytes) -> Node:
+    """Remove *name*, which is no directory, from *parent*; returns the node that had it.
+
+    A lower file with several names must have been copied up before, so that the count of the
+    others is kept. Raises OSError.
+    """
+    children = upper.tree.load(parent)
+    node = children[name]
+    covered = node.source is not None or upper.tree.lower_shows(parent, name)
+    if node.source is not None:
+        above = ensure_dir(upper, parent)
+        hold(upper, node)
+        upper.work.whiteout(above.fd(), name)
+    else:
+        above = ensure_name(upper, node, parent, name)
+        index.pin_to_upper(upper, node)
+        if node.nlink or (node.parent is parent and node.name == name):
+            hold(upper, node)
+        if covered:
+            upper.work.cover(above.fd(), name)
+        else:
+            os.unlink(name, dir_fd=above.fd())
+    del children[name]
+    name_gone(upper, node)
+    return node
+
+
+def hold(upper: Upper, node: Node) -> None:
+    """Keep hold of the file of *node* beyond its name. Raises OSError."""
+    if node.anchor >= 0:
+        return
+    if node.is_dir:
+        node.anchor = os.open(b".", _HOLD, dir_fd=upper.tree.ready(node)[0].fd())
+    else:
+        node.anchor = upper.tree.open(node, os.O_PATH)
+
+
+def name_gone(upper: Upper, node: Node) -> None:
+    """Account for one name less of *node*, whose directory entry is gone."""
+    node.attr = None
+    if node.nlink:
+        node.nlink -= 1
+        node.dead = node.nlink == 0
+        if node.dead:
+            index.drop_if_orphan(upper, node)
+    elif node.anchor >= 0:
+        node.dead = node.source is not None or os.stat(node.anchor).st_nlink == 0
+    if not node.nlookup and node.anchor >= 0 and (node.dead or node.source is not None):
+        upper.tree.forget(node)
+
+
+def rmdir(upper: Upper, parent: Node, name: bytes) -> Node:
+    """Remove the directory *name* from *parent*; returns its node.
+
+    Raises OSError; ENOTEMPTY if it shows anything.
+    """
+    children = upper.tree.load(parent)
+    node = children[name]
+    check_empty(upper, node)
+    covered = upper.tree.lower_shows(parent, name)
+    above = ensure_dir(upper, parent)
+    hold(upper, node)
+    part = node.upper_part()
+    if part is None:
+        upper.work.whiteout(above.fd(), name)
+    elif covered:
+        _exchange_for_whiteout(upper, above.fd(), name)
+    else:
+        remove_empty(upper, above.fd(), name)
+    if part is not None:
+        part.drop()
+    del children[name]
+    dir_gone(upper, node)
+    return node
+
+
+def check_empty(upper: Upper, node: Node) -> None:
+    """Raise ENOTEMPTY if the directory *node* shows anything."""
+    if upper.tree.load(node):
+        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), os.fsdecode(node.name))
+
+
+def dir_gone(upper: Upper, node: Node) -> None:
+    """Account for the directory *node*, which is held and whose name is gone."""
+    node.dead = True
+    node.children = {}
+    node.attr = None
+    if not node.nlookup:
+        upper.tree.forget(node)
+
+
+def _exchange_for_whiteout(upper: Upper, above: int, name: bytes) -> None:
+    """Put a whiteout in the place of the upper directory *name* in one step, then clear it away."""
+    work = upper.work
+    temporary = work.temporary()
+    work.whiteout(work.fd, temporary)
+    try:
+        renameat2(work.fd, temporary, above, name, RENAME_EXCHANGE)
+    finally:
+        discard(work.fd, temporary)
+
+
+def remove_empty(upper: Upper, above: int, name: bytes) -> None:
+    """Remove the upper directory *name*, which shows nothing but may hold whiteouts."""
+    try:
+        os.rmdir(name, dir_fd=above)
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    temporary = upper.work.temporary()
+    os.rename(name, temporary, src_dir_fd=above, dst_dir_fd=upper.work.fd)
+    discard(upper.work.fd, temporary)

@@ -1,0 +1,79 @@
+"""The state that all changes of one mount share."""
+
+from __future__ import annotations
+
+import os
+
+from unionfs.ondisk.flavour import Flavour
+from unionfs.ondisk.origin import Origin, filesystem_uuid
+from unionfs.syscalls.handle import handle_of
+from unionfs.union.layer import Layer, Part
+from unionfs.union.node import Node
+from unionfs.union.tree import Tree
+from unionfs.upper.work import BadWorkDirError, WorkDir
+
+
+class Upper:
+    """The upper layer of *tree* (its first), with the work directory *work*.
+
+    ``volatile``: nothing is ever synced. ``redirect_dir``: directories with lower parts may be
+    renamed by a redirect. ``uid`` and ``gid`` are what new files get without being asked.
+    """
+
+    def __init__(
+        self, tree: Tree, work: WorkDir, *, volatile: bool = False, redirect_dir: bool = True
+    ) -> None:
+        """Check that work and upper directory belong together.
+
+        Raises BadWorkDirError where they are on different filesystems, and OSError.
+        """
+        self.tree = tree
+        self.work = work
+        self.layer: Layer = tree.layers[0]
+        self.flavour: Flavour = self.layer.flavour
+        self.volatile = volatile
+        self.redirect_dir = redirect_dir
+        self.uid = os.geteuid()
+        self.gid = os.getegid()
+        if work.device != self.layer.device:
+            raise BadWorkDirError(
+                f"workdir {os.fsdecode(work.path)} and upperdir {os.fsdecode(self.layer.path)}"
+                " are on different filesystems"
+            )
+        self.index_fd = -1  # work/index, opened by index.usable() or index.find()
+        self._uuids: dict[int, bytes | None] = {}
+        if volatile:
+            work.mark_volatile()
+
+    def origin_of(self, directory: Part, name: bytes = b"") -> Origin | None:
+        """Return the origin mark for *name* in the lower *directory*, or for itself.
+
+        None where the filesystem has no handles or no UUID. Raises no error: without an origin
+        everything works but inode numbers across remounts.
+        """
+        uuid = self.uuid_of(directory.layer)
+        if uuid is None:
+            return None
+        try:
+            return Origin(uuid, handle_of(directory.fd(), name))
+        except OSError:
+            return None
+
+    def uuid_of(self, layer: Layer) -> bytes | None:
+        """Return the UUID of the filesystem of *layer*; None if it has none. Cached."""
+        if layer.device not in self._uuids:
+            self._uuids[layer.device] = filesystem_uuid(layer.root.fd())
+        return self._uuids[layer.device]
+
+    def part(self, node: Node) -> Part:
+        """Return the upper part of the directory *node*, which has one (``copyup.ensure_dir``)."""
+        part = self.tree.ready(node)[0]
+        assert part.layer is self.layer
+        return part
+
+    def close(self) -> None:
+        """Release what is held; the work directory is left empty and unlocked."""
+        if self.index_fd >= 0:
+            os.close(self.index_fd)
+            self.index_fd = -1
+        self.work.close()

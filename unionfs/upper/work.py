@@ -1,0 +1,189 @@
+"""The work directory: temporary names, whiteouts in stock, and the lock that marks it in use."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+
+from unionfs.errors import ConflictError, NotFoundError, RefusedError
+from unionfs.ondisk.whiteout import make_whiteout, share_whiteout
+from unionfs.syscalls.at import exists, open_dir
+
+_WORK = b"work"  # the kernel's names inside workdir (fs/overlayfs/super.c)
+_INDEX = b"index"
+_VOLATILE = b"volatile"
+_INCOMPAT = b"incompat"
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class UpperInUseError(ConflictError):
+    """Another mount has this work directory."""
+
+
+class BadWorkDirError(NotFoundError):
+    """The work directory is missing, unusable or on another filesystem than the upper."""
+
+
+class VolatileUpperError(RefusedError):
+    """The upper was last mounted volatile and not unmounted cleanly: it may have lost data."""
+
+
+class WorkDir:
+    """``workdir``, held under a flock(2) while it is open.
+
+    ``fd`` is its ``work`` directory, where temporary names are; ``path`` is for messages.
+    """
+
+    def __init__(self, path: bytes, *, wait: float = 10.0) -> None:
+        """Open and lock *path*, waiting up to *wait* seconds for a daemon that is leaving.
+
+        Raises BadWorkDirError, UpperInUseError, VolatileUpperError.
+        """
+        self.path = path
+        self._serial = 0
+        self._whiteout = b""
+        try:
+            self._root = os.open(path, _OPEN)
+        except OSError as error:
+            raise BadWorkDirError(f"workdir {os.fsdecode(path)}: {error.strerror}") from None
+        try:
+            self._lock(wait)
+            self.fd = self._enter()
+        except BaseException:
+            os.close(self._root)
+            raise
+        self.device = os.fstat(self.fd).st_dev
+
+    def _lock(self, wait: float) -> None:
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(self._root, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise UpperInUseError(
+                        f"workdir {os.fsdecode(self.path)} is in use by another mount"
+                    ) from None
+            time.sleep(0.02)
+
+    def _enter(self) -> int:
+        """Return a descriptor of the ``work`` directory, emptied of what a killed daemon left."""
+        try:
+            os.mkdir(_WORK, 0o700, dir_fd=self._root)
+        except FileExistsError:
+            pass
+        fd = open_dir(self._root, _WORK)
+        try:
+            if exists(fd, _INCOMPAT + b"/" + _VOLATILE):
+                raise VolatileUpperError(
+                    f"workdir {os.fsdecode(self.path)} was mounted volatile and not unmounted"
+                    " cleanly; delete its work/incompat/volatile if the data is good"
+                )
+            for name in os.listdir(fd):
+                discard(fd, os.fsencode(name))
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def open_index(self) -> int:
+        """Return a descriptor of the ``index`` directory, made if need be. Raises OSError."""
+        try:
+            os.mkdir(_INDEX, 0o700, dir_fd=self._root)
+        except FileExistsError:
+            pass
+        return open_dir(self._root, _INDEX)
+
+    def has_index(self) -> bool:
+        """Return whether an ``index`` directory is there."""
+        return exists(self._root, _INDEX)
+
+    def mark_volatile(self) -> None:
+        """Leave the kernel's mark that a crash from now on may lose data (overlayfs.rst)."""
+        os.mkdir(_INCOMPAT, 0o700, dir_fd=self.fd)
+        os.mkdir(_INCOMPAT + b"/" + _VOLATILE, 0o700, dir_fd=self.fd)
+
+    def temporary(self) -> bytes:
+        """Return a name that is free in ``fd``."""
+        self._serial += 1
+        return b"#%x" % self._serial
+
+    def whiteout(self, dir_fd: int, name: bytes) -> None:
+        """Put a whiteout at the free name *name* in *dir_fd*. Raises OSError.
+
+        One inode is linked again and again, as the kernel does; a new one is made when the
+        filesystem allows no more links.
+        """
+        if not self._whiteout:
+            self._whiteout = self.temporary()
+            make_whiteout(self.fd, self._whiteout)
+        try:
+            share_whiteout(self.fd, self._whiteout, dir_fd, name)
+        except OSError as error:
+            if error.errno not in (errno.EMLINK, errno.EPERM):
+                raise
+            make_whiteout(dir_fd, name)
+            if error.errno == errno.EMLINK:
+                os.unlink(self._whiteout, dir_fd=self.fd)
+                self._whiteout = b""
+
+    def cover(self, dir_fd: int, name: bytes) -> None:
+        """Replace the file (no directory) *name* in *dir_fd* by a whiteout in one step."""
+        temporary = self.temporary()
+        self.whiteout(self.fd, temporary)
+        try:
+            os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=dir_fd)
+        except OSError:
+            os.unlink(temporary, dir_fd=self.fd)
+            raise
+
+    def close(self) -> None:
+        """Remove what is temporary, give up the lock."""
+        try:
+            for name in os.listdir(self.fd):
+                discard(self.fd, os.fsencode(name))
+        finally:
+            os.close(self.fd)
+            os.close(self._root)
+
+
+def discard(dir_fd: int, name: bytes) -> None:
+    """Remove *name* from *dir_fd* with all that is below, never following a link.
+
+    Raises OSError. What is gone already is fine.
+    """
+    try:
+        os.unlink(name, dir_fd=dir_fd)
+        return
+    except FileNotFoundError:
+        return
+    except IsADirectoryError:
+        pass
+    stack = [(open_dir(dir_fd, name), name)]
+    try:
+        while stack:
+            fd, here = stack[-1]
+            below = _empty(fd)
+            if below is not None:
+                stack.append((open_dir(fd, below), below))
+                continue
+            stack.pop()
+            os.close(fd)
+            os.rmdir(here, dir_fd=stack[-1][0] if stack else dir_fd)
+    finally:
+        for fd, _ in stack:
+            os.close(fd)
+
+
+def _empty(fd: int) -> bytes | None:
+    """Unlink everything in *fd* but directories; return the name of one of those, if any."""
+    for entry in os.listdir(fd):
+        name = os.fsencode(entry)
+        try:
+            os.unlink(name, dir_fd=fd)
+        except IsADirectoryError:
+            return name
+    return None
