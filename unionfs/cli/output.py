@@ -78,6 +78,11 @@ def size(count: int) -> str:
     return f"{value:.3g}{_UNITS[unit]}" if value < 1000 else f"{value:.0f}{_UNITS[unit]}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return *count* and *noun* as English has them."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def age(created: str | None, now: datetime | None = None) -> str:
     """Return how long ago *created* (RFC 3339) was, in words; ``-`` where that makes no sense."""
     when = _parsed(created)
