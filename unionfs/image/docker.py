@@ -70,7 +70,7 @@ def _entries(files: Files) -> Sequence[_Entry]:
     wrapped = Fields({"images": document}, "manifest.json")
     return [
         _Entry(fields.text("Config"), fields.texts("Layers"), fields.texts("RepoTags"))
-        for fields in wrapped.objects("images")
+        for fields in wrapped.children("images")
     ]
 
 

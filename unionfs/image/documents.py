@@ -84,11 +84,11 @@ class Fields:
             found.append(str(value))
         return tuple(found)
 
-    def objects(self, key: str) -> tuple[Fields, ...]:
+    def children(self, key: str) -> tuple[Fields, ...]:
         """Return the list of objects *key*. Raises BadDocumentError."""
         return tuple(Fields(value, f"{key} in {self.what}") for value in self.items(key))
 
-    def object(self, key: str) -> Fields | None:
+    def child(self, key: str) -> Fields | None:
         """Return the object *key*, None if it is missing or null. Raises BadDocumentError."""
         value = self._value.get(key)
         return None if value is None else Fields(value, f"{key} in {self.what}")

@@ -136,7 +136,7 @@ class _Walk:
 
     def _platform(self, found: Descriptor) -> Platform | None:
         """Return what platform a manifest is for, from its config if its descriptor is silent."""
-        fields = found.fields.object("platform")
+        fields = found.fields.child("platform")
         if fields is not None and fields.text("architecture"):
             platform = Platform(
                 fields.text("os"), fields.text("architecture"), fields.text("variant")

@@ -74,10 +74,10 @@ def read_manifest(files: Files, found: Descriptor) -> Manifest:
     data = read_blob(files, found, "manifest")
     fields = Fields(decode(data, "image manifest"), "image manifest")
     _check_kind(fields, found.media_type, ("manifests", "fsLayers"))
-    config = fields.object("config")
+    config = fields.child("config")
     if config is None:
         raise BadDocumentError("image manifest has no config")
-    layers = tuple(descriptor(layer) for layer in fields.objects("layers"))
+    layers = tuple(descriptor(layer) for layer in fields.children("layers"))
     return Manifest(data, descriptor(config), layers)
 
 
@@ -85,7 +85,7 @@ def read_index(data: bytes, media_type: str = "") -> tuple[Descriptor, ...]:
     """Return the descriptors in an index. Raises CorruptError and RefusedError."""
     fields = Fields(decode(data, "image index"), "image index")
     _check_kind(fields, media_type, ("layers", "config", "fsLayers"))
-    return tuple(descriptor(entry) for entry in fields.objects("manifests"))
+    return tuple(descriptor(entry) for entry in fields.children("manifests"))
 
 
 def is_image(manifest: Manifest) -> bool:

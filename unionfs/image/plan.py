@@ -92,11 +92,11 @@ def check_blob_size(files: Files, source: LayerSource) -> None:
 def read_config(data: bytes) -> Config:
     """Check the config document *data* (image-spec config.md). Raises BadDocumentError."""
     fields = Fields(decode(data, "image config"), "image config")
-    rootfs = fields.object("rootfs")
+    rootfs = fields.child("rootfs")
     if rootfs is None or rootfs.text("type") != "layers":
         raise NotAnImageError("image config has no rootfs of layers: not a container image")
-    _check_run_config(fields.object("config"))
-    for entry in fields.objects("history"):
+    _check_run_config(fields.child("config"))
+    for entry in fields.children("history"):
         for key in ("created", "created_by", "author", "comment"):
             entry.text(key)
     platform = Platform(

@@ -69,7 +69,7 @@ class Store:
             yield scratch.path
 
     def failures_named(self, doing: str) -> AbstractContextManager[None]:
-        """Turn OSError in the block into StoreFullError, StoreFailedError which say that it was *doing*."""
+        """Turn OSError in the block into StoreFullError or StoreFailedError, *doing* in it."""
         return self._parts.failures_named(doing)
 
     def close(self) -> None:
