@@ -105,8 +105,8 @@ _FLAGS: dict[str, dict[str, Any]] = {
     "volatile": {"volatile": True},
     "userxattr": {"userxattr": True},
     "default_permissions": {"default_permissions": True},
-    "allow_other": {"allow_other": True},
-    "allow_root": {"allow_root": True},
+    "allow_other": {"allow_other": True, "allow_root": False},  # libfuse takes one of them
+    "allow_root": {"allow_root": True, "allow_other": False},
     "suid": {"suid": True},
     "nosuid": {"suid": False},
     "dev": {"dev": True},

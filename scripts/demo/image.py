@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 
 from scripts.demo.mirror import Mirror, NoMirrorError, this_machines_mirror
 from unionfs.image.writer import pack_layout
+from unionfs.ondisk.flavour import Flavour
 from unionfs.syscalls.mount import MNT_DETACH, mount, umount
 
 _REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -87,7 +88,10 @@ def make() -> None:
         print(f"    layer {number + 1} of {len(steps)}: {name}: {told}", flush=True)
         made.insert(0, _layer(place, f"{number}-{name}", made, fill))
     print("    packing the layers", flush=True)
-    pack_layout(layout(), [os.fsencode(path) for path in reversed(made)], _config(mirror))
+    history = [f"{name}: {told}" for name, told, _ in steps]
+    pack_layout(
+        layout(), made[::-1], flavour=Flavour.TRUSTED, run_config=_config(mirror), history=history
+    )
     with open(os.path.join(place, "complete"), "x", encoding="utf-8"):
         pass
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-import unionfs
+from unionfs import __version__
 from unionfs.errors import RefusedError, UsageError
 
 USAGE = """\
@@ -71,7 +71,7 @@ def version() -> str:
 
     library = libfuse.version()
     found = "FUSE library not found" if library is None else f"FUSE library version {library}"
-    return f"unionfs {unionfs.__version__}\n{found}\n"
+    return f"unionfs {__version__}\n{found}\n"
 
 
 def read_words(words: Sequence[str], *, as_mount: bool) -> Call:

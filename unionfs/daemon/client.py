@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 KIND = b"fuse.unionfs"  # the type in the mount table: libfuse writes fuse.SUBTYPE
 _FUSERMOUNT = "fusermount3"
 _SETTLE = 1.0  # seconds for a mount that is busy with nobody in it: a close may be under way
-_DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
+DEAD = (errno.ENOTCONN, errno.ECONNABORTED)  # what a mount answers when its daemon is gone
 
 
 class NotMountedError(NotFoundError):
@@ -45,7 +45,7 @@ def is_mount_point(point: bytes) -> bool:
     try:
         here = os.stat(point)
     except OSError as error:
-        return error.errno in _DEAD
+        return error.errno in DEAD
     return here.st_dev != os.stat(os.path.dirname(point)).st_dev
 
 
@@ -60,7 +60,7 @@ def stale(target: bytes) -> bool:
     try:
         os.statvfs(point)  # not stat, which the kernel may answer from its cache
     except OSError as error:
-        return error.errno in _DEAD and is_ours(point)
+        return error.errno in DEAD and is_ours(point)
     return False
 
 

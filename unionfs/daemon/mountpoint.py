@@ -12,7 +12,7 @@ from unionfs.options import MountConfig
 
 DEVICE = "/dev/fuse"
 _FUSE_CONF = "/etc/fuse.conf"
-_DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
+_NO_DEVICE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
 
 
 class BadMountPointError(NotFoundError):
@@ -67,7 +67,7 @@ def _stat(point: bytes, shown: str) -> os.stat_result:
     except FileNotFoundError:
         raise BadMountPointError(f"the mount point {shown} does not exist") from None
     except OSError as error:
-        if error.errno in _DEAD:
+        if error.errno in client.DEAD:
             raise AlreadyMountedError(
                 f"{shown} is a dead mount of another program: unmount it first"
             ) from None
@@ -77,15 +77,17 @@ def _stat(point: bytes, shown: str) -> os.stat_result:
 def _check_device() -> None:
     try:
         os.close(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
-    except FileNotFoundError:
-        raise NoFuseError(
-            f"{DEVICE} is missing: load the kernel module (modprobe fuse), "
-            "or give the container the device (--device /dev/fuse)"
-        ) from None
     except PermissionError:
         raise NoFuseError(
             f"no permission to open {DEVICE}: it is usually for everybody (chmod 0666 {DEVICE}); "
             "a container needs --device /dev/fuse"
+        ) from None
+    except OSError as error:
+        if error.errno not in _NO_DEVICE:
+            raise
+        raise NoFuseError(
+            f"{DEVICE} is missing: load the kernel module (modprobe fuse), "
+            "or give the container the device (--device /dev/fuse)"
         ) from None
 
 

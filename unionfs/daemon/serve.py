@@ -123,10 +123,16 @@ async def _serve(
     with trio.open_signal_receiver(*signals) as received:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         ready()
+        failure = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signal, received, session, nursery.cancel_scope)
-            await session.serve()
+            try:
+                await session.serve()
+            except Exception as error:
+                failure = error  # raised outside: a nursery would wrap it in a group
             nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 async def _stop_on_signal(
@@ -216,7 +222,10 @@ def _close_quietly(fd: int) -> None:
 
 def _take_name(name: bytes) -> None:
     """Be called *name* in ps(1) however the interpreter was started."""
-    fd = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        fd = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return  # /proc is read-only, or the process has changed its user: no reason not to mount
     os.write(fd, name)
     os.close(fd)
 

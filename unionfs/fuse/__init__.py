@@ -10,3 +10,5 @@ all others. The only work done elsewhere is copying the content of files and syn
 Caching: nothing changes behind the kernel's back, so names, absences and attributes are given to it
 without end of validity, and it is told of the few changes that a request makes to *other* files.
 """
+
+from unionfs.fuse import native as native  # must come before anything imports pyfuse3

@@ -8,6 +8,7 @@ import os
 import trio
 from pyfuse3 import FileInfo, FUSEError, RequestContext
 
+from unionfs.fuse import loop
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.fuse.state import State
 
@@ -78,7 +79,7 @@ class DataHandlers(State):
     @answers_later
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         """Bring a directory's names to the disk."""
-        node = self.files.dirs[fh].node
+        node = self.dir_of(fh)
         if self.upper is None or self.upper.volatile or node.dead or not node.in_upper:
             return
         await _sync(os.dup(node.parts[0].fd()), datasync)
@@ -87,6 +88,7 @@ class DataHandlers(State):
 async def _sync(fd: int, datasync: bool) -> None:
     """Sync *fd*, which is ours alone, in a thread; close it."""
     try:
-        await trio.to_thread.run_sync(os.fdatasync if datasync else os.fsync, fd)
+        with loop.waiting():
+            await trio.to_thread.run_sync(os.fdatasync if datasync else os.fsync, fd)
     finally:
         os.close(fd)

@@ -23,16 +23,6 @@ class OpenFile:
         self.opens = 0
 
 
-class OpenDir:
-    """An open directory, and the names it is being listed with since the last rewind."""
-
-    __slots__ = ("names", "node")
-
-    def __init__(self, node: Node) -> None:
-        self.node = node
-        self.names: list[bytes] = []
-
-
 class Files:
     """Handles, by the numbers that the kernel has for them. One thread, between awaits."""
 
@@ -40,7 +30,7 @@ class Files:
         self._tree = tree
         self._next = 0
         self.nodes: dict[int, Node] = {}
-        self.dirs: dict[int, OpenDir] = {}
+        self.dirs: dict[int, Node] = {}
 
     def open(self, node: Node, *, write: bool) -> int:
         """Return a handle of *node*, which for writing must be in the upper. Raises OSError."""
@@ -91,7 +81,7 @@ class Files:
     def open_dir(self, node: Node) -> int:
         """Return a handle of the directory *node*."""
         self._next += 1
-        self.dirs[self._next] = OpenDir(node)
+        self.dirs[self._next] = node
         return self._next
 
     def close_all(self) -> None:

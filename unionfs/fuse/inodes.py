@@ -140,6 +140,7 @@ class Inodes:
             if child.identity in self.tree.links:
                 return  # other directories may know the file by this node
         node.children = None
+        node.listing = None
 
 
 def _links(node: Node, st: os.stat_result) -> int:

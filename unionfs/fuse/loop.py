@@ -1,9 +1,10 @@
 """A cheaper wait for the next request.
 
-trio's wait for a descriptor costs two trips through its scheduler, which is the largest single cost
-of a request inside the process. While requests keep coming, asking the descriptor once with poll(2)
-answers without any. Every so often the full wait runs all the same, so that signals, threads' ends
-and other requests get their turn.
+trio's wait for a descriptor costs two trips through its scheduler, which is the largest single
+cost of a request inside the process. The next request usually follows within a fraction of a
+millisecond, so the loop first waits for it in poll(2) by itself, for a moment, and only then
+through trio. That moment is what signals may have to wait; while a thread is at work for a request
+(``waiting``), and every so often in any case, trio gets its turn at once.
 
 pyfuse3 calls its module's ``_wait_fuse_readable`` by name; where a version has none, its own wait
 stays and everything works, slower.
@@ -12,32 +13,89 @@ stays and everything works, slower.
 from __future__ import annotations
 
 import select
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import pyfuse3
 
+from unionfs.fuse import native
+
 _TURNS = 64  # requests that may pass without the scheduler (about 5 ms)
+_MOMENT_MS = 2
+
+Wait = Callable[[], Awaitable[bool]]
+
+_waiting = 0  # tasks that wait for a thread's end; one thread, between awaits
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """While it is entered, the loop does not block: a task waits for something but a request."""
+    global _waiting
+    _waiting += 1
+    try:
+        yield
+    finally:
+        _waiting -= 1
 
 
 def install(fd: int) -> None:
-    """Make pyfuse3's main loop ask *fd*, the session's descriptor, before it suspends."""
-    wait: Callable[[], Awaitable[bool]] | None = getattr(pyfuse3, "_wait_fuse_readable", None)
-    if wait is None:
-        return
-    pyfuse3._wait_fuse_readable = _quick(fd, wait)  # type: ignore[attr-defined]
+    """Make pyfuse3's main loop wait for *fd*, the session's descriptor, as said above."""
+    poll = _poller(fd)
+
+    def wrap(wait: Wait) -> Wait:
+        turns = 0
+
+        async def quick() -> bool:
+            nonlocal turns
+            turns += 1
+            if turns % _TURNS and poll(0 if _waiting else _MOMENT_MS):
+                return True
+            return await wait()
+
+        return quick
+
+    _replace(wrap)
 
 
-def _quick(fd: int, wait: Callable[[], Awaitable[bool]]) -> Callable[[], Awaitable[bool]]:
+def install_hooked(fd: int) -> None:
+    """The same for a session whose reads do not block (``native``): read first, then wait.
+
+    A read that finds nothing ends in EINTR, upon which pyfuse3 comes here again.
+    """
+    assert native.hooks is not None
+    misses = native.hooks.misses
+    poll = _poller(fd)
+
+    def wrap(wait: Wait) -> Wait:
+        turns = 0
+        missed = misses()
+
+        async def quick() -> bool:
+            nonlocal turns, missed
+            turns += 1
+            now = misses()
+            if turns % _TURNS:
+                if now == missed:
+                    return True
+                missed = now
+                if not _waiting and poll(_MOMENT_MS):
+                    return True
+            missed = now
+            return await wait()
+
+        return quick
+
+    _replace(wrap)
+
+
+def _poller(fd: int) -> Callable[[int], object]:
     poller = select.poll()
     poller.register(fd, select.POLLIN)
-    poll = poller.poll
-    turns = 0
+    return poller.poll
 
-    async def quick() -> bool:
-        nonlocal turns
-        turns += 1
-        if turns % _TURNS and poll(0):
-            return True
-        return await wait()
 
-    return quick
+def _replace(wrap: Callable[[Wait], Wait]) -> None:
+    wait: Wait | None = getattr(pyfuse3, "_wait_fuse_readable", None)
+    if wait is not None:
+        pyfuse3._wait_fuse_readable = wrap(wait)  # type: ignore[attr-defined]

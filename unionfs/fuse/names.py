@@ -7,10 +7,11 @@ import os
 import stat
 
 import pyfuse3
-from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext
+from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext
 
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.fuse.inodes import absent
+from unionfs.fuse.listing import snapshot
 from unionfs.fuse.state import State
 from unionfs.union.node import Node
 from unionfs.upper import create, remove
@@ -59,28 +60,29 @@ class NameHandlers(State):
 
     @answers
     def opendir(self, inode: int, ctx: RequestContext) -> int:
-        """Open a directory for listing."""
+        """Open a directory for listing, or say that this needs no request (``cached_dirs``)."""
+        if self.cached_dirs:
+            raise FUSEError(errno.ENOSYS)
         return self.files.open_dir(self.inodes[inode])
 
     @answers
     def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
-        """List from position *start_id*; the names are those at the time of position 0.
+        """List what follows position *start_id*; see ``listing`` for what a position is worth.
 
-        Entries that go meanwhile are left out and new ones wait for a rewind, so that none that
+        Entries that went meanwhile are left out and new ones wait for a rewind, so that none that
         stays is skipped or doubled (readdir(3p)).
         """
-        directory = self.files.dirs[fh]
-        parent = directory.node
+        parent = self.dir_of(fh)
         children = self.tree.load(parent)
-        if start_id == 0:
-            directory.names = list(children)
-        if start_id < len(_DOTS) and not self._list_dots(parent, start_id, token):
-            return
+        (base, names), first = snapshot(parent, start_id)
         inodes = self.inodes
         reply = pyfuse3.readdir_reply
-        names = directory.names
-        for position in range(max(start_id - 2, 0), len(names)):
-            name = names[position]
+        for index in range(first, len(names)):
+            name = names[index]
+            if index < len(_DOTS):
+                if not self._list_dot(parent, name, base + index + 1, token):
+                    return
+                continue
             node = children.get(name)
             if node is None:
                 continue
@@ -89,18 +91,14 @@ class NameHandlers(State):
                     node = inodes.enter(parent, name, node)
                 except FileNotFoundError:
                     continue  # removed behind our back: a listing goes on
-            if not reply(token, name, node.attr, position + 3):
+            if not reply(token, name, node.attr, base + index + 1):
                 return
             inodes.shown(node)
 
-    def _list_dots(self, node: Node, start: int, token: ReaddirToken) -> bool:
-        for position in range(start, len(_DOTS)):
-            shown = node if position == 0 else node.parent or node
-            attr = self.inodes.attributes(shown)
-            name = _DOTS[position]
-            if not pyfuse3.readdir_reply(token, name, attr, position + 1):
-                return False
-        return True
+    def _list_dot(self, node: Node, name: bytes, position: int, token: ReaddirToken) -> bool:
+        shown = node if name == b"." else node.parent or node
+        attr = self.inodes.attributes(shown)
+        return bool(pyfuse3.readdir_reply(token, name, attr, position))
 
     @answers
     def releasedir(self, fh: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pyfuse3
 
 from unionfs.errors import ConflictError, UnavailableError
-from unionfs.fuse import loop
+from unionfs.fuse import loop, native
 from unionfs.fuse.operations import Operations
 from unionfs.ondisk.flavour import Flavour
 from unionfs.options import MountConfig
@@ -81,9 +81,11 @@ class Session:
         except RuntimeError as error:
             raise UnavailableError(f"cannot mount on {os.fsdecode(self.target)}: {error}") from None
         self._mounted = True
-        fd = _fuse_descriptor()
-        if fd >= 0:
-            loop.install(fd)
+        if native.hooked():
+            self._operations.cached_dirs = True
+            loop.install_hooked(_fuse_descriptor())
+        else:
+            loop.install(_fuse_descriptor())
 
     async def serve(self) -> None:
         """Answer requests until the file system is unmounted or ``terminate`` is called."""

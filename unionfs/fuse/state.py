@@ -8,11 +8,12 @@ import os
 import pyfuse3
 import trio
 
+from unionfs.fuse import loop
 from unionfs.fuse.files import Files
 from unionfs.fuse.inodes import Inodes
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
-from unionfs.upper.copyup import FileCopy, ensure_dir
+from unionfs.upper.copyup import FileCopy, copy_removed_dir, ensure_dir
 from unionfs.upper.upper import Upper
 
 _INLINE = 1 << 20  # bytes that are copied at once rather than in a thread (about 0.2 ms)
@@ -20,6 +21,8 @@ _INLINE = 1 << 20  # bytes that are copied at once rather than in a thread (abou
 
 class State:
     """One mount: its tree, its upper (None: read-only), the kernel's nodes and handles.
+
+    ``cached_dirs``: the kernel caches directories and lists them by node, without handles.
 
     ``_copying`` has an event for each node that a thread is copying up; whoever needs that copy
     waits for it. Everything else in the mount is free to go on meanwhile, with the old content.
@@ -30,7 +33,12 @@ class State:
         self.upper = upper
         self.inodes = Inodes(tree, upper)
         self.files = Files(tree)
+        self.cached_dirs = False
         self._copying: dict[Node, trio.Event] = {}
+
+    def dir_of(self, fh: int) -> Node:
+        """Return the directory that *fh* stands for: with ``cached_dirs`` it is the node."""
+        return self.inodes[fh] if self.cached_dirs else self.files.dirs[fh]
 
     def writer(self) -> Upper:
         """Return the upper. Raises EROFS where there is none."""
@@ -45,7 +53,9 @@ class State:
         """
         upper = self.writer()
         if node.is_dir:
-            if not node.dead:
+            if node.dead:
+                copy_removed_dir(upper, node)
+            else:
                 self.copy_up_dir(upper, node)
             return upper
         while node.source is not None:
@@ -101,7 +111,8 @@ class State:
     async def _copy_in_thread(self, copy: FileCopy) -> None:
         event = self._copying[copy.node] = trio.Event()
         try:
-            await trio.to_thread.run_sync(copy.copy)
+            with loop.waiting():
+                await trio.to_thread.run_sync(copy.copy)
         finally:
             del self._copying[copy.node]
             event.set()

@@ -20,12 +20,11 @@ from unionfs.ondisk.whiteout import AUFS_OPAQUE, AUFS_PREFIX, is_whiteout
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import name_path, open_dir
 from unionfs.tarball import header
-from unionfs.tarball.header import BLOCK
+from unionfs.tarball.header import BLOCK, SECOND
 from unionfs.tarball.writer import Member, TarWriter
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CHUNK = 1 << 20
-_SECOND = 1_000_000_000
 _LONGEST_MAP = 256 << 10  # readers bound what stands before the data; beyond it, zeros are written
 _HOST_ATTRIBUTES = frozenset((b"security.selinux", b"system.nfs4_acl"))  # this machine's, not ours
 _KINDS = {
@@ -88,7 +87,7 @@ class _Emitter:
     def __init__(self, writer: TarWriter, flavour: Flavour, mtime_max: int | None) -> None:
         self._writer = writer
         self._flavour = flavour
-        self._latest = None if mtime_max is None else mtime_max * _SECOND
+        self._latest = None if mtime_max is None else mtime_max * SECOND
         self._links: dict[tuple[int, int], bytes] = {}
 
     def directory(self, fd: int, path: bytes) -> Iterator[bytes]:

@@ -29,7 +29,8 @@ PAX_GLOBAL = b"g"
 # Types whose data, whatever the size field says, does not exist: as Go's archive/tar reads them.
 _HEADER_ONLY = frozenset((HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO))
 _DEVICES = frozenset((CHARACTER, BLOCK_DEVICE))
-_SECOND = 1_000_000_000
+SECOND = 1_000_000_000  # in nanoseconds
+MAX_SECONDS = 1 << 62  # well inside time_t; the filesystem clamps to what it can keep
 
 
 class TarFormatError(CorruptError):
@@ -68,7 +69,8 @@ class Entry:
         self.uid = number(block[108:116])
         self.gid = number(block[116:124])
         self.size = self.real_size = 0 if kind in _HEADER_ONLY else number(block[124:136])
-        self.mtime_ns = number(block[136:148]) * _SECOND
+        mtime = number(block[136:148])
+        self.mtime_ns = max(-MAX_SECONDS, min(mtime, MAX_SECONDS)) * SECOND
         self.link = block[157:257].partition(b"\0")[0]
         self.major = number(block[329:337]) if kind in _DEVICES else 0
         self.minor = number(block[337:345]) if kind in _DEVICES else 0

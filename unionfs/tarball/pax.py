@@ -12,14 +12,13 @@ import re
 from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
 
-from unionfs.tarball.header import Entry, TarFormatError
+from unionfs.tarball.header import MAX_SECONDS, SECOND, Entry, TarFormatError
 
 Records = list[tuple[bytes, bytes]]
 
 _SCHILY = b"SCHILY.xattr."
 _LIBARCHIVE = b"LIBARCHIVE.xattr."
 _TIME = re.compile(rb"(-?)([0-9]{1,30})(?:\.([0-9]*))?")
-_MAX_SECONDS = 1 << 62  # what time_t holds with room to spare; the filesystem clamps further
 _NUL_FREE = frozenset((b"path", b"linkpath", b"GNU.sparse.name"))
 
 
@@ -72,7 +71,7 @@ def nanoseconds(value: bytes) -> int:
     if match is None:
         raise TarFormatError(f"pax record with a bad time: {value[:40]!r}")
     sign, seconds, fraction = match.groups()
-    whole = min(int(seconds), _MAX_SECONDS) * 1_000_000_000
+    whole = min(int(seconds), MAX_SECONDS) * SECOND
     total = whole + int((fraction or b"")[:9].ljust(9, b"0"))
     return -total if sign else total
 

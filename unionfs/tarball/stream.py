@@ -85,6 +85,7 @@ class TarStream:
         self._view = memoryview(b"")
         self._at = 0
         self._before = 0  # bytes of the chunks before this one
+        self._ended = False
 
     @property
     def offset(self) -> int:
@@ -142,9 +143,12 @@ class TarStream:
 
     def _refill(self) -> bool:
         """Go to the next chunk; return False at the end of the stream."""
+        if self._ended:
+            return False
         chunk = self._source.next_chunk()
         self._before += len(self._chunk)
         self._chunk, self._view, self._at = chunk, memoryview(chunk), 0
+        self._ended = not chunk
         if self._before + len(chunk) > self._limits.max_bytes:
             raise self._limits.exceeded("max_bytes", "layer tar too long")
         if chunk and self._progress is not None:

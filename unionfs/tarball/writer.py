@@ -13,13 +13,12 @@ from typing import BinaryIO
 from urllib.parse import quote_from_bytes
 
 from unionfs.digest import Digest
-from unionfs.tarball.header import BLOCK, PAX_LOCAL
+from unionfs.tarball.header import BLOCK, PAX_LOCAL, SECOND
 from unionfs.tarball.pax import Records
 
 _NAME_SIZE = 100
 _ID_END = 1 << 21  # seven octal digits
 _SIZE_END = 1 << 33  # eleven
-_SECOND = 1_000_000_000
 _END = bytes(2 * BLOCK)
 
 
@@ -90,7 +89,7 @@ def _records(member: Member) -> Records:
         found.append((b"gid", b"%d" % member.gid))
     if member.size >= _SIZE_END:
         found.append((b"size", b"%d" % member.size))
-    seconds, fraction = divmod(member.mtime_ns, _SECOND)
+    seconds, fraction = divmod(member.mtime_ns, SECOND)
     if fraction or not 0 <= seconds < _SIZE_END:
         found.append((b"mtime", _time(member.mtime_ns)))
     found += member.extra
@@ -115,7 +114,7 @@ def _xattr(name: bytes, value: bytes) -> tuple[bytes, bytes]:
 
 
 def _time(nanoseconds: int) -> bytes:
-    seconds, fraction = divmod(abs(nanoseconds), _SECOND)
+    seconds, fraction = divmod(abs(nanoseconds), SECOND)
     text = b"%s%d" % (b"-" if nanoseconds < 0 else b"", seconds)
     return text + (b".%09d" % fraction).rstrip(b"0") if fraction else text
 
@@ -130,7 +129,7 @@ def _record(key: bytes, value: bytes) -> bytes:
 
 
 def _header(member: Member) -> bytes:
-    seconds = min(max(member.mtime_ns // _SECOND, 0), _SIZE_END - 1)
+    seconds = min(max(member.mtime_ns // SECOND, 0), _SIZE_END - 1)
     head = b"%s%07o\0%07o\0%07o\0%011o\0%011o\0" % (
         member.name[:_NAME_SIZE].ljust(_NAME_SIZE, b"\0"),
         member.mode,

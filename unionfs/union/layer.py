@@ -102,10 +102,21 @@ class Part:
 
     ``parent`` and ``name`` say where it is in its layer; a rename in the upper changes them, and
     nothing else ever does. ``held`` is the open descriptor or -1; ``stamp`` the pool's clock at its
-    last use.
+    last use. ``whiteout_files``, ``impure`` and ``redirect`` are the directory's marks
+    (``ondisk.marks``), known once ``Tree.ready`` looked for them.
     """
 
-    __slots__ = ("held", "impure", "layer", "name", "parent", "pool", "stamp", "whiteout_files")
+    __slots__ = (
+        "held",
+        "impure",
+        "layer",
+        "name",
+        "parent",
+        "pool",
+        "redirect",
+        "stamp",
+        "whiteout_files",
+    )
 
     def __init__(self, layer: Layer, parent: Part | None, name: bytes, pool: FdPool) -> None:
         self.layer = layer
@@ -116,6 +127,7 @@ class Part:
         self.stamp = 0
         self.whiteout_files = False
         self.impure = False
+        self.redirect: bytes | None = None
 
     def fd(self) -> int:
         """Return a descriptor for reading this directory; the pool's, not to be closed.

@@ -28,8 +28,8 @@ class Node:
     left).
 
     For the FUSE room: ``ino`` (0: never shown), ``nlookup`` (references the kernel holds),
-    ``attr`` (its attributes as last told to the kernel; None: ask the filesystem) and ``file``
-    (its open data, if any).
+    ``attr`` (its attributes as last told to the kernel; None: ask the filesystem), ``file`` (its
+    open data, if any) and ``listing`` (of a directory: positions in its names).
 
     All fields are only touched between awaits of one thread: no lock.
     """
@@ -44,6 +44,7 @@ class Node:
         "identity",
         "ino",
         "kind",
+        "listing",
         "name",
         "nlink",
         "nlookup",
@@ -72,6 +73,7 @@ class Node:
         self.nlookup = 0
         self.attr: Any = None
         self.file: Any = None
+        self.listing: Any = None
 
     @property
     def is_dir(self) -> bool:

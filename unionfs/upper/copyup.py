@@ -25,6 +25,7 @@ from unionfs.upper.metadata import copy_to_fd, copy_xattrs
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import discard
 
+_HOLD = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -70,6 +71,30 @@ def _copy_dir(upper: Upper, node: Node) -> None:
     part = Part(upper.layer, above, node.name, upper.tree.pool)
     part.adopt(fd)
     node.parts.insert(0, part)
+    node.attr = None
+
+
+def copy_removed_dir(upper: Upper, node: Node) -> None:
+    """Give the removed lower directory *node* a nameless copy, so that changes do not reach the
+    layer: somebody has it open and changes its attributes. Raises OSError.
+    """
+    if node.in_upper:
+        return
+    work, temporary = upper.work.fd, upper.work.temporary()
+    os.mkdir(temporary, 0o700, dir_fd=work)
+    try:
+        fd = open_dir(work, temporary)
+        try:
+            lower = upper.tree.ready(node)[0].fd()
+            copy_to_fd(lower, fd, os.fstat(lower), upper.flavour)
+            held = os.open(temporary, _HOLD, dir_fd=work)
+        finally:
+            os.close(fd)
+    finally:
+        os.rmdir(temporary, dir_fd=work)
+    os.close(node.anchor)
+    node.anchor = held
+    node.parts = [Part(upper.layer, upper.layer.root, temporary, upper.tree.pool)]
     node.attr = None
 
 
@@ -202,9 +227,10 @@ class FileCopy:
 
     def _keep_unnamed(self) -> None:
         """The name went away while we copied: keep the copy by descriptor only."""
-        self.node.anchor = os.open(
-            self._temporary, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.upper.work.fd
-        )
+        lower = self.node.anchor
+        self.node.anchor = os.open(self._temporary, _HOLD, dir_fd=self.upper.work.fd)
+        if lower >= 0:
+            os.close(lower)
 
     def _publish_single(self) -> None:
         node = self.node

@@ -79,6 +79,10 @@ def make_dir(upper: Upper, parent: Node, name: bytes, mode: int, owner: Owner) -
         os.mkdir(at, mode, dir_fd=dir_fd)
 
     node = _create(upper, parent, name, _Plan(stat.S_IFDIR, mode, owner, make))
+    if upper.layer.aufs and upper.tree.lower_shows(parent, name):
+        # The whiteout that hid the lower directory is an AUFS one, beside our name.
+        path = name_path(upper.part(parent).fd(), name)
+        xattr.set_(path, upper.flavour.opaque, b"y")
     node.parts = [Part(upper.layer, upper.part(parent), name, upper.tree.pool)]
     node.children = {}
     return node

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, renameat2
@@ -60,14 +61,30 @@ def _prepare(upper: Upper, node: Node, parent: Node, name: bytes, new: Node) -> 
 def _take_lower_parts(upper: Upper, node: Node, *, same_parent: bool) -> None:
     """Mark the merged directory *node* so that it finds its lower parts from anywhere."""
     part = upper.part(node)
-    if xattr.get(part.fd(), upper.flavour.redirect) is not None and same_parent:
+    if part.redirect is not None and (same_parent or part.redirect.startswith(b"/")):
         return
     if not upper.redirect_dir:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), os.fsdecode(node.name))
-    path = node.lower_parts()[0].path()
-    redirect = path
+    redirect = _lower_path(upper, node)
     if len(redirect) > _REDIRECT_MAX or not _set_redirect(upper, part, redirect):
         make_pure(upper, node)
+
+
+def _lower_path(upper: Upper, node: Node) -> bytes:
+    """Return the path of the merged directory *node* in the union of the layers below the upper.
+
+    Its place in the mount, but for those of it and its parents that were moved already, which say
+    themselves where they come from (fs/overlayfs/dir.c, ovl_get_redirect()).
+    """
+    names: list[bytes] = []
+    each = node
+    while each.parent is not None:
+        redirect = upper.part(each).redirect
+        if redirect is not None and redirect.startswith(b"/"):
+            return b"/".join((redirect, *reversed(names)))
+        names.append(redirect or each.name)
+        each = each.parent
+    return b"/" + b"/".join(reversed(names))
 
 
 def _set_redirect(upper: Upper, part: Part, redirect: bytes) -> bool:
@@ -77,6 +94,7 @@ def _set_redirect(upper: Upper, part: Part, redirect: bytes) -> bool:
         if error.errno in (errno.ENOSPC, errno.E2BIG, errno.ERANGE, errno.EOPNOTSUPP):
             return False
         raise
+    part.redirect = redirect
     return True
 
 
@@ -124,8 +142,8 @@ def _move(upper: Upper, old: Node, old_name: bytes, new: Node, new_name: bytes) 
         xattr.set_(upper.part(source).fd(), upper.flavour.opaque, b"y")
     if target is not None:
         _make_way(upper, target, new, new_name)
-    _rename_on_disk(upper, source, (from_part, old_name), (to_part, new_name), covered)
     _note_impure(upper, source, to_part)
+    _rename_on_disk(upper, source, (from_part, old_name), (to_part, new_name), covered)
     _moved(upper, source, old, old_name, new, new_name)
     if target is not None:
         if target.is_dir:
@@ -208,11 +226,10 @@ def _rename_on_disk(
 
 def _is_file(fd: int, name: bytes) -> bool:
     try:
-        return not os.path.isdir(b"/proc/self/fd/%d/%s" % (fd, name)) and bool(
-            os.stat(name, dir_fd=fd, follow_symlinks=False)
-        )
+        st = os.stat(name, dir_fd=fd, follow_symlinks=False)
     except FileNotFoundError:
         return False
+    return not stat.S_ISDIR(st.st_mode)
 
 
 def _note_impure(upper: Upper, source: Node, to: Part) -> None:
@@ -257,9 +274,9 @@ def _exchange(upper: Upper, old: Node, old_name: bytes, new: Node, new_name: byt
     for node, parent, name in ((first, new, new_name), (second, old, old_name)):
         if node.is_dir and len(node.parts) == 1 and upper.tree.lower_shows(parent, name):
             xattr.set_(upper.part(node).fd(), upper.flavour.opaque, b"y")
-    renameat2(one.fd(), old_name, two.fd(), new_name, RENAME_EXCHANGE)
     _note_impure(upper, first, two)
     _note_impure(upper, second, one)
+    renameat2(one.fd(), old_name, two.fd(), new_name, RENAME_EXCHANGE)
     upper.tree.load(old)[old_name] = second
     upper.tree.load(new)[new_name] = first
     first_was, second_was = (first.parent, first.name), (second.parent, second.name)

@@ -20,7 +20,9 @@ def daemon(tmp_path):
     """The pid of a daemon that serves a fake mount on ``merged``."""
     point = tmp_path / "merged"
     point.mkdir()
-    yield fake_session.start("ok", point)["pid"]
+    result = fake_session.start("ok", point)
+    assert "pid" in result, result
+    yield result["pid"]
     while mounts_at(os.fsencode(point)):
         umount(os.fsencode(point), MNT_DETACH)
 

@@ -204,6 +204,7 @@ class TestSignals:
         assert client.wait_gone(pid, 10) and not mounts_at(os.fsencode(target))
         told = (tmp_path / "log").read_text()
         assert "Traceback" in told and "something unforeseen" in told
+        assert "ExceptionGroup" not in told
 
 
 class TestForeground:

@@ -1,4 +1,4 @@
-"""The bench's numbers: medians, ratios, and a table that says nothing where nothing was measured."""
+"""The bench's numbers: medians, ratios, and a table with a dash where nothing was measured."""
 
 from __future__ import annotations
 

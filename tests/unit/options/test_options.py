@@ -176,6 +176,12 @@ class TestHonoured:
         with pytest.raises(BadOptionError, match=option.split("=")[0]):
             with_lower(option)
 
+    def test_allow_root_takes_the_place_of_allow_other(self):
+        config = with_lower("allow_root")
+        assert (config.allow_root, config.allow_other) == (True, False)
+        config = with_lower("allow_root,allow_other")
+        assert (config.allow_root, config.allow_other) == (False, True)
+
 
 class TestLayersTogether:
     def test_no_lowerdir(self):

@@ -1,0 +1,173 @@
+/* What pyfuse3 cannot say, said beside it: hooks on the requests and replies of its session.
+ *
+ * This module is loaded with RTLD_GLOBAL before pyfuse3, so that pyfuse3's call of
+ * fuse_session_mount() finds the one defined here. It calls the real one and then libfuse's public
+ * fuse_session_custom_io() (libfuse 3.13) with a read and a writev of its own, which see every
+ * message. Messages are those of linux/fuse.h.
+ *
+ * What is done to them:
+ *   - the descriptor is non-blocking: an empty queue is EINTR to libfuse, which pyfuse3 takes as
+ *     "nothing yet", and reading goes past the splice(2) that libfuse would use for every request;
+ *   - READDIR, READDIRPLUS and FSYNCDIR without a handle (after OPENDIR was answered ENOSYS, from
+ *     when on the kernel caches directories and sends no OPENDIR) carry the node in its place;
+ *   - the INIT reply asks for symbolic links to be cached;
+ *   - requests are counted by opcode.
+ *
+ * One thread: the one that runs pyfuse3's loop.
+ */
+#define _GNU_SOURCE
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#define FUSE_USE_VERSION 314
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <fuse3/fuse_lowlevel.h>
+#include <linux/fuse.h>
+#include <stdint.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define OPCODES 64
+
+static int session_fd = -1;
+static uint64_t init_unique;
+static unsigned long long counts[OPCODES];
+static unsigned long misses;
+
+static void name_the_node(struct fuse_in_header *head, ssize_t size)
+{
+	struct fuse_read_in *in = (struct fuse_read_in *)(head + 1);
+
+	if (size >= (ssize_t)(sizeof(*head) + sizeof(in->fh)) && in->fh == 0)
+		in->fh = head->nodeid; /* fuse_fsync_in begins with the handle as well */
+}
+
+static ssize_t hooked_read(int fd, void *buffer, size_t length, void *userdata)
+{
+	ssize_t size = read(fd, buffer, length);
+	struct fuse_in_header *head = buffer;
+
+	(void)userdata;
+	if (size < 0 && errno == EAGAIN) {
+		misses++;
+		errno = EINTR;
+	}
+	if (size < (ssize_t)sizeof(*head))
+		return size;
+	if (head->opcode < OPCODES)
+		counts[head->opcode]++;
+	switch (head->opcode) {
+	case FUSE_INIT:
+		init_unique = head->unique;
+		break;
+	case FUSE_READDIR:
+	case FUSE_READDIRPLUS:
+	case FUSE_FSYNCDIR:
+		name_the_node(head, size);
+		break;
+	}
+	return size;
+}
+
+static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userdata)
+{
+	struct fuse_out_header *head = parts[0].iov_base;
+
+	(void)userdata;
+	if (init_unique && head->unique == init_unique) {
+		init_unique = 0;
+		if (count > 1 && head->error == 0) {
+			struct fuse_init_out *init = parts[1].iov_base;
+
+			init->flags |= FUSE_CACHE_SYMLINKS;
+		}
+	}
+	return writev(fd, parts, count);
+}
+
+/* Interposed: see the head of this file. */
+int fuse_session_mount(struct fuse_session *session, const char *mountpoint)
+{
+	static const struct fuse_custom_io io = {
+		.read = hooked_read,
+		.writev = hooked_writev,
+	};
+	int (*real)(struct fuse_session *, const char *);
+	int fd, flags, result;
+
+	*(void **)&real = dlsym(RTLD_NEXT, "fuse_session_mount");
+	if (real == NULL)
+		return -1;
+	result = real(session, mountpoint);
+	if (result != 0)
+		return result;
+	fd = fuse_session_fd(session);
+	flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return 0; /* unhooked: everything works as pyfuse3 alone would */
+	if (fuse_session_custom_io(session, &io, fd) != 0) {
+		fcntl(fd, F_SETFL, flags);
+		return 0;
+	}
+	session_fd = fd;
+	return 0;
+}
+
+static PyObject *native_descriptor(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	return PyLong_FromLong(session_fd);
+}
+
+static PyObject *native_misses(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	return PyLong_FromUnsignedLong(misses);
+}
+
+static PyObject *native_counts(PyObject *self, PyObject *unused)
+{
+	PyObject *found = PyDict_New();
+
+	(void)self, (void)unused;
+	for (long opcode = 0; found != NULL && opcode < OPCODES; opcode++) {
+		PyObject *key, *value;
+		int failed;
+
+		if (counts[opcode] == 0)
+			continue;
+		key = PyLong_FromLong(opcode);
+		value = PyLong_FromUnsignedLongLong(counts[opcode]);
+		failed = key == NULL || value == NULL || PyDict_SetItem(found, key, value) < 0;
+		Py_XDECREF(key);
+		Py_XDECREF(value);
+		if (failed)
+			Py_CLEAR(found);
+	}
+	return found;
+}
+
+static PyMethodDef methods[] = {
+	{"descriptor", native_descriptor, METH_NOARGS,
+	 "Return the hooked session's descriptor; -1 while no session is hooked."},
+	{"misses", native_misses, METH_NOARGS,
+	 "Return how many reads found no request."},
+	{"counts", native_counts, METH_NOARGS,
+	 "Return how many requests came, by opcode (enum fuse_opcode)."},
+	{NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module = {
+	PyModuleDef_HEAD_INIT,
+	.m_name = "unionfs.fuse._native",
+	.m_doc = "Hooks on the requests and replies of pyfuse3's session.",
+	.m_size = -1,
+	.m_methods = methods,
+};
+
+PyMODINIT_FUNC PyInit__native(void)
+{
+	return PyModule_Create(&module);
+}

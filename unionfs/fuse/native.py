@@ -1,0 +1,49 @@
+"""The optional C extension's Python face: what is to be had of it in this process.
+
+``_native`` must be in the process's global symbols before pyfuse3 is loaded, so this module is the
+first import of everything here that needs pyfuse3. Where the extension was not built (no compiler,
+libfuse older than 3.13), ``hooks`` is None, and everything works with one request more here and
+there; the environment variable ``UNIONFS_PURE=1`` does the same, for tests of that case.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Protocol
+
+
+class Hooks(Protocol):
+    """What the extension offers."""
+
+    def descriptor(self) -> int:
+        """Return the hooked session's descriptor; -1 while no session is hooked."""
+
+    def misses(self) -> int:
+        """Return how many reads found no request."""
+
+    def counts(self) -> dict[int, int]:
+        """Return how many requests came, by opcode."""
+
+
+def _load() -> Hooks | None:
+    if os.environ.get("UNIONFS_PURE") == "1" or "pyfuse3" in sys.modules:
+        return None
+    flags = sys.getdlopenflags()
+    sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
+    try:
+        module: Hooks = importlib.import_module("unionfs.fuse._native")
+    except ImportError:
+        return None
+    finally:
+        sys.setdlopenflags(flags)
+    return module
+
+
+hooks: Hooks | None = _load()
+
+
+def hooked() -> bool:
+    """Return whether the session of this process is hooked."""
+    return hooks is not None and hooks.descriptor() >= 0
