@@ -1,0 +1,90 @@
+"""Fixtures for tests that mount; a directory's conftest.py imports the ones it wants."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.support import kernel
+from tests.support.arena import make_arena
+from tests.support.mounts import (
+    OURS,
+    PROGRAM,
+    HelperMount,
+    KernelOverlay,
+    Mounted,
+    SessionMount,
+    Spawner,
+)
+from tests.support.stacks import Layers
+
+
+@pytest.fixture(scope="session")
+def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
+    """A directory that every user may enter, in a mount namespace of our own, on tmpfs."""
+    kernel.own_mount_namespace()
+    folder = os.fsencode(tmp_path_factory.mktemp("arena"))
+    at = folder
+    while at not in (b"/", b"/tmp"):
+        if not os.stat(at).st_mode & 0o001:
+            os.chmod(at, os.stat(at).st_mode & 0o7777 | 0o011)
+        at = os.path.dirname(at)
+    mounted = make_arena(folder)
+    yield folder
+    if mounted:
+        kernel.umount(folder)
+
+
+@pytest.fixture
+def scratch(arena: bytes, request: pytest.FixtureRequest) -> Iterator[bytes]:
+    """A new directory for one test; gone afterwards."""
+    number = len(os.listdir(arena))
+    folder = arena + b"/t%d" % number
+    while os.path.exists(folder):
+        number += 1
+        folder = arena + b"/t%d" % number
+    os.mkdir(folder)
+    os.chmod(folder, 0o755)
+    yield folder
+    subprocess.run(["rm", "-rf", "--", folder], check=True)  # any depth
+
+
+@pytest.fixture
+def union(scratch: bytes) -> Iterator[Callable[..., HelperMount]]:
+    """Mount layers with the mount program; unmounted, and its log judged, at the end."""
+    with ExitStack() as stack:
+        count = iter(range(1000))
+
+        def mount(layers: Layers, **how) -> HelperMount:
+            return stack.enter_context(
+                HelperMount(layers, scratch + b"/union%d" % next(count), **how)
+            )
+
+        yield mount
+
+
+@pytest.fixture
+def overlay(scratch: bytes) -> Iterator[Callable[[Layers], KernelOverlay]]:
+    """Mount layers with the kernel's overlayfs."""
+    with ExitStack() as stack:
+        count = iter(range(1000))
+
+        def mount(layers: Layers) -> KernelOverlay:
+            return stack.enter_context(KernelOverlay(layers, scratch + b"/overlay%d" % next(count)))
+
+        yield mount
+
+
+@pytest.fixture(scope="session")
+def mount_union(arena: bytes) -> Iterator[Callable[[Layers, bytes], Mounted]]:
+    """Mount layers in the fastest way there is, for tests that mount hundreds of times."""
+    if PROGRAM != OURS:
+        yield KernelOverlay if PROGRAM == ["kernel"] else HelperMount
+        return
+    spawner = Spawner()
+    yield lambda layers, target: SessionMount(layers, target, spawner)
+    spawner.close()

@@ -1,0 +1,105 @@
+"""Raw calls that the tests make and that Python's ``os`` lacks: each one says what it stands for.
+
+The tests use their own spellings rather than ``unionfs.syscalls``, so that a mistake there cannot
+hide itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from typing import NamedTuple
+
+AT_FDCWD = -100
+AT_SYMLINK_NOFOLLOW = 0x100
+UTIME_NOW = (1 << 30) - 1
+UTIME_OMIT = (1 << 30) - 2
+RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT = 1, 2, 4
+MS_RDONLY, MS_REC, MS_PRIVATE = 1, 16384, 1 << 18
+MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
+CLONE_NEWNS = 0x20000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+_SYS_GETDENTS64 = {"x86_64": 217, "aarch64": 61}[os.uname().machine]
+
+
+def _check(result: int, name: bytes | None = None) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), name)
+    return result
+
+
+class Dirent(NamedTuple):
+    """One record of getdents64(2)."""
+
+    ino: int
+    kind: int
+    name: bytes
+
+
+def getdents(fd: int, *, size: int = 32768) -> list[Dirent]:
+    """Return all records from where *fd* stands to the end, ``.`` and ``..`` among them."""
+    buffer = ctypes.create_string_buffer(size)
+    found: list[Dirent] = []
+    while count := _check(_libc.syscall(_SYS_GETDENTS64, fd, buffer, ctypes.c_size_t(size))):
+        found.extend(_records(buffer.raw[:count]))
+    return found
+
+
+def getdents_once(fd: int, size: int) -> list[Dirent]:
+    """Return what one getdents64(2) with a buffer of *size* bytes gives; nothing at the end."""
+    buffer = ctypes.create_string_buffer(size)
+    count = _check(_libc.syscall(_SYS_GETDENTS64, fd, buffer, ctypes.c_size_t(size)))
+    return list(_records(buffer.raw[:count]))
+
+
+def _records(data: bytes):
+    at = 0
+    while at < len(data):
+        ino, _offset, length, kind = struct.unpack_from("=QqHB", data, at)
+        name = data[at + 19 : at + length].split(b"\0", 1)[0]
+        yield Dirent(ino, kind, name)
+        at += length
+
+
+def renameat2(old: bytes, new: bytes, flags: int, *, dir_fd: int = AT_FDCWD) -> None:
+    _check(_libc.renameat2(dir_fd, old, dir_fd, new, ctypes.c_uint(flags)), old)
+
+
+def utimensat(path: bytes, atime_ns: int, mtime_ns: int, *, dir_fd: int = AT_FDCWD) -> None:
+    """Set times of *path* itself; UTIME_NOW and UTIME_OMIT may stand for either."""
+    spec = (ctypes.c_long * 4)(*_timespec(atime_ns), *_timespec(mtime_ns))
+    _check(_libc.utimensat(dir_fd, path, spec, AT_SYMLINK_NOFOLLOW), path)
+
+
+def _timespec(ns: int) -> tuple[int, int]:
+    return (0, ns) if ns in (UTIME_NOW, UTIME_OMIT) else divmod(ns, 1_000_000_000)
+
+
+def mount(source: bytes, target: bytes, kind: bytes, flags: int = 0, data: bytes = b"") -> None:
+    _check(_libc.mount(source, target, kind, ctypes.c_ulong(flags), data or None), target)
+
+
+def umount(target: bytes, flags: int = UMOUNT_NOFOLLOW) -> None:
+    _check(_libc.umount2(target, flags), target)
+
+
+def own_mount_namespace() -> None:
+    """Give this process and its children mounts that nobody else sees or keeps."""
+    _check(_libc.unshare(CLONE_NEWNS))
+    mount(b"none", b"/", b"none", MS_REC | MS_PRIVATE)
+
+
+def mounted_at(target: bytes) -> bytes | None:
+    """Return the type of the topmost mount on exactly *target*, None if nothing is mounted."""
+    kind = None
+    with open("/proc/self/mountinfo", "rb") as table:
+        for line in table:
+            left, _, right = line.partition(b" - ")
+            where = left.split(b" ")[4].decode("unicode_escape").encode("latin-1")
+            if where == target:
+                kind = right.split(b" ")[0]
+    return kind

@@ -1,0 +1,244 @@
+"""Mounting layers in three ways: the kernel's overlayfs, the mount program, a daemon by fork.
+
+Each is a context manager with a ``root``; each unmounts by exact path. The union's daemon must
+leave by itself after its unmount and must not have logged an error: that is checked at every exit,
+so that every test that mounts is also a test of that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Protocol
+
+from tests.support import kernel
+from tests.support.stacks import Layers
+
+KERNEL_OPTIONS = b"redirect_dir=on,index=on,xino=on,nfs_export=off,metacopy=off"
+UNION_OPTIONS = (b"dev", b"suid")  # as a local filesystem; mount programs are nodev otherwise
+OURS = [sys.executable, "-m", "unionfs"]
+# Another program to put in our place, to try the tests themselves: "fuse-overlayfs", say, or
+# "kernel" for the kernel's overlayfs in both places of the property tests.
+PROGRAM = shlex.split(os.environ.get("UNIONFS_TEST_PROGRAM", "")) or OURS
+LIFE_SECONDS = 600
+_LEAVE_SECONDS = 15
+# An unmount cuts off the answers to close(2) that nobody waits for; pyfuse3 calls that an error.
+_CUT_OFF = re.compile(rb".*fuse_release(dir)?\(\): fuse_reply_\* failed with No such file.*\n")
+_BAD_LOG = re.compile(rb"Traceback|\b(ERROR|CRITICAL|error)\b")
+
+
+class Mounted(Protocol):
+    """What the tests need of a mount, whoever made it."""
+
+    root: bytes
+
+    def __enter__(self) -> Mounted: ...
+
+    def __exit__(self, kind, error, trace) -> None: ...
+
+
+class MountFailed(AssertionError):
+    """The mount did not come up; the message is what the program said."""
+
+
+def _made(target: bytes) -> bytes:
+    os.makedirs(target, exist_ok=True)
+    return target
+
+
+class KernelOverlay:
+    """The kernel's overlayfs on *layers*; *options* replaces the defaults of the oracle."""
+
+    def __init__(self, layers: Layers, target: bytes, *, options: bytes = KERNEL_OPTIONS) -> None:
+        self.root = _made(target)
+        data = layers.options() + b"," + options
+        kernel.mount(b"overlay", target, b"overlay", 0, data)
+
+    def __enter__(self) -> KernelOverlay:
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        kernel.umount(self.root)
+
+
+class _Daemon:
+    """What both ways to our daemon share: the log, and the end of the mount."""
+
+    root: bytes
+    log: bytes
+    expect_errors = False  # a test that provokes a logged error sets this
+
+    def __enter__(self):
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType
+    ) -> None:
+        try:
+            self.unmount()
+        except Exception:
+            if kind is None:
+                raise
+        finally:
+            text = self.logged()
+            bad = not self.expect_errors and _BAD_LOG.search(text)
+            if text and (kind is not None or bad):
+                print(f"log of the daemon of {self.root!r}:\n{text.decode(errors='replace')}")
+        assert kind is not None or not bad, "the daemon logged an error: see its log"
+
+    def logged(self) -> bytes:
+        """Return what the daemon has said so far."""
+        try:
+            with open(self.log, "rb") as file:
+                return _CUT_OFF.sub(b"", file.read())
+        except FileNotFoundError:
+            return b""
+
+    def unmount(self) -> None:
+        """Unmount, and fail unless the daemon leaves by itself with status 0."""
+        if kernel.mounted_at(self.root) is not None:
+            _umount_patiently(self.root)
+        status = self.wait()
+        assert status == 0, f"the daemon's exit status is {status}"
+
+    def wait(self) -> int:
+        raise NotImplementedError
+
+
+def _umount_patiently(target: bytes) -> None:
+    """Unmount; if something holds the mount, detach it so that nothing stays behind, and fail."""
+    try:
+        kernel.umount(target)
+    except OSError:
+        kernel.umount(target, kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW)
+        raise
+
+
+class HelperMount(_Daemon):
+    """The mount program in the foreground as a child: ``PROGRAM -f -o OPTIONS TARGET``."""
+
+    def __init__(
+        self,
+        layers: Layers,
+        target: bytes,
+        *,
+        options: Sequence[bytes] = UNION_OPTIONS,
+        program: Sequence[str] = PROGRAM,
+        user: int | None = None,
+        descriptors: int | None = None,
+        cwd: bytes | None = None,
+        env: dict[str, str] | None = None,
+    ) -> None:
+        self.root = _made(target)
+        self.log = target + b".log"
+        words = b",".join((layers.options(), *options))
+        command = [*program, "-f", "-o", words, target]
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=cwd,
+                env={**os.environ, **(env or {})},
+                user=user,
+                preexec_fn=_limits(descriptors),
+            )
+        self._await_mount()
+
+    def _await_mount(self) -> None:
+        """Return when requests are answered; on failure raise with what the program said."""
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            if (kernel.mounted_at(self.root) or b"").startswith(b"fuse"):
+                os.lstat(self.root)
+                return
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.005)
+        self.process.kill()
+        status = self.process.wait()
+        if kernel.mounted_at(self.root) is not None:
+            kernel.umount(self.root)
+        raise MountFailed(f"exit status {status}: {self.logged().decode(errors='replace')}")
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send the daemon a signal, wait for its end and take its dead mount away."""
+        self.process.send_signal(number)
+        self.process.wait()
+        if kernel.mounted_at(self.root) is not None:
+            kernel.umount(self.root, kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW)
+
+    def wait(self) -> int:
+        try:
+            return self.process.wait(_LEAVE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError("the daemon did not leave after the unmount") from None
+
+
+def _limits(descriptors: int | None):
+    def before_exec() -> None:
+        signal.alarm(LIFE_SECONDS)  # survives exec: a daemon that hangs cannot hang the tests
+        if descriptors is not None:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
+    return before_exec
+
+
+class Spawner:
+    """The parent of daemons made by fork; see ``tests.support.spawner``."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.spawner"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=os.path.dirname(os.path.dirname(os.path.dirname(__file__))),
+        )
+
+    def ask(self, **request) -> dict:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, "the spawner is dead: see its standard error"
+        return json.loads(answer)
+
+    def close(self) -> None:
+        self._process.communicate(timeout=30)
+
+
+class SessionMount(_Daemon):
+    """Our daemon, forked by *spawner*: as HelperMount, a hundred times faster to start."""
+
+    def __init__(self, layers: Layers, target: bytes, spawner: Spawner) -> None:
+        self.root = _made(target)
+        self.log = target + b".log"
+        self._spawner = spawner
+        answer = spawner.ask(
+            mount=os.fsdecode(layers.options() + b"," + b",".join(UNION_OPTIONS)),
+            target=os.fsdecode(target),
+            log=os.fsdecode(self.log),
+        )
+        if "error" in answer:
+            raise MountFailed(answer["error"])
+        self.pid = answer["pid"]
+
+    def wait(self) -> int:
+        return self._spawner.ask(wait=self.pid)["status"]

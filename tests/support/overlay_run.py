@@ -1,0 +1,259 @@
+"""One example of the property tests: the same operations on a plain tree, the kernel's overlayfs
+and our union, compared step by step.
+
+Three worlds begin the same: two copies of a stack, one mounted by the kernel and one by us, and a
+plain copy of what the kernel shows. Beside file operations a sequence may hold
+
+* ``compare``: look at all three trees as a whole,
+* ``remount``: unmount and mount both again,
+* ``swap``: the kernel mounts what we wrote and we mount what the kernel wrote,
+* ``generation``: the upper becomes the topmost lower of a new stack.
+
+Every example ends with ``compare``, ``swap``.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+from tests.support import kernel, parity, trees
+from tests.support.arena import make_arena
+from tests.support.mounts import KernelOverlay, Mounted, SessionMount, Spawner
+from tests.support.ops import Op, World, perform, stamp
+from tests.support.picks import resolve
+from tests.support.stacks import Layers, Stack, build_stack
+
+READING = frozenset(
+    ["stat", "read", "listdir", "readlink", "getxattr", "listxattr", "access", "hread", "hstat", "hgetxattr", "hlistdir"]
+)
+Mounter = Callable[[Layers, bytes], Mounted]
+
+
+class Mismatch(AssertionError):
+    """An answer or a tree that is not as it must be."""
+
+
+class EndOfExample(Exception):
+    """A known difference made the plain tree another one: nothing more can be compared."""
+
+
+class Example:
+    """The three worlds of one example, in *folder*, which must not exist."""
+
+    def __init__(
+        self, folder: bytes, stack: Stack, mount_union: Mounter, rows: Sequence[parity.Row]
+    ) -> None:
+        os.mkdir(folder)
+        os.chmod(folder, 0o755)
+        self.folder, self.mount_union, self.rows = folder, mount_union, rows
+        self.kernel_layers: Layers | None = build_stack(folder + b"/k", stack)
+        self.union_layers = build_stack(folder + b"/u", stack)
+        self._mounts = ExitStack()
+        self._count = 0
+        self._labels: dict[str, dict[int, str]] = {}
+        self.done: list[Op] = []
+        self.plain = World("plain directory", folder + b"/plain")
+        self.kernel: World | None = World("kernel overlayfs", b"")
+        self.union = World("union", b"")
+        self._mount()
+        os.mkdir(self.plain.root)
+        subprocess.run(
+            ["cp", "-a", "--sparse=always", self.kernel.root + b"/.", self.plain.root], check=True
+        )
+
+    def __enter__(self) -> Example:
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._close_handles()
+        self._mounts.__exit__(*error)
+
+    def run(self, ops: Sequence[Op]) -> None:
+        try:
+            for op in (*ops, Op("compare", ()), Op("swap", ())):
+                op = resolve(op, self.plain)
+                self.done.append(op)
+                special = getattr(self, f"_do_{op.name}", None)
+                if special is not None:
+                    special()
+                else:
+                    self._do(op)
+        except EndOfExample:
+            pass
+
+    # --- operations ------------------------------------------------------------------------------
+
+    def _do(self, op: Op) -> None:
+        plain = perform(self.plain, op)
+        kernels = perform(self.kernel, op) if self.kernel else plain
+        ours = perform(self.union, op)
+        verdict = parity.judge(self.rows, op.name, plain, kernels, ours)
+        if not verdict.right:
+            raise Mismatch(
+                f"step {len(self.done)}: {op!r}\n  plain directory:  {plain!r}\n"
+                f"  kernel overlayfs: {kernels!r}\n  union:            {ours!r}"
+            )
+        if verdict.row is not None and op.name not in READING:
+            if ours != plain:
+                raise EndOfExample
+            self._drop_kernel()
+
+    def _drop_kernel(self) -> None:
+        """The kernel refused what a plain directory and we did: its tree is another one now."""
+        if self.kernel is not None:
+            self.kernel.close_all()
+        self.kernel = None
+
+    def _do_compare(self) -> None:
+        self._compare(
+            "",
+            trees.snapshot(self.plain.root, stamp=stamp),
+            trees.snapshot(self.kernel.root, stamp=stamp) if self.kernel else None,
+            trees.snapshot(self.union.root, stamp=stamp),
+        )
+
+    def _do_remount(self) -> None:
+        self._unmount()
+        self._mount()
+
+    def _do_generation(self) -> None:
+        self._unmount()
+        if self.kernel_layers is not None:
+            self.kernel_layers = self.kernel_layers.next_generation(self.folder + b"/k")
+        self.union_layers = self.union_layers.next_generation(self.folder + b"/u")
+        self._mount()
+
+    def _do_swap(self) -> None:
+        """Each driver shows what the other one wrote."""
+        self._unmount()
+        if self.kernel is not None and self.kernel_layers is not None:
+            self.kernel_layers, self.union_layers = self.union_layers, self.kernel_layers
+            self._mount()
+            self._do_compare()
+            return
+        with KernelOverlay(self.union_layers, self._target(b"k")) as there:
+            seen = trees.snapshot(there.root, stamp=stamp)
+        self._compare(
+            "the kernel on what we wrote: ",
+            trees.snapshot(self.plain.root, stamp=stamp),
+            None,
+            seen,
+        )
+        self._mount()
+
+    # --- trees -----------------------------------------------------------------------------------
+
+    def _compare(
+        self, when: str, plain: trees.Tree, kernels: trees.Tree | None, ours: trees.Tree
+    ) -> None:
+        lines = [f"union: {fault}" for fault in ours.faults]
+        kernel_nodes = (kernels or plain).nodes
+        for path in sorted(plain.nodes.keys() | kernel_nodes.keys() | ours.nodes.keys()):
+            nodes = (plain.nodes.get(path), kernel_nodes.get(path), ours.nodes.get(path))
+            lines += self._compare_nodes(path, *nodes)
+        if lines:
+            raise Mismatch(
+                f"step {len(self.done)}: {when}trees differ (plain / kernel / union)\n  "
+                + "\n  ".join(lines[:40])
+            )
+
+    def _compare_nodes(self, path: bytes, *nodes: trees.Node | None) -> list[str]:
+        there = next(node for node in nodes if node is not None)
+        if None in nodes:
+            answers = tuple("missing" if node is None else node.kind for node in nodes)
+            return self._judge(path, f"tree.name {there.kind}", *answers)
+        lines = []
+        for field in trees.FIELDS:
+            answers = tuple(getattr(node, field) for node in nodes)
+            lines += self._judge(path, f"tree.{field} {there.kind}", *answers)
+        return lines
+
+    def _judge(self, path: bytes, call: str, plain, kernels, ours) -> list[str]:
+        if parity.judge(self.rows, call, plain, kernels, ours).right:
+            return []
+        return [f"{path!r}: {call}: {plain!r} / {kernels!r} / {ours!r}"]
+
+    # --- mounts ----------------------------------------------------------------------------------
+
+    def _target(self, kind: bytes) -> bytes:
+        self._count += 1
+        return self.folder + b"/m%d-%s" % (self._count, kind)
+
+    def _mount(self) -> None:
+        if self.kernel is not None and self.kernel_layers is not None:
+            overlay = KernelOverlay(self.kernel_layers, self._target(b"k"))
+            self.kernel.root = self._mounts.enter_context(overlay).root
+        union = self.mount_union(self.union_layers, self._target(b"u"))
+        self.union.root = self._mounts.enter_context(union).root
+
+    def _unmount(self) -> None:
+        self._close_handles()
+        self._mounts.close()
+
+    def _close_handles(self) -> None:
+        for world in (self.plain, self.kernel, self.union):
+            if world is not None:
+                world.close_all()
+
+
+def run(
+    folder: bytes,
+    stack: Stack,
+    ops: Sequence[Op],
+    mount_union: Mounter,
+    rows: Sequence[parity.Row],
+    *,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Run one example in *folder* and clean up. Raises Mismatch, after saying how to repeat it."""
+    os.umask(0o022)
+    example = Example(folder, stack, mount_union, rows)
+    try:
+        with example:
+            example.run(ops)
+    except BaseException:
+        say(program(stack, example.done))
+        raise
+    finally:
+        subprocess.run(["rm", "-rf", "--", folder], check=True)
+
+
+def program(stack: Stack, ops: Sequence[Op]) -> str:
+    """Return a program that does one example by itself: for people, from the project's root."""
+    layers = "\n".join(f"    [{', '.join(map(repr, layer))}]," for layer in stack)
+    steps = "\n".join(f"    {op!r}," for op in ops)
+    return (
+        "python - <<'END'\n"
+        "from tests.support.overlay_run import reproduce\n"
+        "from tests.support.ops import Op\n"
+        "from tests.support.stacks import *\n"
+        f"reproduce([  # the bottom layer first\n{layers}\n], [\n{steps}\n])\nEND"
+    )
+
+
+def reproduce(stack: Stack, ops: Sequence[Op]) -> None:
+    """Run one example from scratch, in mounts that nobody else sees."""
+    kernel.own_mount_namespace()
+    with tempfile.TemporaryDirectory() as name:
+        folder = os.fsencode(name)
+        os.chmod(folder, 0o755)
+        mounted = make_arena(folder)
+        spawner = Spawner()
+        try:
+            run(
+                folder + b"/x",
+                stack,
+                ops,
+                lambda layers, at: SessionMount(layers, at, spawner),
+                parity.load(),
+                say=lambda _program: None,
+            )
+            print("all answers agree")
+        finally:
+            spawner.close()
+            if mounted:
+                kernel.umount(folder)
