@@ -8,6 +8,8 @@ work directory's ``index``, which is how all names of a copied-up hard link find
 from __future__ import annotations
 
 import fcntl
+import os
+import re
 import struct
 import sys
 from typing import NamedTuple
@@ -61,8 +63,8 @@ def decode(value: bytes | None) -> Origin | None:
 def filesystem_uuid(fd: int) -> bytes | None:
     """Return the 16-byte UUID of the filesystem of *fd* as overlayfs sees it; None if unknown.
 
-    Asks in the ways that Linux has had over time; a filesystem without one (tmpfs before 6.9) has
-    the null UUID in the kernel's eyes, which cannot be told from "unknown" there.
+    Asks in the ways that Linux has had over time. A filesystem may have the null UUID, which
+    overlayfs writes down like any other; from Linux 6.9 on, one that does not answer has that.
     """
     for request, buffer, where in (
         (_GET_FS_UUID, bytearray(17), slice(1, 17)),
@@ -73,6 +75,10 @@ def filesystem_uuid(fd: int) -> bytes | None:
             fcntl.ioctl(fd, request, buffer)
         except OSError:
             continue
-        uuid = bytes(buffer[where])
-        return uuid if uuid != _NULL_UUID else None
-    return None
+        return bytes(buffer[where])
+    return _NULL_UUID if _kernel() >= (6, 9) else None
+
+
+def _kernel() -> tuple[int, ...]:
+    """Return the running kernel's version: major and minor."""
+    return tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
