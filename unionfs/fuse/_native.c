@@ -10,7 +10,9 @@
  *     "nothing yet", and reading goes past the splice(2) that libfuse would use for every request;
  *   - READDIR, READDIRPLUS and FSYNCDIR without a handle (after OPENDIR was answered ENOSYS, from
  *     when on the kernel caches directories and sends no OPENDIR) carry the node in its place;
- *   - the INIT reply asks for symbolic links to be cached;
+ *   - the INIT reply asks for symbolic links to be cached, and takes over the removal of set-id
+ *     bits on writes and truncations (FUSE_HANDLE_KILLPRIV_V2), without which the kernel asks for
+ *     security.capability before every write;
  *   - requests are counted by opcode.
  *
  * One thread: the one that runs pyfuse3's loop.
@@ -33,6 +35,8 @@
 
 static int session_fd = -1;
 static uint64_t init_unique;
+static uint32_t init_offered; /* the kernel's flags */
+static int kill_privileges;  /* the request being handled has to remove set-id bits */
 static unsigned long long counts[OPCODES];
 static unsigned long misses;
 
@@ -42,6 +46,25 @@ static void name_the_node(struct fuse_in_header *head, ssize_t size)
 
 	if (size >= (ssize_t)(sizeof(*head) + sizeof(in->fh)) && in->fh == 0)
 		in->fh = head->nodeid; /* fuse_fsync_in begins with the handle as well */
+}
+
+static int asks_to_kill(const struct fuse_in_header *head, ssize_t size)
+{
+	const void *body = head + 1;
+	size_t rest = (size_t)size - sizeof(*head);
+
+	switch (head->opcode) {
+	case FUSE_WRITE:
+		return rest >= sizeof(struct fuse_write_in) &&
+		       ((const struct fuse_write_in *)body)->write_flags & FUSE_WRITE_KILL_SUIDGID;
+	case FUSE_SETATTR:
+		return rest >= sizeof(struct fuse_setattr_in) &&
+		       ((const struct fuse_setattr_in *)body)->valid & FATTR_KILL_SUIDGID;
+	case FUSE_OPEN:
+		return rest >= sizeof(struct fuse_open_in) &&
+		       ((const struct fuse_open_in *)body)->open_flags & FUSE_OPEN_KILL_SUIDGID;
+	}
+	return 0;
 }
 
 static ssize_t hooked_read(int fd, void *buffer, size_t length, void *userdata)
@@ -58,9 +81,11 @@ static ssize_t hooked_read(int fd, void *buffer, size_t length, void *userdata)
 		return size;
 	if (head->opcode < OPCODES)
 		counts[head->opcode]++;
+	kill_privileges = asks_to_kill(head, size);
 	switch (head->opcode) {
 	case FUSE_INIT:
 		init_unique = head->unique;
+		init_offered = ((struct fuse_init_in *)(head + 1))->flags;
 		break;
 	case FUSE_READDIR:
 	case FUSE_READDIRPLUS:
@@ -81,7 +106,7 @@ static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userd
 		if (count > 1 && head->error == 0) {
 			struct fuse_init_out *init = parts[1].iov_base;
 
-			init->flags |= FUSE_CACHE_SYMLINKS;
+			init->flags |= init_offered & (FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2);
 		}
 	}
 	return writev(fd, parts, count);
@@ -127,6 +152,12 @@ static PyObject *native_misses(PyObject *self, PyObject *unused)
 	return PyLong_FromUnsignedLong(misses);
 }
 
+static PyObject *native_kills(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	return PyBool_FromLong(kill_privileges);
+}
+
 static PyObject *native_counts(PyObject *self, PyObject *unused)
 {
 	PyObject *found = PyDict_New();
@@ -154,6 +185,8 @@ static PyMethodDef methods[] = {
 	 "Return the hooked session's descriptor; -1 while no session is hooked."},
 	{"misses", native_misses, METH_NOARGS,
 	 "Return how many reads found no request."},
+	{"kills_privileges", native_kills, METH_NOARGS,
+	 "Return whether the request read last is to remove set-id bits from its file."},
 	{"counts", native_counts, METH_NOARGS,
 	 "Return how many requests came, by opcode (enum fuse_opcode)."},
 	{NULL, NULL, 0, NULL},

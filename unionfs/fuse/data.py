@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 import trio
 from pyfuse3 import FileInfo, FUSEError, RequestContext
 
-from unionfs.fuse import loop
+from unionfs.fuse import loop, native
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.fuse.state import State
 
@@ -26,12 +27,15 @@ class DataHandlers(State):
         node = self.inodes[inode]
         truncate = bool(flags & os.O_TRUNC)
         write = truncate or flags & 3 != os.O_RDONLY
+        kill = native.kills_privileges()
         if write and (node.source is not None or self.upper is None):
             await self.copy_up(node, keep=0 if truncate else None)
         handle = self.files.open(node, write=write)
         if truncate:
             try:
                 os.ftruncate(node.file.fd, 0)
+                if kill:
+                    drop_set_id(node.file.fd)
             except OSError:
                 self.files.close(handle)
                 raise
@@ -49,6 +53,8 @@ class DataHandlers(State):
         node = self.files.nodes[fh]
         fd = node.file.fd
         node.attr = None
+        if native.kills_privileges():
+            drop_set_id(fd)
         done = os.pwrite(fd, buf, off)
         while done < len(buf):
             try:
@@ -83,6 +89,20 @@ class DataHandlers(State):
         if self.upper is None or self.upper.volatile or node.dead or not node.in_upper:
             return
         await _sync(os.dup(node.parts[0].fd()), datasync)
+
+
+def drop_set_id(fd: int) -> None:
+    """Remove the set-id bits of a file that somebody without CAP_FSETID changes (write(2)).
+
+    The set-group-ID bit counts as one only with group execution. Capabilities are removed by the
+    upper's filesystem, whoever writes.
+    """
+    mode = os.fstat(fd).st_mode
+    kept = mode & ~stat.S_ISUID
+    if mode & stat.S_IXGRP:
+        kept &= ~stat.S_ISGID
+    if kept != mode:
+        os.fchmod(fd, stat.S_IMODE(kept))
 
 
 async def _sync(fd: int, datasync: bool) -> None:

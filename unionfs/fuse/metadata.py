@@ -14,6 +14,8 @@ from pyfuse3 import (
     StatvfsData,
 )
 
+from unionfs.fuse import native
+from unionfs.fuse.data import drop_set_id
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.fuse.state import State
 from unionfs.ondisk.flavour import FUSE_OVERLAYFS_PREFIX
@@ -55,9 +57,10 @@ class MetadataHandlers(State):
         """Change attributes; the kernel has checked that the caller may (default_permissions)."""
         node = self.inodes[inode]
         size = attr.st_size if fields.update_size else None
+        kill = native.kills_privileges()
         upper = await self.copy_up(node, keep=size)
         if size is not None:
-            self._truncate(upper, node, size)
+            self._truncate(node, size, kill=kill)
         if fields.update_uid or fields.update_gid:
             uid = attr.st_uid if fields.update_uid else -1
             gid = attr.st_gid if fields.update_gid else -1
@@ -69,12 +72,16 @@ class MetadataHandlers(State):
         node.attr = None
         return self.inodes.attributes(node)
 
-    def _truncate(self, upper: Upper, node: Node, size: int) -> None:
+    def _truncate(self, node: Node, size: int, *, kill: bool) -> None:
         file = node.file
-        if file is not None and file.writable:
-            os.ftruncate(file.fd, size)
-        else:
-            attributes.truncate(upper, node, size)
+        fd = file.fd if file is not None and file.writable else self.tree.open(node, os.O_WRONLY)
+        try:
+            os.ftruncate(fd, size)
+            if kill:
+                drop_set_id(fd)
+        finally:
+            if file is None or fd != file.fd:
+                os.close(fd)
 
     def _set_times(
         self, upper: Upper, node: Node, attr: EntryAttributes, fields: SetattrFields

@@ -23,6 +23,12 @@ class Hooks(Protocol):
     def misses(self) -> int:
         """Return how many reads found no request."""
 
+    def kills_privileges(self) -> bool:
+        """Return whether the request read last is to remove set-id bits from its file.
+
+        For the handler of that request, before it awaits anything.
+        """
+
     def counts(self) -> dict[int, int]:
         """Return how many requests came, by opcode."""
 
@@ -41,7 +47,12 @@ def _load() -> Hooks | None:
     return module
 
 
+def _never() -> bool:
+    return False
+
+
 hooks: Hooks | None = _load()
+kills_privileges = hooks.kills_privileges if hooks is not None else _never
 
 
 def hooked() -> bool:

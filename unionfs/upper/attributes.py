@@ -51,16 +51,6 @@ def utime(upper: Upper, node: Node, atime_ns: int, mtime_ns: int) -> None:
         os.utime(name, ns=times, dir_fd=directory, follow_symlinks=False)
 
 
-def truncate(upper: Upper, node: Node, size: int) -> None:
-    """Set the size (bytes) of the regular file *node*. Raises OSError."""
-    node.attr = None
-    fd = upper.tree.open(node, os.O_WRONLY)
-    try:
-        os.ftruncate(fd, size)
-    finally:
-        os.close(fd)
-
-
 def set_xattr(upper: Upper, node: Node, name: bytes, value: bytes, flags: int = 0) -> None:
     """Set the attribute that users of the mount call *name*. Raises OSError."""
     node.attr = None
