@@ -23,7 +23,6 @@ _FLAGS_HERE = 0 if sys.byteorder == "little" else _FLAG_BIG_ENDIAN
 _GET_FS_UUID = 0x80111500  # FS_IOC_GETFSUUID, linux/fs.h, Linux 6.9
 _EXT4_GET_FS_UUID = 0x8008662C  # EXT4_IOC_GETFSUUID, Linux 6.0
 _BTRFS_FS_INFO = 0x8400941F  # BTRFS_IOC_FS_INFO
-_NULL_UUID = bytes(16)
 
 
 class Origin(NamedTuple):
@@ -61,8 +60,8 @@ def decode(value: bytes | None) -> Origin | None:
 def filesystem_uuid(fd: int) -> bytes | None:
     """Return the 16-byte UUID of the filesystem of *fd* as overlayfs sees it; None if unknown.
 
-    Asks in the ways that Linux has had over time; a filesystem without one (tmpfs before 6.9) has
-    the null UUID in the kernel's eyes, which cannot be told from "unknown" there.
+    Asks in the ways that Linux has had over time. The null UUID, which images made by hand have, is
+    an answer too: overlayfs puts it into its marks.
     """
     for request, buffer, where in (
         (_GET_FS_UUID, bytearray(17), slice(1, 17)),
@@ -73,6 +72,5 @@ def filesystem_uuid(fd: int) -> bytes | None:
             fcntl.ioctl(fd, request, buffer)
         except OSError:
             continue
-        uuid = bytes(buffer[where])
-        return uuid if uuid != _NULL_UUID else None
+        return bytes(buffer[where])
     return None

@@ -60,10 +60,16 @@ class Upper:
             return None
 
     def uuid_of(self, layer: Layer) -> bytes | None:
-        """Return the UUID of the filesystem of *layer*; None if it has none. Cached."""
-        if layer.device not in self._uuids:
-            self._uuids[layer.device] = filesystem_uuid(layer.root.fd())
-        return self._uuids[layer.device]
+        """Return the UUID of the filesystem of the lower *layer*; None if it says nothing. Cached.
+
+        Nothing too where two lower filesystems have the same one (fs/overlayfs/super.c,
+        ovl_lower_uuid_ok()): a handle would be looked for in the wrong one.
+        """
+        if not self._uuids:
+            for each in self.tree.layers[1:]:
+                self._uuids.setdefault(each.device, filesystem_uuid(each.root.fd()))
+        uuid = self._uuids.get(layer.device)
+        return uuid if list(self._uuids.values()).count(uuid) == 1 else None
 
     def part(self, node: Node) -> Part:
         """Return the upper part of the directory *node*, which has one (``copyup.ensure_dir``)."""
