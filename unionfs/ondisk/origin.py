@@ -7,6 +7,7 @@ work directory's ``index``, which is how all names of a copied-up hard link find
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import struct
 import sys
@@ -22,6 +23,9 @@ _FLAG_ANY_ENDIAN = 2
 _FLAGS_HERE = 0 if sys.byteorder == "little" else _FLAG_BIG_ENDIAN
 _GET_FS_UUID = 0x80111500  # FS_IOC_GETFSUUID, linux/fs.h, Linux 6.9
 _EXT4_GET_FS_UUID = 0x8008662C  # EXT4_IOC_GETFSUUID, Linux 6.0
+_OTHER_FILESYSTEM = frozenset(
+    (errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EACCES)
+)
 _BTRFS_FS_INFO = 0x8400941F  # BTRFS_IOC_FS_INFO
 
 
@@ -60,7 +64,7 @@ def decode(value: bytes | None) -> Origin | None:
 def filesystem_uuid(fd: int) -> bytes | None:
     """Return the 16-byte UUID of the filesystem of *fd* as overlayfs sees it; None if unknown.
 
-    Asks in the ways that Linux has had over time. The null UUID, which images made by hand have, is
+    Raises OSError for an error of the disk. Asks in the ways that Linux has had over time. The null UUID, which images made by hand have, is
     an answer too: overlayfs puts it into its marks.
     """
     for request, buffer, where in (
@@ -70,7 +74,9 @@ def filesystem_uuid(fd: int) -> bytes | None:
     ):
         try:
             fcntl.ioctl(fd, request, buffer)
-        except OSError:
-            continue
+        except OSError as error:
+            if error.errno in _OTHER_FILESYSTEM:
+                continue
+            raise
         return bytes(buffer[where])
     return None

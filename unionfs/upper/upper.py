@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from unionfs.ondisk.flavour import Flavour
@@ -11,6 +12,9 @@ from unionfs.union.layer import Layer, Part
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
 from unionfs.upper.work import BadWorkDirError, WorkDir
+
+
+_NO_HANDLES = frozenset((errno.EOPNOTSUPP, errno.EOVERFLOW, errno.EPERM, errno.ENOSYS))
 
 
 class Upper:
@@ -48,16 +52,18 @@ class Upper:
     def origin_of(self, directory: Part, name: bytes = b"") -> Origin | None:
         """Return the origin mark for *name* in the lower *directory*, or for itself.
 
-        None where the filesystem has no handles or no UUID. Raises no error: without an origin
-        everything works but inode numbers across remounts.
+        None where the filesystem has no handles or no UUID: then everything works but inode
+        numbers and hard links across remounts. Raises OSError for an error of the disk.
         """
         uuid = self.uuid_of(directory.layer)
         if uuid is None:
             return None
         try:
             return Origin(uuid, handle_of(directory.fd(), name))
-        except OSError:
-            return None
+        except OSError as error:
+            if error.errno in _NO_HANDLES:
+                return None
+            raise
 
     def uuid_of(self, layer: Layer) -> bytes | None:
         """Return the UUID of the filesystem of the lower *layer*; None if it says nothing. Cached.

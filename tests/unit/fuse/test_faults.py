@@ -33,8 +33,9 @@ pytestmark = [pytest.mark.needs_root]
 PAST = 10**18
 RENAME_EXCHANGE = 2
 USER = SimpleNamespace(uid=1000, gid=1000, pid=1, umask=0)
-ACL = struct.pack("<I" + "HHI" * 4, 2, 1, 7, 2**32 - 1, 4, 5, 2**32 - 1, 0x10, 7, 2**32 - 1, 0x20, 0,
-                  2**32 - 1)
+ACL = struct.pack(
+    "<I" + "HHI" * 4, 2, 1, 7, 2**32 - 1, 4, 5, 2**32 - 1, 0x10, 7, 2**32 - 1, 0x20, 0, 2**32 - 1
+)
 
 Step = Callable[[World], object]
 
@@ -197,9 +198,7 @@ class Trial:
         os.utime(self.world.upperdir, ns=(PAST, PAST))
         for step in case.given:
             step(self.world)
-        patch.setattr(
-            rename, "_REDIRECT_MAX", 0 if hasattr(self.world, "limit_redirects") else 256
-        )
+        patch.setattr(rename, "_REDIRECT_MAX", 0 if hasattr(self.world, "limit_redirects") else 256)
         self.before = self.look()
 
     def look(self) -> dict[bytes, Seen]:
