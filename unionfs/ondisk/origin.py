@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
+import re
 import struct
 import sys
 from typing import NamedTuple
@@ -23,6 +25,7 @@ _FLAG_ANY_ENDIAN = 2
 _FLAGS_HERE = 0 if sys.byteorder == "little" else _FLAG_BIG_ENDIAN
 _GET_FS_UUID = 0x80111500  # FS_IOC_GETFSUUID, linux/fs.h, Linux 6.9
 _EXT4_GET_FS_UUID = 0x8008662C  # EXT4_IOC_GETFSUUID, Linux 6.0
+_NULL_UUID = bytes(16)
 _OTHER_FILESYSTEM = frozenset(
     (errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EACCES)
 )
@@ -64,8 +67,9 @@ def decode(value: bytes | None) -> Origin | None:
 def filesystem_uuid(fd: int) -> bytes | None:
     """Return the 16-byte UUID of the filesystem of *fd* as overlayfs sees it; None if unknown.
 
-    Raises OSError for an error of the disk. Asks in the ways that Linux has had over time. The null UUID, which images made by hand have, is
-    an answer too: overlayfs puts it into its marks.
+    Asks in the ways that Linux has had over time. A filesystem may have the null UUID, which
+    overlayfs writes down like any other; from Linux 6.9 on, one that does not answer has that.
+    Raises OSError for an error of the disk.
     """
     for request, buffer, where in (
         (_GET_FS_UUID, bytearray(17), slice(1, 17)),
@@ -79,4 +83,9 @@ def filesystem_uuid(fd: int) -> bytes | None:
                 continue
             raise
         return bytes(buffer[where])
-    return None
+    return _NULL_UUID if _kernel() >= (6, 9) else None
+
+
+def _kernel() -> tuple[int, ...]:
+    """Return the running kernel's version: major and minor."""
+    return tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])

@@ -19,6 +19,7 @@ from unionfs.ondisk.origin import Origin
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import exists, name_path, open_dir
 from unionfs.syscalls.copy import copy_data
+from unionfs.union import metacopy
 from unionfs.union.layer import Part
 from unionfs.union.node import Node
 from unionfs.upper import index
@@ -176,9 +177,7 @@ class FileCopy:
             self.size = self._stat.st_size
             if keep is not None and self._stat.st_nlink == 1:
                 self.size = min(keep, self.size)
-            self._source = os.open(
-                name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory
-            )
+            self._source = metacopy.open_readable(upper.tree, node)
         try:
             self._make()
         except BaseException:
@@ -285,6 +284,42 @@ class FileCopy:
         if not self._published:
             clear_away(self.upper.work.fd, self._temporary)
             self._published = True
+
+
+class DataCopy:
+    """Giving an upper file that the kernel left without its data (``metacopy``) that data.
+
+    As ``FileCopy``: ``copy`` may run in a thread, and ``close`` must follow. The mark goes last,
+    when the data is safe; until then the file is read from where its data is.
+    """
+
+    def __init__(self, upper: Upper, node: Node) -> None:
+        """Open both sides. Raises OSError."""
+        self.upper = upper
+        self.node = node
+        self._target = upper.tree.open(node, os.O_RDWR)
+        try:
+            self._source = metacopy.open_readable(upper.tree, node)
+        except BaseException:
+            os.close(self._target)
+            raise
+
+    def copy(self) -> None:
+        """Copy the content and make it durable, unless volatile. Raises OSError."""
+        size = min(os.fstat(self._target).st_size, os.fstat(self._source).st_size)
+        copy_data(self._source, self._target, size)
+        if not self.upper.volatile:
+            os.fsync(self._target)
+
+    def commit(self, before: os.stat_result) -> None:
+        """Say that the file has its data; the times stay those of *before*. Raises OSError."""
+        xattr.remove(self._target, self.upper.flavour.metacopy)
+        os.utime(self._target, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    def close(self) -> None:
+        """Release the descriptors."""
+        os.close(self._source)
+        os.close(self._target)
 
 
 def link_up(upper: Upper, node: Node, above: Part, name: bytes) -> None:

@@ -13,7 +13,6 @@ from unionfs.union.node import Node
 from unionfs.union.tree import Tree
 from unionfs.upper.work import BadWorkDirError, WorkDir
 
-
 _NO_HANDLES = frozenset((errno.EOPNOTSUPP, errno.EOVERFLOW, errno.EPERM, errno.ENOSYS))
 
 
