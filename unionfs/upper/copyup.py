@@ -215,7 +215,7 @@ class FileCopy:
         self._copy_metadata(node.source)
         if node.dead:
             self._keep_unnamed()
-        elif self._stat.st_nlink > 1 and self._origin is not None and index.usable(upper):
+        elif self._stat.st_nlink > 1 and self._origin is not None and index.usable(upper, node):
             self._publish_indexed(self._origin)
         else:
             self._publish_single()

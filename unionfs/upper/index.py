@@ -7,8 +7,9 @@ in ``overlay.nlink``, relative to the copy's own count (``U+1``) or to the lower
 whichever does not change by the step that follows, so that a crash leaves it right
 (fs/overlayfs/util.c, ovl_nlink_start(); fs/overlayfs/copy_up.c, ovl_link_up()).
 
-Where the kernel keeps no index (``user.overlay.*``, filesystems without file handles), the names
-share a node for as long as the mount lives.
+The kernel keeps no index in a user namespace; we do there as well, for ourselves. Where none can be
+had (filesystems without file handles, symbolic links with ``user.overlay.*``) the names share a
+node for as long as the mount lives, and a lost last name is kept in the work directory (``keep``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 
 from unionfs.ondisk.flavour import Flavour
 from unionfs.ondisk.origin import Origin, decode
@@ -32,9 +34,12 @@ _UNREACHABLE = frozenset(
 _ENTRY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def usable(upper: Upper) -> bool:
-    """Return whether this upper keeps an index; makes its directory the first time."""
-    if upper.flavour is not Flavour.TRUSTED:
+def usable(upper: Upper, node: Node) -> bool:
+    """Return whether *node* can be indexed in this upper; makes the index the first time.
+
+    Symbolic links and special files take no ``user.*`` attributes, so no count of names.
+    """
+    if upper.flavour is Flavour.USER and node.kind != stat.S_IFREG:
         return False
     if upper.index_fd < 0:
         upper.index_fd = upper.work.open_index()
@@ -46,14 +51,19 @@ def find(upper: Upper, origin: Origin) -> int:
 
     Raises OSError.
     """
-    if upper.index_fd < 0:
-        if upper.flavour is not Flavour.TRUSTED or not upper.work.has_index():
-            return -1
-        upper.index_fd = upper.work.open_index()
+    if not _opened(upper):
+        return -1
     try:
         return os.open(origin.index_name(), _ENTRY, dir_fd=upper.index_fd)
     except FileNotFoundError:
         return -1
+
+
+def _opened(upper: Upper) -> bool:
+    """Return whether there is an index, opened now if it was not."""
+    if upper.index_fd < 0 and upper.work.has_index():
+        upper.index_fd = upper.work.open_index()
+    return upper.index_fd >= 0
 
 
 def insert(upper: Upper, temporary: bytes, origin: Origin) -> None:
@@ -96,6 +106,19 @@ def pin_to_lower(upper: Upper, node: Node) -> None:
     lower = _lower_nlink(upper, origin) if origin else None
     if lower is not None:
         xattr.set_(copy, upper.flavour.nlink, b"L%+d" % (node.nlink - lower))
+    else:
+        # Without CAP_DAC_READ_SEARCH the lower file is out of reach: say what will be true.
+        write_nlink(upper, copy, node.nlink - upper.tree.stat(node).st_nlink - 1)
+
+
+def keep(upper: Upper, node: Node) -> None:
+    """Before the last upper name of *node* goes while lower names of it show: keep the file.
+
+    Only for a file without an index entry; the name in the work directory goes with the mount.
+    """
+    if node.nlink < 2 or upper.tree.stat(node).st_nlink > 1:
+        return
+    link_node(upper, node, upper.work.fd, upper.work.temporary())
 
 
 def is_indexed(upper: Upper, node: Node) -> bool:
@@ -154,7 +177,7 @@ def drop_if_orphan(upper: Upper, node: Node) -> None:
 
     Where that fails the entry stays, as after a crash: no name leads to it.
     """
-    if node.nlink or upper.index_fd < 0:
+    if node.nlink or not _opened(upper):
         return
     try:
         origin = decode(xattr.get(upper.tree.target(node), upper.flavour.origin))

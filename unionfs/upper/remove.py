@@ -37,6 +37,7 @@ def unlink(upper: Upper, parent: Node, name: bytes) -> Node:
     else:
         above = ensure_name(upper, node, parent, name)
         index.pin_to_upper(upper, node)
+        index.keep(upper, node)
         known_here = node.parent is parent and node.name == name
         with held(upper, node, needed=bool(node.nlink) or known_here):
             if covered:

@@ -182,6 +182,7 @@ def _make_way(upper: Upper, target: Node, new: Node, name: bytes) -> None:
     if not target.is_dir and target.source is None:
         ensure_name(upper, target, new, name)
         index.pin_to_upper(upper, target)
+        index.keep(upper, target)
 
 
 def _target_held(
