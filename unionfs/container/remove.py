@@ -55,7 +55,8 @@ def _await_daemon(store: Store, container: ContainerRecord) -> None:
     try:
         while time.monotonic() < deadline:
             try:
-                return fcntl.flock(work, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(work, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
             except BlockingIOError:
                 time.sleep(0.02)
     finally:
