@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,15 @@ def test_rm_of_several_goes_on_after_an_error(cli: Cli) -> None:
         "unionfs: error: no such container: nope",
         "unionfs: error: no such container: ../one",
     ]
+    assert cli.json("ls") == []
+
+
+@pytest.mark.parametrize("lost", ["", "work", "upper", "merged"])
+def test_rm_takes_away_what_somebody_has_damaged(cli: Cli, lost: str) -> None:
+    home = cli.root / "containers" / cli("create", "tiny", "--name", "one").strip()
+    shutil.rmtree(home / lost)
+    assert cli("rm", "one") == "one\n"
+    assert not home.exists()
     assert cli.json("ls") == []
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from unionfs.cli import running
 from unionfs.cli.commands import build, run
 from unionfs.cli.context import Context
 from unionfs.cli.main import COMMANDS
 from unionfs.cli.tree import CommandLineError
+from unionfs.container import runtime
 
 
 def context(*words: str) -> Context:
@@ -67,6 +69,11 @@ def test_every_command_is_known_to_the_choice_of_form() -> None:
     # A first word that `main` does not know may be taken for the mount-helper form's.
     (commands,) = (action for action in build()._actions if action.choices)
     assert set(commands.choices or ()) <= COMMANDS
+
+
+def test_the_runtimes_on_offer_are_those_that_there_are() -> None:
+    # Spelled twice, so that the command tree is built without the module that runs them.
+    assert running.RUNTIMES == runtime.RUNTIMES
 
 
 def test_the_listing_s_imports_are_few() -> None:
