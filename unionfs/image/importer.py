@@ -17,8 +17,9 @@ from unionfs.image.layout import is_layout, plan_from_layout
 from unionfs.image.naming import source_names
 from unionfs.image.plan import LayerSource, Plan, check_blob_size
 from unionfs.image.platform import Platform, host, parse_platform
-from unionfs.image.progress import Progress, Quiet
+from unionfs.image.progress import OneAtATime, Progress, Quiet
 from unionfs.image.rootfs import import_rootfs
+from unionfs.image.side_by_side import Stop, run_all
 from unionfs.image.source import Kind, Source, opened, parse
 from unionfs.store.names import image_name
 from unionfs.store.records import ImageRecord
@@ -45,7 +46,7 @@ def import_image(
     names = None if name is None else [image_name(name)]
     wanted = host() if platform is None else parse_platform(platform)
     bounds = limits or Limits()
-    told = progress or Quiet()
+    told = OneAtATime(progress or Quiet())
     where = parse(source)
     with (
         store.failures_named(f"importing {where}"),
@@ -74,6 +75,7 @@ class _Import:
         self._files = files
         self._limits = limits
         self._progress = progress
+        self._stop = Stop()
 
     def run(self, plan: Plan, names: Sequence[str]) -> ImageRecord:
         """Store the layers of *plan* that are not there, then the image."""
@@ -81,8 +83,9 @@ class _Import:
             missing = self._missing(plan)
             for layer in missing:
                 check_blob_size(self._files, layer)
-            for layer in missing:
-                self._layer(layer)
+            # The largest first: it decides how long all take.
+            missing.sort(key=lambda layer: layer.size or 0, reverse=True)
+            run_all([partial(self._layer, layer) for layer in missing], self._stop)
             return self._store.images.add(plan.image, names)
 
     def _missing(self, plan: Plan) -> list[LayerSource]:
@@ -96,7 +99,10 @@ class _Import:
         return missing
 
     def _layer(self, layer: LayerSource) -> None:
-        advanced = partial(self._progress.advanced, layer.diff_id)
+        def advanced(count: int) -> None:
+            self._stop.check()
+            self._progress.advanced(layer.diff_id, count)
+
         with self._files.open(layer.name) as section:
             self._progress.layer_started(layer.diff_id, section.size)
             apply = applier(section, layer.digest, self._store.flavour, self._limits, advanced)

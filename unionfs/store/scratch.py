@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from unionfs.store.removal import remove_tree
 from unionfs.syscalls.publish import fsync_dir
+from unionfs.syscalls.remove import remove_tree
 
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -45,8 +45,10 @@ class Scratch:
         try:
             yield ScratchDirectory(name, os.path.join(self._tmp, name))
         finally:
-            self._remove(name)
-            os.close(fd)
+            try:
+                self._remove(name)
+            finally:
+                os.close(fd)
 
     def is_living(self, name: str) -> bool:
         """Return whether the scratch directory *name* has a living writer."""
@@ -99,8 +101,10 @@ class Scratch:
         try:
             yield
         finally:
-            os.unlink(path)  # while locked: whoever waits sees that the name is gone, and retries
-            os.close(fd)
+            try:
+                os.unlink(path)  # while locked: who waits for it sees the name gone, and retries
+            finally:
+                os.close(fd)
 
     def _claim(self) -> tuple[str, int]:
         while True:

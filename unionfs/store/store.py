@@ -95,6 +95,7 @@ def _opened(layout: Layout) -> Parts:
     database = Database(layout.database)
     try:
         if database.is_new():
+            layout.make()  # again: whoever made the file may have been killed before the rest
             with scratch.locked("store"):
                 database.create(_possible_flavour(layout.tmp))
         return Parts(layout, database, scratch, database.prepare())

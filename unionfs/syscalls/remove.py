@@ -16,7 +16,8 @@ def remove_tree(dir_fd: int, name: bytes) -> None:
     """Remove *name* in *dir_fd*, a directory with its content or anything else.
 
     Never follows a symbolic link and never leaves the directory: the way up is checked to be the
-    way that led down. Nobody else may be changing the tree. Raises OSError.
+    way that led down. Nobody else may be changing the tree. A mount point in it ends the removal
+    with EBUSY, and what is mounted there is not touched. Raises OSError.
     """
     if not stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
         os.unlink(name, dir_fd=dir_fd)
@@ -26,6 +27,9 @@ def remove_tree(dir_fd: int, name: bytes) -> None:
     try:
         todo = [name]
         while True:
+            if todo and _rmdir(fd, todo[-1]):
+                todo.pop()
+                continue
             if todo:
                 step = _open_writable(fd, todo[-1])
                 levels.append((todo.pop(), todo, _identity(fd)))
@@ -41,6 +45,21 @@ def remove_tree(dir_fd: int, name: bytes) -> None:
             os.rmdir(done, dir_fd=fd)
     finally:
         os.close(fd)
+
+
+def _rmdir(fd: int, name: bytes) -> bool:
+    """Remove the directory *name* if it is empty; return False if it is not.
+
+    Before a directory is entered, since rmdir(2) tells a mount point (EBUSY) before it looks at
+    the content: of what is mounted in a tree, nothing may be removed.
+    """
+    try:
+        os.rmdir(name, dir_fd=fd)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
 
 
 def _clear(fd: int) -> list[bytes]:

@@ -13,6 +13,7 @@ share a node for as long as the mount lives.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 
@@ -25,6 +26,9 @@ from unionfs.union.node import Node
 from unionfs.upper.upper import Upper
 
 _COUNT = re.compile(rb"([LU])([+-]\d{1,9})")
+_UNREACHABLE = frozenset(
+    (errno.ESTALE, errno.EPERM, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT, errno.EACCES)
+)
 _ENTRY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -56,11 +60,6 @@ def insert(upper: Upper, temporary: bytes, origin: Origin) -> None:
     """Publish the copy *temporary* (in the work directory) as the one of *origin*."""
     name = origin.index_name()
     os.rename(temporary, name, src_dir_fd=upper.work.fd, dst_dir_fd=upper.index_fd)
-
-
-def open_entry(upper: Upper, origin: Origin) -> int:
-    """Return an O_PATH descriptor of the entry of *origin*, which is there. Raises OSError."""
-    return os.open(origin.index_name(), _ENTRY, dir_fd=upper.index_fd)
 
 
 def link_node(upper: Upper, node: Node, dir_fd: int, name: bytes) -> None:
@@ -112,15 +111,18 @@ def _lower_nlink(upper: Upper, origin: Origin) -> int | None:
 def lower_stat(upper: Upper, origin: Origin) -> os.stat_result | None:
     """Return the attributes of the lower file that *origin* names; None if it cannot be reached.
 
-    Needs CAP_DAC_READ_SEARCH. The handle is tried on every lower filesystem whose UUID it carries.
+    Needs CAP_DAC_READ_SEARCH. The handle is tried on the lower filesystem whose UUID it carries.
+    Raises OSError for an error of the disk.
     """
     for layer in upper.tree.layers[1:]:
         if upper.uuid_of(layer) != origin.uuid:
             continue
         try:
             fd = open_handle(layer.root.fd(), origin.handle)
-        except OSError:
-            return None
+        except OSError as error:
+            if error.errno in _UNREACHABLE:
+                return None
+            raise
         try:
             return os.stat(fd)
         finally:
@@ -148,13 +150,15 @@ def read_nlink(upper: Upper, copy: int | bytes, real: int) -> int:
 
 
 def drop_if_orphan(upper: Upper, node: Node) -> None:
-    """Remove the index entry of *node*, whose last name in the union is gone. Raises OSError."""
+    """Remove the index entry of *node*, whose last name in the union is gone.
+
+    Where that fails the entry stays, as after a crash: no name leads to it.
+    """
     if node.nlink or upper.index_fd < 0:
         return
-    origin = decode(xattr.get(upper.tree.target(node), upper.flavour.origin))
-    if origin is None:
-        return
     try:
-        os.unlink(origin.index_name(), dir_fd=upper.index_fd)
-    except FileNotFoundError:
+        origin = decode(xattr.get(upper.tree.target(node), upper.flavour.origin))
+        if origin is not None:
+            os.unlink(origin.index_name(), dir_fd=upper.index_fd)
+    except OSError:
         pass

@@ -1,0 +1,115 @@
+"""Leases: what keeps a layer, and what goes when nobody does."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.support.stores import (
+    add_image,
+    applying,
+    diff_id,
+    everything,
+    ingest,
+    kill_at_line,
+    python,
+)
+from tests.support.tars import file, tar
+from unionfs.store.store import Store
+
+ONE, TWO = tar(file("one", b"1")), tar(file("two", b"22"))
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    with Store.open(str(tmp_path / "store")) as opened:
+        yield opened
+
+
+def test_layers_that_no_image_took_up_go_with_the_lease(store: Store):
+    before = everything(Path(store.root))
+    with store.lease([diff_id(ONE)]):
+        ingest(store, ONE)
+        with store.lease():
+            pass  # collects, and leaves what the other lease holds
+        assert store.layers.has(diff_id(ONE))
+    assert not store.layers.has(diff_id(ONE))
+    assert everything(Path(store.root)) == before
+
+
+def test_a_lease_holds_layers_while_their_image_is_removed(store: Store):
+    image = add_image(store, ONE, TWO)
+    with store.lease([diff_id(ONE)]):
+        assert store.images.remove([image.id]) == (diff_id(TWO),)
+        assert store.layers.has(diff_id(ONE))
+        assert not store.layers.has(diff_id(TWO))
+        other = add_image(store, ONE)
+    assert store.layers.has(diff_id(ONE))
+    assert store.images.remove([other.id]) == (diff_id(ONE),)
+
+
+def test_an_exception_ends_the_lease_as_well(store: Store):
+    with pytest.raises(ZeroDivisionError), store.lease([diff_id(ONE)]):
+        ingest(store, ONE)
+        raise ZeroDivisionError
+    assert store.layers.list() == []
+
+
+HOLD = """
+import os, sys, time
+sys.path.insert(0, os.getcwd())
+from tests.support.stores import ingest, diff_id
+from unionfs.store.store import Store
+data = open(sys.argv[2], "rb").read()
+with Store.open(sys.argv[1]) as store, store.lease([diff_id(data)]):
+    ingest(store, data)
+    print("stored", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_import_keeps_its_layers_for_the_next_one_only(store: Store, tmp_path: Path):
+    (tmp_path / "tar").write_bytes(ONE)
+    kill_at_line(python(HOLD, store.root, tmp_path / "tar"), b"stored")
+    assert store.layers.has(diff_id(ONE))
+    with store.lease([diff_id(ONE)]):  # run again: it finds the layer
+        assert store.layers.has(diff_id(ONE))
+    kill_at_line(python(HOLD, store.root, tmp_path / "tar"), b"stored")
+    with store.lease([diff_id(TWO)]):  # another import: it collects
+        assert not store.layers.has(diff_id(ONE))
+
+
+def test_directories_that_no_row_names_are_collected(store: Store):
+    image = add_image(store, ONE)
+    container = store.containers.create(image)
+    database = sqlite3.connect(Path(store.root) / "store.db")
+    for table in ("containers", "image_layers", "images", "layers"):
+        database.execute(f"DELETE FROM {table}")
+    database.commit()
+    database.close()
+    (Path(store.root) / "layers" / "sha256" / "stranger").mkdir()
+    with store.lease():
+        assert not os.path.exists(store.layers.path(diff_id(ONE)))
+        assert not os.path.exists(store.containers.path(container.id))
+    assert os.listdir(Path(store.root) / "layers" / "sha256") == ["stranger"]
+
+
+def test_scratch_directories_of_the_living_stay(store: Store):
+    with store.scratch() as mine:
+        Path(mine, "work").touch()
+        dead = Path(store.root) / "tmp" / "dead"
+        dead.mkdir()
+        (dead / "file").touch()
+        with store.lease():
+            assert not dead.exists()
+            assert Path(mine, "work").exists()
+    assert not os.path.exists(mine)
+
+
+def test_an_import_does_not_stumble_over_what_cannot_be_removed(store: Store):
+    (Path(store.root) / "tmp" / "file").touch()  # not ours, and no directory
+    with store.lease([diff_id(ONE)]):
+        store.layers.ingest(diff_id(ONE), applying(ONE))
