@@ -1,9 +1,9 @@
 """A union on plain directories, used through its request handlers with no FUSE underneath.
 
-``World`` plays the kernel: it looks names up from the root, keeps the numbers that it was given, and
-runs a handler to its end by itself; copies that would go to a thread are made at once. What it shows
-(``dump``) can be compared with a second world on the same directories, which knows nothing but what
-is on the disk, and with the kernel's overlayfs.
+``World`` plays the kernel: it looks names up from the root and runs a handler to its end by itself;
+copies that would go to a thread are made at once. What it shows (``dump``) can be compared with a
+second world on the same directories, which knows nothing but what is on the disk, and with the
+kernel's overlayfs.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def without_threads(patch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class World:
-    """One union in *folder* (``upper`` and ``work`` are made there), over *lowers*, topmost first."""
+    """One union in *folder* (with ``upper`` and ``work``) over *lowers*, topmost first."""
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ from unionfs.syscalls.at import (
 from unionfs.union.layer import Part
 from unionfs.union.node import Node
 from unionfs.upper import index
-from unionfs.upper.copyup import copy_up, ensure_dir, ensure_name
+from unionfs.upper.copyup import copy_up, ensure_dir, ensure_name, keep_times
 from unionfs.upper.create import check_name
 from unionfs.upper.metadata import copy_to_fd
 from unionfs.upper.remove import check_empty, dir_gone, held, name_gone
@@ -212,7 +212,9 @@ def _swap_for_empty(upper: Upper, above: Part, name: bytes) -> None:
             copy_to_fd(old, fd, st, upper.flavour)
         finally:
             os.close(fd)
+        before = os.fstat(above.fd())
         renameat2(work.fd, temporary, above.fd(), name, RENAME_EXCHANGE)
+        keep_times(above.fd(), before)
     finally:
         clear_away(work.fd, temporary)
 
