@@ -108,6 +108,7 @@ class World:
         pool = FdPool(descriptors)
         paths = (self.upperdir, *lowers)
         layers = [Layer(path, number, flavour, pool) for number, path in enumerate(paths)]
+        self._closed = False
         self._guest = work is not None
         self.work = work
         if not read_only and work is None:
@@ -123,7 +124,10 @@ class World:
         self.close()
 
     def close(self) -> None:
-        """Leave as a daemon does that was told to."""
+        """Leave as a daemon does that was told to; more than once is fine."""
+        if self._closed:
+            return
+        self._closed = True
         self._let_go()
         if self._guest and self.upper is not None and self.upper.index_fd >= 0:
             os.close(self.upper.index_fd)
@@ -138,6 +142,7 @@ class World:
 
     def abandon(self) -> None:
         """Leave as a daemon does that was killed: only the descriptors go."""
+        self._closed = True
         self._let_go()
         if self.upper is not None and self.work is not None:
             if self.upper.index_fd >= 0:

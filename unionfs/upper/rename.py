@@ -26,6 +26,7 @@ from unionfs.union.node import Node
 from unionfs.upper import index
 from unionfs.upper.copyup import copy_up, ensure_dir, ensure_name, keep_times
 from unionfs.upper.create import check_name
+from unionfs.upper.identity import identify
 from unionfs.upper.metadata import copy_to_fd
 from unionfs.upper.remove import check_empty, dir_gone, held, name_gone
 from unionfs.upper.upper import Upper
@@ -124,8 +125,10 @@ def make_pure(upper: Upper, node: Node) -> None:
             if child.is_dir:
                 pending.append((child, False))
             else:
-                copy_up(upper, child)
-                ensure_name(upper, child, each, name)
+                known = identify(upper.tree, upper, child, upper.tree.stat(child))
+                upper.tree.load(each)[name] = known
+                copy_up(upper, known)
+                ensure_name(upper, known, each, name)
 
 
 def _make_opaque(upper: Upper, node: Node) -> None:
