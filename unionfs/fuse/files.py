@@ -14,13 +14,18 @@ from unionfs.union.tree import Tree
 
 
 class OpenFile:
-    """The data of one open file: its descriptor, whether that can be written, how many opens."""
+    """The data of one open file.
 
-    __slots__ = ("fd", "opens", "writable")
+    ``fd`` is its descriptor, ``writable`` whether that can be written, ``lower`` whether it is on a
+    lower layer's file, ``opens`` how many handles there are.
+    """
 
-    def __init__(self, fd: int, *, writable: bool) -> None:
+    __slots__ = ("fd", "lower", "opens", "writable")
+
+    def __init__(self, fd: int, *, writable: bool, lower: bool = False) -> None:
         self.fd = fd
         self.writable = writable
+        self.lower = lower
         self.opens = 0
 
 
@@ -49,7 +54,7 @@ class Files:
 
     def _open_data(self, node: Node, *, write: bool) -> OpenFile:
         fd = self._open_fd(node, write=write)
-        file = node.file = OpenFile(fd, writable=write)
+        file = node.file = OpenFile(fd, writable=write, lower=node.source is not None)
         return file
 
     def _open_fd(self, node: Node, *, write: bool) -> int:
@@ -68,12 +73,19 @@ class Files:
         if node.file is not None:
             self._reopen(node, write=False)
 
+    def catch_up(self) -> None:
+        """After a move that may have copied whole directories: as ``moved`` for all it copied."""
+        for node in set(self.nodes.values()):
+            if node.file.lower and node.source is None:
+                self._reopen(node, write=False)
+
     def _reopen(self, node: Node, *, write: bool) -> None:
         file = node.file
         fd = self._open_fd(node, write=write)
         os.close(file.fd)
         file.fd = fd
         file.writable = write
+        file.lower = node.source is not None
 
     def close(self, handle: int) -> None:
         """Close a handle; the descriptor goes with the last."""

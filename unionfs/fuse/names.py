@@ -225,7 +225,10 @@ class NameHandlers(State):
         await self._copy_up_movable(source, target, exchange=bool(flags))
         upper, old = self._parent(parent_inode_old)
         _, new = self._parent(parent_inode_new)
-        rename(upper, old, name_old, new, name_new, flags)
+        try:
+            rename(upper, old, name_old, new, name_new, flags)
+        finally:
+            self.files.catch_up()
         self._directory_moved(source)
         if target is not None and flags & pyfuse3.RENAME_EXCHANGE:
             self._directory_moved(target)

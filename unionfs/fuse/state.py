@@ -131,7 +131,8 @@ class State:
                 copy.copy()
             else:
                 await self._in_thread(node, copy.copy)
-            copy.commit()
+            if node.source is not None:  # else a directory was copied whole meanwhile, this with it
+                copy.commit()
         finally:
             copy.close()
         self.files.moved(node)
