@@ -29,6 +29,15 @@ class Hooks(Protocol):
         For the handler of that request, before it awaits anything.
         """
 
+    def share(self, node: int, fd: int) -> None:
+        """Answer READ of *node* (its number) from the descriptor *fd*, until ``unshare``."""
+
+    def unshare(self, node: int) -> None:
+        """Answer READ of *node* no more; before its descriptor is closed."""
+
+    def answered(self) -> int:
+        """Return how many requests were answered without Python."""
+
     def set_spin(self, limit: int) -> None:
         """Let reads of an empty queue try again for at most *limit* microseconds; 0: never."""
 
