@@ -20,6 +20,7 @@ from unionfs.upper.upper import Upper
 
 FOREVER = 1e9  # seconds; about 31 years, and safe to add to the kernel's clock
 _DEVICE_SHIFT = 56
+_DEVICES = 0xFF  # filesystems that have a number of their own in the top byte
 _SPARE = 0xFF << _DEVICE_SHIFT  # numbers for files whose own one is taken or does not fit
 _DIR = stat.S_IFDIR
 
@@ -34,7 +35,8 @@ class Inodes:
         self._spare = _SPARE
         self._devices: dict[int, int] = {}
         for layer in tree.layers:
-            self._devices.setdefault(layer.device, len(self._devices) << _DEVICE_SHIFT)
+            if len(self._devices) < _DEVICES:
+                self._devices.setdefault(layer.device, len(self._devices) << _DEVICE_SHIFT)
         tree.root.ino = ROOT_INODE
         tree.root.nlookup = 1
 
