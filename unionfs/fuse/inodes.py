@@ -15,7 +15,7 @@ from pyfuse3 import ROOT_INODE, EntryAttributes
 
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
-from unionfs.upper.identity import identify
+from unionfs.upper.identity import identify, settle
 from unionfs.upper.upper import Upper
 
 FOREVER = 1e9  # seconds; about 31 years, and safe to add to the kernel's clock
@@ -61,9 +61,12 @@ class Inodes:
             if known is not node:
                 assert parent.children is not None
                 parent.children[name] = known
+                settle(parent, name, known)
                 return self.enter(parent, name, known)
             if node.anchor >= 0:
                 st = os.stat(node.anchor)  # it turned out to be a link of a copied-up file
+        if node.anchor >= 0:
+            settle(parent, name, node)
         self._fill(node, st)
         return node
 

@@ -46,6 +46,24 @@ def identify(tree: Tree, upper: Upper | None, node: Node, st: os.stat_result) ->
     return tree.links.setdefault(node.identity, node)
 
 
+def settle(parent: Node, name: bytes, node: Node) -> None:
+    """Let *node*, held by its anchor, be found at *name* in *parent* from now on, if it is there.
+
+    So that files with several names do not keep a descriptor each. Raises OSError.
+    """
+    above = parent.upper_part()
+    if node.anchor < 0 or node.dead or node.source is not None or above is None:
+        return
+    try:
+        there = os.stat(name, dir_fd=above.fd(), follow_symlinks=False)
+    except FileNotFoundError:
+        return  # a lower name of it, which leads here through the index
+    if os.path.samestat(there, os.stat(node.anchor)):
+        node.parent, node.name = parent, name
+        os.close(node.anchor)
+        node.anchor = -1
+
+
 def _of_directory(upper: Upper | None, node: Node, st: os.stat_result) -> tuple[int, int]:
     """Return the identity of a directory: its topmost lower part's, else the upper's own.
 

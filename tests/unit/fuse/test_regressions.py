@@ -164,3 +164,38 @@ def test_more_filesystems_than_the_number_has_room_for(
     numbers = {world.lookup(b"file"), world.lookup(b"file")}
     assert len(numbers) == 1
     assert 0xFF << 56 < numbers.pop() < 1 << 64
+
+
+def _anchors(world) -> int:
+    return sum(node.anchor >= 0 for node in world.nodes())
+
+
+def test_copied_hard_links_keep_no_descriptor_each(lower: Path, build: Build) -> None:
+    """``chown -R`` of an image with many hard links ran out of descriptors."""
+    for number in range(20):
+        (lower / f"{number}").touch()
+        os.link(lower / f"{number}", lower / f"{number}-again")
+    world = build()
+    for number in range(20):
+        world.setattr(b"%d" % number, uid=5)
+    assert _anchors(world) == 0
+    for number in range(20):
+        world.unlink(b"%d" % number)
+    assert world.getattr(b"7-again").st_uid == 5
+    for number in range(20):
+        world.setattr(b"%d-again" % number, gid=6)
+        world.unlink(b"%d-again" % number)
+    assert world.names(b"") == []
+
+
+def test_a_file_is_found_by_the_name_that_it_has_left(build: Build) -> None:
+    world = build()
+    for number in range(20):
+        world.create(b"%d" % number, b"%d" % number)
+        world.link(b"%d" % number, b"%d-again" % number)
+        world.unlink(b"%d" % number)
+        assert world.read(b"%d-again" % number) == b"%d" % number
+    assert _anchors(world) == 0
+    world.rename(b"3-again", b"3")
+    world.write(b"3", b"x")
+    assert world.read(b"3") == b"x"
