@@ -8,11 +8,12 @@
  * What is done to them:
  *   - the descriptor is non-blocking: an empty queue is EINTR to libfuse, which pyfuse3 takes as
  *     "nothing yet", and reading goes past the splice(2) that libfuse would use for every request;
- *   - READDIR, READDIRPLUS and FSYNCDIR without a handle (after OPENDIR was answered ENOSYS, from
- *     when on the kernel caches directories and sends no OPENDIR) carry the node in its place;
- *   - the INIT reply asks for symbolic links to be cached, and takes over the removal of set-id
- *     bits on writes and truncations (FUSE_HANDLE_KILLPRIV_V2), without which the kernel asks for
- *     security.capability before every write;
+ *   - requests without a handle carry the node in its place. OPEN and OPENDIR are answered ENOSYS,
+ *     from when on the kernel sends neither: opening needs no request, and directories are cached;
+ *   - the INIT reply asks for symbolic links to be cached; takes over the removal of set-id bits on
+ *     writes and truncations (FUSE_HANDLE_KILLPRIV_V2), without which the kernel asks for
+ *     security.capability before every write; and gives up FUSE_ATOMIC_O_TRUNC, since without OPEN
+ *     nobody would truncate;
  *   - requests are counted by opcode;
  *   - an empty queue is asked again for some microseconds before the read gives up (see "Spinning").
  *
@@ -145,7 +146,7 @@ static void name_the_node(struct fuse_in_header *head, ssize_t size)
 	struct fuse_read_in *in = (struct fuse_read_in *)(head + 1);
 
 	if (size >= (ssize_t)(sizeof(*head) + sizeof(in->fh)) && in->fh == 0)
-		in->fh = head->nodeid; /* fuse_fsync_in begins with the handle as well */
+		in->fh = head->nodeid; /* the others' messages begin with the handle as well */
 }
 
 static int asks_to_kill(const struct fuse_in_header *head, ssize_t size)
@@ -187,6 +188,10 @@ static ssize_t hooked_read(int fd, void *buffer, size_t length, void *userdata)
 		init_unique = head->unique;
 		init_offered = ((struct fuse_init_in *)(head + 1))->flags;
 		break;
+	case FUSE_READ:
+	case FUSE_WRITE:
+	case FUSE_FSYNC:
+	case FUSE_FLUSH:
 	case FUSE_READDIR:
 	case FUSE_READDIRPLUS:
 	case FUSE_FSYNCDIR:
@@ -207,6 +212,7 @@ static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userd
 			struct fuse_init_out *init = parts[1].iov_base;
 
 			init->flags |= init_offered & (FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2);
+			init->flags &= ~FUSE_ATOMIC_O_TRUNC;
 		}
 	}
 	return writev(fd, parts, count);

@@ -114,14 +114,17 @@ class Inodes:
             self._nodes[node.ino] = node
         node.nlookup += 1
 
-    def forget(self, ino: int, count: int) -> None:
-        """Count *count* references less; what nobody can reach any more is let go."""
+    def forget(self, ino: int, count: int) -> Node | None:
+        """Count *count* references less; what nobody can reach any more is let go.
+
+        Returns the node if it is the last reference that goes.
+        """
         node = self._nodes.get(ino)
         if node is None or node.parent is None:
-            return
+            return None
         node.nlookup -= count
         if node.nlookup > 0:
-            return
+            return None
         node.nlookup = 0
         del self._nodes[ino]
         node.attr = None
@@ -129,6 +132,7 @@ class Inodes:
             self.tree.forget(node)
         elif node.kind == _DIR:
             self._unload(node)
+        return node
 
     def _unload(self, node: Node) -> None:
         """Drop the children of the directory *node* if they can be read again just the same.
