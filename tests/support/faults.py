@@ -52,6 +52,7 @@ class Faults:
         self.fail_at = -1
         self.kill = False
         self._armed = False
+        self._place = ""
         self.hit = ""  # the call that failed, with the functions that led to it
         self.where: list[str] = []
         self.places: list[str] = []
@@ -73,6 +74,8 @@ class Faults:
         self.count += 1
         if self.fail_at < 0:
             self.places.append(f"{name} in {' < '.join(_callers()[:_DISTINCT])}")
+        if self._place and not self.hit and self._is_place(name):
+            self.fail_at = number
         if number == self.fail_at or (self.kill and 0 <= self.fail_at < number):
             if not self.hit:
                 self.where = _callers()
@@ -80,6 +83,9 @@ class Faults:
             if self.kill:
                 raise Killed
             raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+
+    def _is_place(self, name: str) -> bool:
+        return f"{name} in {' < '.join(_callers())} ".startswith(self._place + " ")
 
     def inside(self, *functions: str) -> bool:
         """Return whether the fault was in one of *functions*, or in what one called."""
@@ -97,8 +103,12 @@ class Faults:
                 numbers.append(number)
         return numbers
 
-    def start(self, fail_at: int, *, kill: bool = False) -> None:
-        """Count from 0, and let the call *fail_at* fail (-1: none)."""
+    def start(self, fail_at: int = -1, *, kill: bool = False, place: str = "") -> None:
+        """Count from 0, and let the call *fail_at* fail (-1: none), or the first at *place*.
+
+        A place is the beginning of what ``hit`` is to be: ``"mkdir in ensure_dir"``.
+        """
+        self._place = place
         self.count, self.fail_at, self.kill, self.places = 0, fail_at, kill, []
         self.hit, self.where = "", []
 
@@ -115,7 +125,7 @@ class Faults:
 def _callers() -> list[str]:
     """Return the names of unionfs's functions that led here, innermost first."""
     names = []
-    frame = sys._getframe(3)
+    frame = sys._getframe(2)
     while frame is not None:
         if frame.f_globals["__name__"].startswith("unionfs."):
             names.append(frame.f_code.co_name)

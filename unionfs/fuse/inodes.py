@@ -15,11 +15,12 @@ from pyfuse3 import ROOT_INODE, EntryAttributes
 
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
-from unionfs.upper.identity import identify
+from unionfs.upper.identity import identify, settle
 from unionfs.upper.upper import Upper
 
 FOREVER = 1e9  # seconds; about 31 years, and safe to add to the kernel's clock
 _DEVICE_SHIFT = 56
+_DEVICES = 0xFF  # filesystems that have a number of their own in the top byte
 _SPARE = 0xFF << _DEVICE_SHIFT  # numbers for files whose own one is taken or does not fit
 _DIR = stat.S_IFDIR
 
@@ -34,7 +35,8 @@ class Inodes:
         self._spare = _SPARE
         self._devices: dict[int, int] = {}
         for layer in tree.layers:
-            self._devices.setdefault(layer.device, len(self._devices) << _DEVICE_SHIFT)
+            if len(self._devices) < _DEVICES:
+                self._devices.setdefault(layer.device, len(self._devices) << _DEVICE_SHIFT)
         tree.root.ino = ROOT_INODE
         tree.root.nlookup = 1
 
@@ -59,9 +61,12 @@ class Inodes:
             if known is not node:
                 assert parent.children is not None
                 parent.children[name] = known
+                settle(parent, name, known)
                 return self.enter(parent, name, known)
             if node.anchor >= 0:
                 st = os.stat(node.anchor)  # it turned out to be a link of a copied-up file
+        if node.anchor >= 0:
+            settle(parent, name, node)
         self._fill(node, st)
         return node
 

@@ -282,6 +282,8 @@ class FileCopy:
         node.source = None
         node.nlink = links
         link_up(upper, node, above, node.name)
+        node.anchor = -1  # the name holds it; thousands of links must not cost as many descriptors
+        os.close(anchor)
 
     def close(self) -> None:
         """Release the descriptors, and the copy if it was not published."""
