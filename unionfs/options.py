@@ -23,6 +23,8 @@ from unionfs.errors import RefusedError, UsageError
 
 _MAX_ID = 2**32 - 2  # 2**32 - 1 is "no such ID" to the kernel
 
+_MAX_SPIN = 1000  # microseconds; longer than any round trip that is worth waiting for awake
+
 _QUOTED = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _PIECE = re.compile(rb'\\.|%b|,|[^\\",]+|.' % _QUOTED, re.DOTALL)
 _WHOLLY_QUOTED = re.compile(_QUOTED, re.DOTALL)
@@ -72,6 +74,7 @@ class MountConfig:
     volatile: bool = False  # nothing is ever synced, fsync is answered at once
     redirect_dir: bool = True  # False: renaming a directory with lower parts is EXDEV
     max_read: int | None = None  # bytes; None: as large as the kernel allows
+    spin: int | None = None  # microseconds to busy-poll for the next request; None: automatic
     debug: bool = False
     # Read, but not honoured yet: see NOT_HONOURED_YET.
     uid_map: tuple[IdRange, ...] = ()
@@ -300,6 +303,12 @@ def _max_read(name: str, value: bytes) -> dict[str, Any]:
     return {name: _number(name, value, 2**32 - 1) or None}
 
 
+def _spin(name: str, value: bytes) -> dict[str, Any]:
+    if value == b"auto":
+        return {name: None}
+    return {name: 0 if value == b"off" else _number(name, value, _MAX_SPIN)}
+
+
 def _xattr_permissions(name: str, value: bytes) -> dict[str, Any]:
     return {name: _number(name, value, 2)}
 
@@ -352,6 +361,7 @@ _VALUED: dict[str, Callable[[str, bytes], dict[str, Any]]] = {
     "fsync": _fsync,
     "max_read": _max_read,
     "noxattrs": _noxattrs,
+    "spin": _spin,
     "uidmapping": _id_map,
     "gidmapping": _id_map,
     "squash_to_uid": _id,

@@ -47,7 +47,7 @@ def _cells(row: Measured, contenders: Sequence[str], baseline: str) -> list[str]
 def _cell(middle: float | None, ratio: float | None, is_baseline: bool) -> str:
     if middle is None:
         return "-"
-    beside = "" if is_baseline else f"{ratio:6.2f}x" if ratio is not None else "      -"
+    beside = "" if is_baseline else f" {ratio:6.2f}x" if ratio is not None else "        -"
     return f"{_number(middle)}{beside}"
 
 

@@ -22,7 +22,7 @@ _DIR = os.O_RDONLY | os.O_DIRECTORY
 
 
 class Node(NamedTuple):
-    """What one name of a tree is. ``links``: the other names of the same file, sorted."""
+    """What one name of a tree is. ``links``: all names of the same file; whiteouts have no time."""
 
     kind: str
     mode: int
@@ -121,7 +121,7 @@ def _node(full: bytes, names: dict[tuple[int, int], list[bytes]]) -> Node:
         kind=stat.filemode(st.st_mode)[0],
         mode=stat.S_IMODE(st.st_mode),
         owner=(st.st_uid, st.st_gid),
-        mtime_ns=st.st_mtime_ns,
+        mtime_ns=0 if stat.S_ISCHR(st.st_mode) and not st.st_rdev else st.st_mtime_ns,
         content=content,
         xattrs=xattr.get_all(full),
         links=tuple(sorted(names[st.st_dev, st.st_ino])),

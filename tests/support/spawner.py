@@ -1,8 +1,8 @@
 """A process that has imported the daemon's libraries once and forks a daemon for each mount.
 
 Starting Python, trio and pyfuse3 takes 0.3 s; a fork of a process that has them takes 5 ms. So the
-property tests get a fresh mount for every example. The child is the real thing: ``Session`` on
-the configuration that the mount-helper's words give. Protocol: one JSON object a line on standard
+property tests get a fresh mount for every example. The child does what the
+mount helper's daemon does, from the words of ``-o`` on. Protocol: one JSON object a line on standard
 input, one on standard output.
 
 ``{"mount": OPTIONS, "target": PATH, "log": PATH}`` answers ``{"pid": N}`` when mounted, or
@@ -55,23 +55,22 @@ def _daemon(request, ready: int) -> int:
     signal.alarm(LIFE_SECONDS)
     _own_descriptors(request["log"])
     try:
-        import trio
+        from unionfs.daemon.serve import STOP, live
+        from unionfs.options import parse_helper_options
 
-        session = _session(request)
-        session.mount()
+        config = parse_helper_options([request["mount"]], privileged=os.getuid() == 0)
+
+        def tell() -> None:
+            os.write(ready, b"mounted")
+            os.close(ready)
+
+        target = os.fsencode(request["target"])
+        live(config, target, tell, signals=STOP, factory=None)
     except BaseException as error:
         traceback.print_exc()
         os.write(ready, f"{type(error).__name__}: {error}".encode())
         return 1
-    os.write(ready, b"mounted")
-    os.close(ready)
-    try:
-        trio.run(session.serve)
-    except BaseException:
-        traceback.print_exc()
-        return 1
     finally:
-        session.close()
         sys.stderr.flush()
     return 0
 
@@ -83,14 +82,6 @@ def _own_descriptors(log: str) -> None:
     os.dup2(fd, 1)
     os.dup2(fd, 2)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-
-
-def _session(request):
-    from unionfs.fuse.session import Session
-    from unionfs.options import parse_helper_options
-
-    config = parse_helper_options(["-o", request["mount"]], privileged=os.getuid() == 0)
-    return Session(config, os.fsencode(request["target"]))
 
 
 if __name__ == "__main__":

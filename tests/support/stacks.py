@@ -235,7 +235,8 @@ def _like(old: bytes, new: bytes) -> None:
     os.chown(new, st.st_uid, st.st_gid)
     os.chmod(new, stat.S_IMODE(st.st_mode))
     for name in os.listxattr(old):
-        if not name.startswith("trusted.overlay."):
+        ours = name.startswith("trusted.overlay.")
+        if not ours or name.startswith("trusted.overlay.overlay."):  # an escaped one is a user's
             os.setxattr(new, name, os.getxattr(old, name))
     os.utime(new, ns=(st.st_atime_ns, st.st_mtime_ns))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from unionfs import __version__
 from unionfs.cli import container, df, image, layer, mounting, running
 from unionfs.cli.context import Context
 from unionfs.cli.tree import Branch, Parser, add_global_options
@@ -38,6 +39,7 @@ def build() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_global_options(parser, top=True)
+    parser.add_argument("-V", "--version", action="version", version=f"unionfs {__version__}")
     commands = Branch(parser)
     for noun in (image, layer, container, mounting, running, df):
         noun.register(commands)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from unionfs.cli import output
 from unionfs.cli.context import Context, note
 from unionfs.cli.tree import Branch
-from unionfs.errors import UnionfsError
+from unionfs.errors import UnionfsError, os_error_line
 
 if TYPE_CHECKING:
     from unionfs.container.state import MountState
@@ -174,8 +173,9 @@ def _rm(context: Context) -> int:
             try:
                 container = store.containers.resolve(text)
                 remove(store, container, force=context.args.force, note=note)
-            except UnionfsError as error:
-                print(f"unionfs: error: {error}", file=sys.stderr)
+            except (UnionfsError, OSError) as error:
+                line = os_error_line(error) if isinstance(error, OSError) else str(error)
+                note(f"error: {line}")
                 status = 1
             else:
                 removed.append(container.id)

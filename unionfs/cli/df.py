@@ -86,7 +86,8 @@ def _print(document: dict[str, Any]) -> None:
     )
     layers, containers = document["layer_bytes"], document["container_bytes"]
     print(
-        f"\nTotal, each layer once: {output.size(layers)} in {document['layers']} layers"
-        f" + {output.size(containers)} in {len(document['containers'])} containers"
+        f"\nTotal, each layer once: {output.size(layers)} in"
+        f" {output.counted(document['layers'], 'layer')} + {output.size(containers)} in"
+        f" {output.counted(len(document['containers']), 'container')}"
         f" = {output.size(layers + containers)}"
     )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from unionfs.cli import output
 from unionfs.cli.context import Context
 from unionfs.cli.tree import Branch
-from unionfs.errors import UsageError
+from unionfs.errors import CorruptError, RefusedError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from unionfs.digest import Digest
     from unionfs.store.records import ImageRecord
@@ -62,7 +63,11 @@ def _import(context: Context) -> int:
 
     args = context.args
     limits = _limits(args.limit)
-    with context.store(create=True) as store, import_progress(quiet=context.quiet) as progress:
+    with (
+        _named(args.source),
+        context.store(create=True) as store,
+        import_progress(quiet=context.quiet) as progress,
+    ):
         image = import_image(
             store,
             args.source,
@@ -76,6 +81,17 @@ def _import(context: Context) -> int:
     else:
         print(image.id)
     return 0
+
+
+@contextmanager
+def _named(source: str) -> Iterator[None]:
+    """Let every failure meanwhile name *source*: what is wrong deep in a tar knows only the tar."""
+    try:
+        yield
+    except (CorruptError, RefusedError) as error:
+        if source in str(error):
+            raise
+        raise type(error)(f"{source}: {error}") from error
 
 
 def _limits(words: Sequence[str]) -> Limits:

@@ -73,9 +73,14 @@ def _octal(character: str) -> str:
 def size(count: int) -> str:
     """Return *count* bytes in decimal units with three digits, as docker prints sizes."""
     value, unit = float(count), 0
-    while round(value, 1) >= 1000 and unit < len(_UNITS) - 1:
+    while value >= 999.5 and unit < len(_UNITS) - 1:
         value, unit = value / 1000, unit + 1
     return f"{value:.3g}{_UNITS[unit]}" if value < 1000 else f"{value:.0f}{_UNITS[unit]}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return *count* and *noun* as English has them."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def age(created: str | None, now: datetime | None = None) -> str:

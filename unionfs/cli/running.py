@@ -9,7 +9,7 @@ from unionfs.cli import output
 from unionfs.cli.context import Context, note
 from unionfs.cli.tree import Branch
 
-_RUNTIMES = ("crun", "runc", "bubblewrap")
+RUNTIMES = ("crun", "runc", "bubblewrap")
 
 
 def register(commands: Branch) -> None:
@@ -22,7 +22,7 @@ def register(commands: Branch) -> None:
     )
     run.add_argument("--rm", action="store_true", help="remove the container afterwards")
     run.add_argument("--name", help="what to call a new container")
-    run.add_argument("--runtime", choices=_RUNTIMES, help="default: the first that works")
+    run.add_argument("--runtime", choices=RUNTIMES, help="default: the first that works")
     run.add_argument(
         "-e", "--env", metavar="NAME[=VALUE]", action="append", default=[], help="for the program"
     )

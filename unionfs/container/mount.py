@@ -20,8 +20,15 @@ from unionfs.options import MountConfig, apply_options, defaults
 from unionfs.store.records import ContainerRecord, ImageRecord
 from unionfs.store.store import Store
 
-# What the store decides, and `-o` may not.
-_NOT_YOURS = ("lowerdirs", "upperdir", "workdir", "userxattr", "aufs", "fsname", "subtype")
+# Fields that the store decides, with the option of each, which `-o` may not have then.
+_STORE_S = {
+    "lowerdirs": "lowerdir",
+    "upperdir": "upperdir",
+    "workdir": "workdir",
+    "userxattr": "userxattr",
+    "fsname": "fsname",
+    "subtype": "subtype",
+}
 
 
 class AlreadyMountedError(ConflictError):
@@ -115,9 +122,9 @@ def _configure(store: Store, image_id: Digest, wish: Wish) -> MountConfig:
     privileged = os.geteuid() == 0
     plain = defaults(privileged=privileged)
     config = apply_options(plain, wish.options, privileged=privileged)
-    for name in _NOT_YOURS:
+    for name, option in _STORE_S.items():
         if getattr(config, name) != getattr(plain, name):
-            raise UsageError(f"-o {name}: a store's mount says this itself")
+            raise UsageError(f"-o {option}: the store decides this for its mounts")
     if config.ignored:
         raise UsageError(f"-o {config.ignored[0]}: unknown option")
     return replace(

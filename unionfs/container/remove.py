@@ -34,6 +34,9 @@ def remove(
     While it is mounted that takes *force*, which unmounts it; where processes are in the way, it is
     detached and *note* is told who they are. Raises StillMountedError, RunningError.
     """
+    if not os.path.isdir(store.containers.path(container.id)):
+        store.containers.remove(container.id)  # its data is lost already, only the row is left
+        return
     with mount_lock(store, container):
         _leave_mounts(container, force, note)
         if not force:
@@ -44,12 +47,16 @@ def remove(
 
 def _await_daemon(store: Store, container: ContainerRecord) -> None:
     """Wait a moment for a daemon that is leaving: it holds a flock on the work directory."""
-    work = os.open(os.path.join(store.containers.path(container.id), "work"), _DIRECTORY)
+    try:
+        work = os.open(os.path.join(store.containers.path(container.id), "work"), _DIRECTORY)
+    except FileNotFoundError:
+        return  # then nothing can be mounted with it
     deadline = time.monotonic() + _PATIENCE
     try:
         while time.monotonic() < deadline:
             try:
-                return fcntl.flock(work, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(work, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
             except BlockingIOError:
                 time.sleep(0.02)
     finally:

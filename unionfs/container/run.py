@@ -68,19 +68,21 @@ def run(root: str, order: Order, note: Callable[[str], None]) -> int:
 
 
 def _run(root: str, order: Order, note: Callable[[str], None]) -> int:
-    with Store.open(root) as store:
-        container, made = _subject(store, order)
-    unwanted = made
+    unwanted: ContainerRecord | None = None
     try:
+        with signals_held(), Store.open(root, create=False) as store:
+            # Held, so that no signal comes between making a container and knowing of it.
+            container, made = _subject(store, order)
+            unwanted = container if made else None
         if order.remove and not made:
             _refuse_to_remove(container)
         status = _run_in(root, container, order, note)
-        unwanted = order.remove
+        unwanted = container if order.remove else None
         return status
     finally:
-        if unwanted:
+        if unwanted is not None:
             with signals_held(), Store.open(root) as store:
-                remove(store, container, note=note)
+                remove(store, unwanted, note=note)
 
 
 def _subject(store: Store, order: Order) -> tuple[ContainerRecord, bool]:

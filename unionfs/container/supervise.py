@@ -37,10 +37,17 @@ class Interrupted(BaseException):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Turn the ending signals into Interrupted while the block runs, so that it cleans up."""
+    """Turn the first ending signal into Interrupted while the block runs, so that it cleans up.
+
+    Further ones do not cut the cleaning up short.
+    """
+    interrupted = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(number)
+        nonlocal interrupted
+        if not interrupted:
+            interrupted = True
+            raise Interrupted(number)
 
     before = {number: signal.signal(number, interrupt) for number in _ENDING}
     try:

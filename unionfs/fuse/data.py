@@ -30,6 +30,8 @@ class DataHandlers(State):
         kill = native.kills_privileges()
         if write and (node.source is not None or self.upper is None):
             await self.copy_up(node, keep=0 if truncate else None)
+        elif write:
+            await self.own_data(node)
         handle = self.files.open(node, write=write)
         if truncate:
             try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from unionfs.union.metacopy import open_readable
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
 
@@ -47,9 +48,14 @@ class Files:
         return self._add(node, node.file)
 
     def _open_data(self, node: Node, *, write: bool) -> OpenFile:
-        fd = self._tree.open(node, os.O_RDWR if write else os.O_RDONLY)
+        fd = self._open_fd(node, write=write)
         file = node.file = OpenFile(fd, writable=write)
         return file
+
+    def _open_fd(self, node: Node, *, write: bool) -> int:
+        if write:
+            return self._tree.open(node, os.O_RDWR)
+        return open_readable(self._tree, node)
 
     def _add(self, node: Node, file: OpenFile) -> int:
         file.opens += 1
@@ -64,7 +70,7 @@ class Files:
 
     def _reopen(self, node: Node, *, write: bool) -> None:
         file = node.file
-        fd = self._tree.open(node, os.O_RDWR if write else os.O_RDONLY)
+        fd = self._open_fd(node, write=write)
         os.close(file.fd)
         file.fd = fd
         file.writable = write

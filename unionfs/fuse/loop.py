@@ -12,6 +12,7 @@ stays and everything works, slower.
 
 from __future__ import annotations
 
+import os
 import select
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from unionfs.fuse import native
 
 _TURNS = 64  # requests that may pass without the scheduler (about 5 ms)
 _MOMENT_MS = 2
+_SPIN_US = 60  # about the time in which a busy client asks for the next thing
 
 Wait = Callable[[], Awaitable[bool]]
 
@@ -58,12 +60,14 @@ def install(fd: int) -> None:
     _replace(wrap)
 
 
-def install_hooked(fd: int) -> None:
+def install_hooked(fd: int, *, spin: int | None) -> None:
     """The same for a session whose reads do not block (``native``): read first, then wait.
 
-    A read that finds nothing ends in EINTR, upon which pyfuse3 comes here again.
+    A read that finds nothing ends in EINTR, upon which pyfuse3 comes here again. *spin* is how many
+    microseconds a read may try again before that (None: as many as usually pay).
     """
     assert native.hooks is not None
+    native.hooks.set_spin(_default_spin() if spin is None else spin)
     misses = native.hooks.misses
     poll = _poller(fd)
 
@@ -87,6 +91,11 @@ def install_hooked(fd: int) -> None:
         return quick
 
     _replace(wrap)
+
+
+def _default_spin() -> int:
+    """Return how long to busy-poll: not at all where the client needs the only processor."""
+    return _SPIN_US if len(os.sched_getaffinity(0)) > 1 else 0
 
 
 def _poller(fd: int) -> Callable[[int], object]:

@@ -60,6 +60,7 @@ class MetadataHandlers(State):
         kill = native.kills_privileges()
         upper = await self.copy_up(node, keep=size)
         if size is not None:
+            await self.own_data(node)
             self._truncate(node, size, kill=kill)
         if fields.update_uid or fields.update_gid:
             uid = attr.st_uid if fields.update_uid else -1

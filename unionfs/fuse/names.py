@@ -234,11 +234,11 @@ class NameHandlers(State):
         """Copy up the files that a rename moves, and one whose other names stay behind."""
         self.writer()
         if not source.is_dir:
-            await self.copy_up(source)
+            await self.own_data(source)
         if target is None or target.is_dir:
             return
         if exchange or target.identity in self.tree.links:
-            await self.copy_up(target)
+            await self.own_data(target)
 
     def _directory_moved(self, node: Node) -> None:
         """A directory that was copied up to be moved shows other attributes than it did."""

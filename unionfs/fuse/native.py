@@ -29,6 +29,12 @@ class Hooks(Protocol):
         For the handler of that request, before it awaits anything.
         """
 
+    def set_spin(self, limit: int) -> None:
+        """Let reads of an empty queue try again for at most *limit* microseconds; 0: never."""
+
+    def spun(self) -> tuple[int, int]:
+        """Return how long reads tried again (ns), and how many requests that caught."""
+
     def counts(self) -> dict[int, int]:
         """Return how many requests came, by opcode."""
 

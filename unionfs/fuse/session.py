@@ -83,7 +83,7 @@ class Session:
         self._mounted = True
         if native.hooked():
             self._operations.cached_dirs = True
-            loop.install_hooked(_fuse_descriptor())
+            loop.install_hooked(_fuse_descriptor(), spin=self.config.spin)
         else:
             loop.install(_fuse_descriptor())
 

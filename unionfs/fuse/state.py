@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
+from collections.abc import Callable
 
 import pyfuse3
 import trio
@@ -11,9 +13,10 @@ import trio
 from unionfs.fuse import loop
 from unionfs.fuse.files import Files
 from unionfs.fuse.inodes import Inodes
+from unionfs.union import metacopy
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
-from unionfs.upper.copyup import FileCopy, copy_removed_dir, ensure_dir
+from unionfs.upper.copyup import DataCopy, FileCopy, copy_removed_dir, ensure_dir
 from unionfs.upper.upper import Upper
 
 _INLINE = 1 << 20  # bytes that are copied at once rather than in a thread (about 0.2 ms)
@@ -66,6 +69,31 @@ class State:
             await self._copy_file(upper, node, keep)
         return upper
 
+    async def own_data(self, node: Node) -> Upper:
+        """Bring *node* and, of a file that the kernel copied without it, its data into the upper.
+
+        For what changes content or moves the file away from its data. Raises OSError.
+        """
+        upper = await self.copy_up(node)
+        while (
+            node.kind == stat.S_IFREG
+            and not node.dead
+            and metacopy.is_metacopy(self.tree.target(node), upper.layer)
+        ):
+            event = self._copying.get(node)
+            if event is not None:
+                await event.wait()
+                continue
+            copy = DataCopy(upper, node)
+            try:
+                before = self.tree.stat(node)
+                await self._in_thread(node, copy.copy)
+                copy.commit(before)
+            finally:
+                copy.close()
+            self.files.moved(node)
+        return upper
+
     def copy_up_dir(self, upper: Upper, node: Node) -> None:
         """Bring the directory *node* and its parents into the upper, and tell the kernel.
 
@@ -102,17 +130,17 @@ class State:
             if copy.size == 0 or (upper.volatile and copy.size <= _INLINE):
                 copy.copy()
             else:
-                await self._copy_in_thread(copy)
+                await self._in_thread(node, copy.copy)
             copy.commit()
         finally:
             copy.close()
         self.files.moved(node)
 
-    async def _copy_in_thread(self, copy: FileCopy) -> None:
-        event = self._copying[copy.node] = trio.Event()
+    async def _in_thread(self, node: Node, copy: Callable[[], None]) -> None:
+        event = self._copying[node] = trio.Event()
         try:
             with loop.waiting():
-                await trio.to_thread.run_sync(copy.copy)
+                await trio.to_thread.run_sync(copy)
         finally:
-            del self._copying[copy.node]
+            del self._copying[node]
             event.set()

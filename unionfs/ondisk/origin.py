@@ -7,7 +7,10 @@ work directory's ``index``, which is how all names of a copied-up hard link find
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
+import re
 import struct
 import sys
 from typing import NamedTuple
@@ -22,8 +25,11 @@ _FLAG_ANY_ENDIAN = 2
 _FLAGS_HERE = 0 if sys.byteorder == "little" else _FLAG_BIG_ENDIAN
 _GET_FS_UUID = 0x80111500  # FS_IOC_GETFSUUID, linux/fs.h, Linux 6.9
 _EXT4_GET_FS_UUID = 0x8008662C  # EXT4_IOC_GETFSUUID, Linux 6.0
-_BTRFS_FS_INFO = 0x8400941F  # BTRFS_IOC_FS_INFO
 _NULL_UUID = bytes(16)
+_OTHER_FILESYSTEM = frozenset(
+    (errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EACCES)
+)
+_BTRFS_FS_INFO = 0x8400941F  # BTRFS_IOC_FS_INFO
 
 
 class Origin(NamedTuple):
@@ -61,8 +67,9 @@ def decode(value: bytes | None) -> Origin | None:
 def filesystem_uuid(fd: int) -> bytes | None:
     """Return the 16-byte UUID of the filesystem of *fd* as overlayfs sees it; None if unknown.
 
-    Asks in the ways that Linux has had over time; a filesystem without one (tmpfs before 6.9) has
-    the null UUID in the kernel's eyes, which cannot be told from "unknown" there.
+    Asks in the ways that Linux has had over time. A filesystem may have the null UUID, which
+    overlayfs writes down like any other; from Linux 6.9 on, one that does not answer has that.
+    Raises OSError for an error of the disk.
     """
     for request, buffer, where in (
         (_GET_FS_UUID, bytearray(17), slice(1, 17)),
@@ -71,8 +78,14 @@ def filesystem_uuid(fd: int) -> bytes | None:
     ):
         try:
             fcntl.ioctl(fd, request, buffer)
-        except OSError:
-            continue
-        uuid = bytes(buffer[where])
-        return uuid if uuid != _NULL_UUID else None
-    return None
+        except OSError as error:
+            if error.errno in _OTHER_FILESYSTEM:
+                continue
+            raise
+        return bytes(buffer[where])
+    return _NULL_UUID if _kernel() >= (6, 9) else None
+
+
+def _kernel() -> tuple[int, ...]:
+    """Return the running kernel's version: major and minor."""
+    return tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])

@@ -27,7 +27,7 @@ from unionfs.digest import Digest
 from unionfs.ondisk.flavour import Flavour
 from unionfs.ondisk.whiteout import AUFS_OPAQUE, AUFS_PREFIX, is_whiteout, make_whiteout
 from unionfs.tarball import header
-from unionfs.tarball.header import Entry
+from unionfs.tarball.header import Entry, shown
 from unionfs.tarball.limits import Limits
 from unionfs.tarball.metadata import Metadata, Warnings
 from unionfs.tarball.names import (
@@ -143,7 +143,7 @@ class _Layer:
             make = self._make.get(entry.kind)
             if make is None:
                 raise UnsafeEntryError(
-                    f"layer entry {entry.name!r} is of unknown type {entry.kind!r}"
+                    f"layer entry {shown(entry.name)} is of unknown type {entry.kind!r}"
                 )
             place = self._place(entry)
             if place is not None:
@@ -180,12 +180,14 @@ class _Layer:
 
     def _root(self, entry: Entry) -> None:
         if entry.kind != header.DIRECTORY:
-            raise UnsafeEntryError(f"layer entry {entry.name!r} is no directory but has no name")
+            raise UnsafeEntryError(
+                f"layer entry {shown(entry.name)} is no directory but has no name"
+            )
         self._describe(self._tree.root, entry)
 
     def _whiteout(self, parent: Dir, leaf: bytes, entry: Entry) -> None:
         if entry.kind not in (header.REGULAR, header.HARDLINK):  # AUFS makes them links
-            raise UnsafeEntryError(f"layer entry {entry.name!r} is a whiteout but not a file")
+            raise UnsafeEntryError(f"layer entry {shown(entry.name)} is a whiteout but not a file")
         if leaf == AUFS_OPAQUE:
             self.root_opaque = self.root_opaque or parent.parent is None
             self._tree.make_opaque(parent)
@@ -205,7 +207,7 @@ class _Layer:
     def _file(self, parent: Dir, name: bytes, entry: Entry) -> None:
         self.content_size += entry.real_size
         if self.content_size > self._limits.max_bytes:
-            raise self._limits.exceeded("max_bytes", f"files too large, at {entry.name!r}")
+            raise self._limits.exceeded("max_bytes", f"files too large, at {shown(entry.name)}")
         dir_fd = self._vacant(parent)
         try:
             fd = os.open(name, _CREATE, 0o600, dir_fd=dir_fd)
@@ -226,12 +228,12 @@ class _Layer:
         acls = self.metadata.on_directory(self._tree.fd(node), entry)
         self._kept += sum(len(value) for _, value in acls)
         if self._kept > self._limits.max_kept:
-            raise self._limits.exceeded("max_kept", f"too much in ACLs, at {entry.name!r}")
+            raise self._limits.exceeded("max_kept", f"too much in ACLs, at {shown(entry.name)}")
         node.settings = Settings(entry.mode, entry.mtime_ns, acls)
 
     def _symlink(self, parent: Dir, name: bytes, entry: Entry) -> None:
         if not 0 < len(entry.link) <= _SYMLINK_MAX:
-            raise UnsafeEntryError(f"layer entry {entry.name!r}: no link can have that target")
+            raise UnsafeEntryError(f"layer entry {shown(entry.name)}: no link can have that target")
         self._named(parent, name, entry, lambda fd: os.symlink(entry.link, name, dir_fd=fd))
 
     def _fifo(self, parent: Dir, name: bytes, entry: Entry) -> None:
@@ -240,13 +242,15 @@ class _Layer:
     def _device(self, parent: Dir, name: bytes, entry: Entry) -> None:
         if not (0 <= entry.major < _MAJOR_END and 0 <= entry.minor < _MINOR_END):
             raise UnsafeEntryError(
-                f"layer entry {entry.name!r} is a device {entry.major}:{entry.minor}, which no "
-                "kernel knows"
+                f"layer entry {shown(entry.name)} is a device {entry.major}:{entry.minor}, which "
+                "no kernel knows"
             )
         if entry.kind == header.CHARACTER and not entry.major and not entry.minor:
             return self.warnings.add("character device 0:0 left out", entry.name)
         if not self.privileged:
-            raise UnsafeEntryError(f"layer entry {entry.name!r} is a device: only root makes those")
+            raise UnsafeEntryError(
+                f"layer entry {shown(entry.name)} is a device: only root makes those"
+            )
         kind = stat.S_IFCHR if entry.kind == header.CHARACTER else stat.S_IFBLK
         device = os.makedev(entry.major, entry.minor)
         self._named(parent, name, entry, lambda fd: os.mknod(name, kind | 0o600, device, dir_fd=fd))
@@ -297,8 +301,8 @@ class _Layer:
                 if not is_whiteout(st):
                     return directory, leaf
         raise UnsafeEntryError(
-            f"layer entry {entry.name!r} is a hard link to {entry.link!r}, which is no file that "
-            "this layer has provided"
+            f"layer entry {shown(entry.name)} is a hard link to {shown(entry.link)}, "
+            "which is no file that this layer has provided"
         )
 
     def _vacant(self, parent: Dir) -> int:
@@ -313,4 +317,4 @@ class _Layer:
 
 def _check_length(name: bytes, entry: Entry) -> None:
     if len(name) > NAME_MAX:
-        raise UnsafeEntryError(f"layer entry {entry.name!r} is a whiteout of too long a name")
+        raise UnsafeEntryError(f"layer entry {shown(entry.name)} is a whiteout of too long a name")

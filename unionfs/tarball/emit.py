@@ -67,15 +67,11 @@ def emit_tree(
             name = next(names, None)
             if name is None:
                 levels.pop()
-                step = open_dir(fd, b"..") if levels else None
-            elif emitter.other(fd, path, name):
-                continue
-            else:
-                step = open_dir(fd, name)
-                levels.append((path + name + b"/", emitter.directory(step, path + name + b"/")))
-            if step is not None:
-                os.close(fd)
-                fd = step
+                fd = _step(fd, b"..") if levels else fd
+            elif not emitter.other(fd, path, name):
+                fd = _step(fd, name)
+                below = path + name + b"/"
+                levels.append((below, emitter.directory(fd, below)))
     finally:
         os.close(fd)
     return writer.finish()
@@ -184,6 +180,8 @@ class _Emitter:
         stretches = _data_map(fd, size)
         before = b""
         if stretches != [(0, size)] and size:
+            if sum(stretches[-1] if stretches else ()) < size:
+                stretches.append((size, 0))  # GNU tar would leave out a hole at the end
             before = _map_text(stretches)
         if not before or len(before) > _LONGEST_MAP:
             before, stretches = b"", [(0, size)]
@@ -227,6 +225,13 @@ class _Emitter:
             if value is not None:
                 found[shown] = value
         return found
+
+
+def _step(fd: int, name: bytes) -> int:
+    """Return the directory *name* in *fd*, which is closed."""
+    step = open_dir(fd, name)
+    os.close(fd)
+    return step
 
 
 def _data_map(fd: int, size: int) -> list[tuple[int, int]]:

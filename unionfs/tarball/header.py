@@ -28,6 +28,7 @@ PAX_GLOBAL = b"g"
 
 # Types whose data, whatever the size field says, does not exist: as Go's archive/tar reads them.
 _HEADER_ONLY = frozenset((HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO))
+_SHOWN = 300
 _DEVICES = frozenset((CHARACTER, BLOCK_DEVICE))
 SECOND = 1_000_000_000  # in nanoseconds
 MAX_SECONDS = 1 << 62  # well inside time_t; the filesystem clamps to what it can keep
@@ -35,6 +36,11 @@ MAX_SECONDS = 1 << 62  # well inside time_t; the filesystem clamps to what it ca
 
 class TarFormatError(CorruptError):
     """The bytes are not those of a tar archive, or it ends before it should."""
+
+
+def shown(name: bytes) -> str:
+    """Return *name* for a message: quoted, and cut where an attacker made it long."""
+    return repr(name) if len(name) <= _SHOWN else f"{name[:_SHOWN]!r}…"
 
 
 class Entry:
@@ -83,7 +89,7 @@ class Entry:
             kind = DIRECTORY if self.name.endswith(b"/") else REGULAR
         self.kind = REGULAR if kind == CONTIGUOUS else kind
         if self.size < 0:
-            raise TarFormatError(f"tar entry {self.name!r} has a negative size ({self.size})")
+            raise TarFormatError(f"tar entry {shown(self.name)} has a negative size ({self.size})")
 
 
 def number(field: bytes) -> int:

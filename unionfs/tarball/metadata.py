@@ -17,7 +17,7 @@ import re
 from unionfs.ondisk.flavour import Flavour, is_driver_name
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import name_path, proc_path
-from unionfs.tarball.header import Entry
+from unionfs.tarball.header import Entry, shown
 from unionfs.tarball.names import UnsafeEntryError
 
 ACL_PREFIX = b"system.posix_acl_"
@@ -35,16 +35,16 @@ class Warnings:
     """Counts what was not kept, by kind, with the first example of each."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, list[object]] = {}
+        self._seen: dict[str, tuple[int, str]] = {}
 
     def add(self, kind: str, example: bytes) -> None:
         """Count one more of *kind*."""
-        found = self._seen.setdefault(kind, [0, example])
-        found[0] += 1  # type: ignore[operator]
+        count, first = self._seen.get(kind, (0, ""))
+        self._seen[kind] = (count + 1, first or shown(example))
 
     def lines(self) -> tuple[str, ...]:
         """Return one line a kind."""
-        return tuple(f"{kind}: {n}, first {first!r}" for kind, (n, first) in self._seen.items())
+        return tuple(f"{kind}: {n}, first {first}" for kind, (n, first) in self._seen.items())
 
 
 class Metadata:
@@ -59,7 +59,7 @@ class Metadata:
         """Refuse owners that no file can have. Raises UnsafeEntryError."""
         if not (0 <= entry.uid < NO_ID and 0 <= entry.gid < NO_ID):
             raise UnsafeEntryError(
-                f"layer entry {entry.name!r} has an impossible owner {entry.uid}:{entry.gid}"
+                f"layer entry {shown(entry.name)} has an impossible owner {entry.uid}:{entry.gid}"
             )
 
     def on_file(self, fd: int, entry: Entry) -> None:

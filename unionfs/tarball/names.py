@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from unionfs.errors import RefusedError
 from unionfs.ondisk.whiteout import AUFS_META, AUFS_OPAQUE, AUFS_PREFIX
+from unionfs.tarball.header import shown
 from unionfs.tarball.limits import Limits
 
 NAME_MAX = 255
@@ -24,12 +25,12 @@ def components(name: bytes, limits: Limits) -> list[bytes]:
     LimitError for a path that is too long.
     """
     if len(name) > limits.max_path:
-        raise limits.exceeded("max_path", f"path of {len(name)} bytes: {name[:80]!r}…")
+        raise limits.exceeded("max_path", f"path of {len(name)} bytes: {shown(name)}")
     parts = [part for part in name.split(b"/") if part not in _NOWHERE]
     if b".." in parts:
-        raise UnsafeEntryError(f"layer entry {name!r} leads out of its directory by '..'")
+        raise UnsafeEntryError(f"layer entry {shown(name)} leads out of its directory by '..'")
     if len(name) > NAME_MAX and any(len(part) > NAME_MAX for part in parts):
-        raise UnsafeEntryError(f"layer entry with a name of over {NAME_MAX} bytes: {name[:300]!r}")
+        raise UnsafeEntryError(f"layer entry with a name of over {NAME_MAX} bytes: {shown(name)}")
     return parts
 
 
@@ -42,11 +43,11 @@ def hidden_name(leaf: bytes, name: bytes) -> bytes:
     """Return what the whiteout *leaf* (``.wh.X``) hides. Raises UnsafeEntryError naming *name*."""
     hidden = leaf[len(AUFS_PREFIX) :]
     if hidden in (b"", b".", b".."):
-        raise UnsafeEntryError(f"layer entry {name!r} is a whiteout of nothing")
+        raise UnsafeEntryError(f"layer entry {shown(name)} is a whiteout of nothing")
     return hidden
 
 
 def check_parents(parents: list[bytes], name: bytes) -> None:
     """Raise UnsafeEntryError if a directory on the way to *name* is spelled like a whiteout."""
     if any(part.startswith(AUFS_PREFIX) for part in parents):
-        raise UnsafeEntryError(f"layer entry {name!r} is below a whiteout")
+        raise UnsafeEntryError(f"layer entry {shown(name)} is below a whiteout")

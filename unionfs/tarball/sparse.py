@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from unionfs.tarball.header import BLOCK, Entry, TarFormatError, number
+from unionfs.tarball.header import BLOCK, Entry, TarFormatError, number, shown
 from unionfs.tarball.pax import Records, decimal
 
 Map = list[tuple[int, int]]
@@ -80,11 +80,13 @@ def check(entry: Entry) -> None:
     position = total = 0
     for offset, length in entry.sparse or ():
         if offset < position or length < 0 or offset + length > entry.real_size:
-            raise TarFormatError(f"tar entry {entry.name!r} has an impossible sparse map")
+            raise TarFormatError(f"tar entry {shown(entry.name)} has an impossible sparse map")
         position = offset + length
         total += length
     if total != entry.size:
-        raise TarFormatError(f"tar entry {entry.name!r}: its sparse map does not match its data")
+        raise TarFormatError(
+            f"tar entry {shown(entry.name)}: its sparse map does not match its data"
+        )
 
 
 def _pairs(field: bytes) -> Map:

@@ -17,6 +17,7 @@ from unionfs.ondisk.whiteout import is_whiteout
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import open_dir
 from unionfs.syscalls.remove import remove_tree
+from unionfs.tarball.header import shown
 from unionfs.tarball.limits import Limits
 from unionfs.tarball.names import UnsafeEntryError
 
@@ -183,8 +184,8 @@ class Tree:
         if is_whiteout(st):
             return self.make(parent, name)
         raise UnsafeEntryError(
-            f"layer entry {entry!r} is below {parent.path() + b'/' + name!r}, which the layer "
-            "made something else than a directory"
+            f"layer entry {shown(entry)} is below {shown(parent.path() + b'/' + name)}, "
+            "which the layer made something else than a directory"
         )
 
     def _add(self, parent: Dir, name: bytes) -> Dir:

@@ -10,6 +10,7 @@ index (``index.py``), and every name that is changed from then on is a link of i
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -18,12 +19,13 @@ from unionfs.ondisk.origin import Origin
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import exists, name_path, open_dir
 from unionfs.syscalls.copy import copy_data
+from unionfs.union import metacopy
 from unionfs.union.layer import Part
 from unionfs.union.node import Node
 from unionfs.upper import index
 from unionfs.upper.metadata import copy_to_fd, copy_xattrs
 from unionfs.upper.upper import Upper
-from unionfs.upper.work import discard
+from unionfs.upper.work import clear_away
 
 _HOLD = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -66,7 +68,7 @@ def _copy_dir(upper: Upper, node: Node) -> None:
             os.close(fd)
             raise
     except BaseException:
-        discard(work.fd, temporary)
+        clear_away(work.fd, temporary)
         raise
     part = Part(upper.layer, above, node.name, upper.tree.pool)
     part.adopt(fd)
@@ -104,10 +106,11 @@ def _mark_origin(upper: Upper, target: int | bytes, origin: Origin | None) -> No
         return
     try:
         xattr.set_(target, upper.flavour.origin, origin.encode())
-    except OSError:
-        # user.* attributes cannot be on symbolic links and special files; the origin only keeps
-        # the inode number across a remount.
-        pass
+    except OSError as error:
+        # user.* attributes cannot be on symbolic links and special files; there the origin only
+        # keeps the inode number across a remount.
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP):
+            raise
 
 
 def _publish(upper: Upper, temporary: bytes, above: Part, name: bytes, *, impure: bool) -> None:
@@ -118,7 +121,15 @@ def _publish(upper: Upper, temporary: bytes, above: Part, name: bytes, *, impure
         xattr.set_(fd, upper.flavour.impure, b"y")
         above.impure = True
     os.rename(temporary, name, src_dir_fd=upper.work.fd, dst_dir_fd=fd)
-    os.utime(fd, ns=(before.st_atime_ns, before.st_mtime_ns))
+    _keep_times(fd, before)
+
+
+def _keep_times(fd: int, before: os.stat_result) -> None:
+    """Set the times of the directory *fd* back, if that can be done: the copy is in its place."""
+    try:
+        os.utime(fd, ns=(before.st_atime_ns, before.st_mtime_ns))
+    except OSError:
+        pass
 
 
 def copy_up(upper: Upper, node: Node) -> None:
@@ -147,6 +158,9 @@ class FileCopy:
     def __init__(self, upper: Upper, node: Node, *, keep: int | None = None) -> None:
         """Start copying *node*; with *keep*, only the first *keep* bytes (a truncation follows).
 
+        A file with several names is copied whole: its copy is published in two steps, and in
+        between must not be shorter than the file is.
+
         Raises OSError; nothing is then left behind.
         """
         assert node.source is not None
@@ -160,10 +174,10 @@ class FileCopy:
         self._source = self._target = -1
         self.size = 0
         if node.kind == stat.S_IFREG:
-            self.size = self._stat.st_size if keep is None else min(keep, self._stat.st_size)
-            self._source = os.open(
-                name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory
-            )
+            self.size = self._stat.st_size
+            if keep is not None and self._stat.st_nlink == 1:
+                self.size = min(keep, self.size)
+            self._source = metacopy.open_readable(upper.tree, node)
         try:
             self._make()
         except BaseException:
@@ -201,7 +215,7 @@ class FileCopy:
         self._copy_metadata(node.source)
         if node.dead:
             self._keep_unnamed()
-        elif self._stat.st_nlink > 1 and self._origin is not None and index.usable(upper):
+        elif self._stat.st_nlink > 1 and self._origin is not None and index.usable(upper, node):
             self._publish_indexed(self._origin)
         else:
             self._publish_single()
@@ -249,9 +263,14 @@ class FileCopy:
         above = ensure_dir(upper, node.parent)
         links = node.nlink or self._stat.st_nlink
         index.write_nlink(upper, name_path(upper.work.fd, self._temporary), links - 1)
-        index.insert(upper, self._temporary, origin)
+        anchor = os.open(self._temporary, _HOLD, dir_fd=upper.work.fd)
+        try:
+            index.insert(upper, self._temporary, origin)
+        except BaseException:
+            os.close(anchor)
+            raise
         self._published = True
-        node.anchor = index.open_entry(upper, origin)
+        node.anchor = anchor
         node.source = None
         node.nlink = links
         link_up(upper, node, above, node.name)
@@ -263,8 +282,44 @@ class FileCopy:
                 os.close(fd)
         self._source = self._target = -1
         if not self._published:
-            discard(self.upper.work.fd, self._temporary)
+            clear_away(self.upper.work.fd, self._temporary)
             self._published = True
+
+
+class DataCopy:
+    """Giving an upper file that the kernel left without its data (``metacopy``) that data.
+
+    As ``FileCopy``: ``copy`` may run in a thread, and ``close`` must follow. The mark goes last,
+    when the data is safe; until then the file is read from where its data is.
+    """
+
+    def __init__(self, upper: Upper, node: Node) -> None:
+        """Open both sides. Raises OSError."""
+        self.upper = upper
+        self.node = node
+        self._target = upper.tree.open(node, os.O_RDWR)
+        try:
+            self._source = metacopy.open_readable(upper.tree, node)
+        except BaseException:
+            os.close(self._target)
+            raise
+
+    def copy(self) -> None:
+        """Copy the content and make it durable, unless volatile. Raises OSError."""
+        size = min(os.fstat(self._target).st_size, os.fstat(self._source).st_size)
+        copy_data(self._source, self._target, size)
+        if not self.upper.volatile:
+            os.fsync(self._target)
+
+    def commit(self, before: os.stat_result) -> None:
+        """Say that the file has its data; the times stay those of *before*. Raises OSError."""
+        xattr.remove(self._target, self.upper.flavour.metacopy)
+        os.utime(self._target, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    def close(self) -> None:
+        """Release the descriptors."""
+        os.close(self._source)
+        os.close(self._target)
 
 
 def link_up(upper: Upper, node: Node, above: Part, name: bytes) -> None:
@@ -278,7 +333,7 @@ def link_up(upper: Upper, node: Node, above: Part, name: bytes) -> None:
     try:
         _publish(upper, temporary, above, name, impure=True)
     except BaseException:
-        os.unlink(temporary, dir_fd=upper.work.fd)
+        clear_away(upper.work.fd, temporary)
         raise
 
 

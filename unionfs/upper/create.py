@@ -21,10 +21,11 @@ from unionfs.union.node import Node
 from unionfs.upper import index
 from unionfs.upper.copyup import ensure_dir
 from unionfs.upper.upper import Upper
-from unionfs.upper.work import discard
+from unionfs.upper.work import clear_away, discard
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEFAULT_ACL = b"system.posix_acl_default"
+_ACL_STAGE = b"acl"  # in the work directory
 
 
 class Owner(NamedTuple):
@@ -35,12 +36,16 @@ class Owner(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """How to make a file: ``make(dir_fd, name)``, and what it is to be afterwards."""
+    """How to make a file: ``make(dir_fd, name)``, and what it is to be afterwards.
+
+    ``staged``: making takes several steps, so nobody may see it before it is finished.
+    """
 
     kind: int
     mode: int
     owner: Owner
     make: Callable[[int, bytes], None]
+    staged: bool = False
 
 
 def check_name(name: bytes) -> None:
@@ -74,15 +79,16 @@ def create_file(
 
 def make_dir(upper: Upper, parent: Node, name: bytes, mode: int, owner: Owner) -> Node:
     """Make the directory *name*; returns its node. Raises OSError."""
+    upper.tree.load(parent)
+    # An AUFS whiteout, which hides the lower directory, is beside our name and stays there.
+    opaque = upper.layer.aufs and upper.tree.lower_shows(parent, name)
 
     def make(dir_fd: int, at: bytes) -> None:
         os.mkdir(at, mode, dir_fd=dir_fd)
+        if opaque:
+            xattr.set_(name_path(dir_fd, at), upper.flavour.opaque, b"y")
 
-    node = _create(upper, parent, name, _Plan(stat.S_IFDIR, mode, owner, make))
-    if upper.layer.aufs and upper.tree.lower_shows(parent, name):
-        # The whiteout that hid the lower directory is an AUFS one, beside our name.
-        path = name_path(upper.part(parent).fd(), name)
-        xattr.set_(path, upper.flavour.opaque, b"y")
+    node = _create(upper, parent, name, _Plan(stat.S_IFDIR, mode, owner, make, staged=opaque))
     node.parts = [Part(upper.layer, upper.part(parent), name, upper.tree.pool)]
     node.children = {}
     return node
@@ -120,14 +126,18 @@ def make_link(upper: Upper, node: Node, parent: Node, name: bytes) -> None:
     children = upper.tree.load(parent)
     above = ensure_dir(upper, parent)
     index.pin_to_upper(upper, node)
+    if _has_origin(upper, node):
+        _mark_impure(upper, above)
     try:
         index.link_node(upper, node, above.fd(), name)
     except FileExistsError:
         temporary = upper.work.temporary()
         index.link_node(upper, node, upper.work.fd, temporary)
-        _replace_whiteout(upper, temporary, above, name)
-    if _has_origin(upper, node):
-        _mark_impure(upper, above)
+        try:
+            _replace_whiteout(upper, temporary, above, name)
+        except BaseException:
+            clear_away(upper.work.fd, temporary)
+            raise
     if node.nlink:
         node.nlink += 1
     children[name] = node
@@ -159,7 +169,7 @@ def _create(upper: Upper, parent: Node, name: bytes, plan: _Plan) -> Node:
     if name in children:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fsdecode(name))
     above = ensure_dir(upper, parent)
-    if plan.owner == (upper.uid, upper.gid):
+    if plan.owner == (upper.uid, upper.gid) and not plan.staged:
         try:
             plan.make(above.fd(), name)
         except FileExistsError:
@@ -173,10 +183,8 @@ def _create(upper: Upper, parent: Node, name: bytes, plan: _Plan) -> Node:
 def _create_staged(upper: Upper, above: Part, name: bytes, plan: _Plan) -> None:
     """Make the file in the work directory, give it its owner, and move it to its place."""
     stage, temporary = _stage(upper, above)
-    made = False
     try:
         plan.make(stage, temporary)
-        made = True
         _give_owner(above, stage, temporary, plan)
         try:
             renameat2(stage, temporary, above.fd(), name, RENAME_NOREPLACE)
@@ -184,13 +192,13 @@ def _create_staged(upper: Upper, above: Part, name: bytes, plan: _Plan) -> None:
             if plan.kind == stat.S_IFDIR:
                 xattr.set_(name_path(stage, temporary), upper.flavour.opaque, b"y")
             _replace_whiteout(upper, temporary, above, name, stage=stage)
-        made = False
+    except BaseException:
+        clear_away(stage, temporary)
+        raise
     finally:
-        if made:
-            discard(stage, temporary)
         if stage != upper.work.fd:
             os.close(stage)
-            discard(upper.work.fd, b"acl")
+            clear_away(upper.work.fd, _ACL_STAGE)
 
 
 def _stage(upper: Upper, above: Part) -> tuple[int, bytes]:
@@ -202,13 +210,17 @@ def _stage(upper: Upper, above: Part) -> tuple[int, bytes]:
     acl = xattr.get(above.fd(), _DEFAULT_ACL)
     if acl is None:
         return upper.work.fd, upper.work.temporary()
-    discard(upper.work.fd, b"acl")
-    os.mkdir(b"acl", 0o700, dir_fd=upper.work.fd)
-    stage = open_dir(upper.work.fd, b"acl")
+    work = upper.work.fd
+    discard(work, _ACL_STAGE)
+    os.mkdir(_ACL_STAGE, 0o700, dir_fd=work)
+    stage = -1
     try:
+        stage = open_dir(work, _ACL_STAGE)
         xattr.set_(stage, _DEFAULT_ACL, acl)
     except BaseException:
-        os.close(stage)
+        if stage >= 0:
+            os.close(stage)
+        clear_away(work, _ACL_STAGE)
         raise
     return stage, b"new"
 
@@ -241,4 +253,4 @@ def _replace_whiteout(
     if not is_whiteout(there):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fsdecode(name))
     renameat2(source, temporary, fd, name, RENAME_EXCHANGE)
-    os.unlink(temporary, dir_fd=source)
+    clear_away(source, temporary)

@@ -30,7 +30,7 @@ def identify(tree: Tree, upper: Upper | None, node: Node, st: os.stat_result) ->
     if node.identity is not None:
         return node
     if node.kind == _DIR:
-        node.identity = _of_directory(node, st)
+        node.identity = _of_directory(upper, node, st)
         return node
     if node.source is not None:
         node.identity = (st.st_dev, st.st_ino)
@@ -46,32 +46,47 @@ def identify(tree: Tree, upper: Upper | None, node: Node, st: os.stat_result) ->
     return tree.links.setdefault(node.identity, node)
 
 
-def _of_directory(node: Node, st: os.stat_result) -> tuple[int, int]:
-    """Return the identity of a directory: its topmost lower part's, else the upper's own."""
-    if node.parts[0].layer.number != 0 or len(node.parts) == 1:
+def _of_directory(upper: Upper | None, node: Node, st: os.stat_result) -> tuple[int, int]:
+    """Return the identity of a directory: its topmost lower part's, else the upper's own.
+
+    One that was cut off from its lower parts (``rename.make_pure``) still has their number.
+    """
+    lower: os.stat_result | None = None
+    if node.parts[0].layer.number != 0:
         return st.st_dev, st.st_ino
-    lower = os.stat(node.parts[1].fd())
-    return lower.st_dev, lower.st_ino
+    if len(node.parts) > 1:
+        lower = os.stat(node.parts[1].fd())
+    elif upper is not None and _may_have_origin(node):
+        lower = _origin_of(upper, node, node.parts[0].fd())
+    return (lower.st_dev, lower.st_ino) if lower else (st.st_dev, st.st_ino)
 
 
 def _of_upper(tree: Tree, upper: Upper | None, node: Node, st: os.stat_result) -> tuple[int, int]:
     """Return the identity of an upper file: its origin's if it has one that can be reached."""
     own = (st.st_dev, st.st_ino)
-    if upper is None or not _may_have_origin(node, st):
-        return own
+    if upper is None or (st.st_nlink == 1 and not _may_have_origin(node)):
+        return own  # a file linked elsewhere may be a copy from there
     copy = name_path(*tree.place(node))
-    origin = decode(xattr.get(copy, upper.flavour.origin))
-    lower = index.lower_stat(upper, origin) if origin else None
-    if lower is None or stat.S_IFMT(lower.st_mode) != node.kind:
+    lower = _origin_of(upper, node, copy)
+    if lower is None:
         return own
     if st.st_nlink > 1:
         node.nlink = index.read_nlink(upper, copy, st.st_nlink)
     return lower.st_dev, lower.st_ino
 
 
-def _may_have_origin(node: Node, st: os.stat_result) -> bool:
-    """Only directories marked impure hold copies; a file linked elsewhere may be one too."""
-    return st.st_nlink > 1 or (node.parent is not None and node.parent.parts[0].impure)
+def _origin_of(upper: Upper, node: Node, copy: int | bytes) -> os.stat_result | None:
+    """Return the attributes of the lower file that *copy*, of *node*, was copied from."""
+    origin = decode(xattr.get(copy, upper.flavour.origin))
+    lower = index.lower_stat(upper, origin) if origin else None
+    if lower is None or stat.S_IFMT(lower.st_mode) != node.kind:
+        return None
+    return lower
+
+
+def _may_have_origin(node: Node) -> bool:
+    """Only directories marked impure hold copies."""
+    return node.parent is not None and node.parent.parts[0].impure
 
 
 def _find_copy(upper: Upper, node: Node) -> None:

@@ -7,14 +7,17 @@ in ``overlay.nlink``, relative to the copy's own count (``U+1``) or to the lower
 whichever does not change by the step that follows, so that a crash leaves it right
 (fs/overlayfs/util.c, ovl_nlink_start(); fs/overlayfs/copy_up.c, ovl_link_up()).
 
-Where the kernel keeps no index (``user.overlay.*``, filesystems without file handles), the names
-share a node for as long as the mount lives.
+The kernel keeps no index in a user namespace; we do there as well, for ourselves. Where none can be
+had (filesystems without file handles, symbolic links with ``user.overlay.*``) the names share a
+node for as long as the mount lives, and a lost last name is kept in the work directory (``keep``).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 
 from unionfs.ondisk.flavour import Flavour
 from unionfs.ondisk.origin import Origin, decode
@@ -25,12 +28,18 @@ from unionfs.union.node import Node
 from unionfs.upper.upper import Upper
 
 _COUNT = re.compile(rb"([LU])([+-]\d{1,9})")
+_UNREACHABLE = frozenset(
+    (errno.ESTALE, errno.EPERM, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT, errno.EACCES)
+)
 _ENTRY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def usable(upper: Upper) -> bool:
-    """Return whether this upper keeps an index; makes its directory the first time."""
-    if upper.flavour is not Flavour.TRUSTED:
+def usable(upper: Upper, node: Node) -> bool:
+    """Return whether *node* can be indexed in this upper; makes the index the first time.
+
+    Symbolic links and special files take no ``user.*`` attributes, so no count of names.
+    """
+    if upper.flavour is Flavour.USER and node.kind != stat.S_IFREG:
         return False
     if upper.index_fd < 0:
         upper.index_fd = upper.work.open_index()
@@ -42,25 +51,25 @@ def find(upper: Upper, origin: Origin) -> int:
 
     Raises OSError.
     """
-    if upper.index_fd < 0:
-        if upper.flavour is not Flavour.TRUSTED or not upper.work.has_index():
-            return -1
-        upper.index_fd = upper.work.open_index()
+    if not _opened(upper):
+        return -1
     try:
         return os.open(origin.index_name(), _ENTRY, dir_fd=upper.index_fd)
     except FileNotFoundError:
         return -1
 
 
+def _opened(upper: Upper) -> bool:
+    """Return whether there is an index, opened now if it was not."""
+    if upper.index_fd < 0 and upper.work.has_index():
+        upper.index_fd = upper.work.open_index()
+    return upper.index_fd >= 0
+
+
 def insert(upper: Upper, temporary: bytes, origin: Origin) -> None:
     """Publish the copy *temporary* (in the work directory) as the one of *origin*."""
     name = origin.index_name()
     os.rename(temporary, name, src_dir_fd=upper.work.fd, dst_dir_fd=upper.index_fd)
-
-
-def open_entry(upper: Upper, origin: Origin) -> int:
-    """Return an O_PATH descriptor of the entry of *origin*, which is there. Raises OSError."""
-    return os.open(origin.index_name(), _ENTRY, dir_fd=upper.index_fd)
 
 
 def link_node(upper: Upper, node: Node, dir_fd: int, name: bytes) -> None:
@@ -97,6 +106,19 @@ def pin_to_lower(upper: Upper, node: Node) -> None:
     lower = _lower_nlink(upper, origin) if origin else None
     if lower is not None:
         xattr.set_(copy, upper.flavour.nlink, b"L%+d" % (node.nlink - lower))
+    else:
+        # Without CAP_DAC_READ_SEARCH the lower file is out of reach: say what will be true.
+        write_nlink(upper, copy, node.nlink - upper.tree.stat(node).st_nlink - 1)
+
+
+def keep(upper: Upper, node: Node) -> None:
+    """Before the last upper name of *node* goes while lower names of it show: keep the file.
+
+    Only for a file without an index entry; the name in the work directory goes with the mount.
+    """
+    if node.nlink < 2 or upper.tree.stat(node).st_nlink > 1:
+        return
+    link_node(upper, node, upper.work.fd, upper.work.temporary())
 
 
 def is_indexed(upper: Upper, node: Node) -> bool:
@@ -112,15 +134,18 @@ def _lower_nlink(upper: Upper, origin: Origin) -> int | None:
 def lower_stat(upper: Upper, origin: Origin) -> os.stat_result | None:
     """Return the attributes of the lower file that *origin* names; None if it cannot be reached.
 
-    Needs CAP_DAC_READ_SEARCH. The handle is tried on every lower filesystem whose UUID it carries.
+    Needs CAP_DAC_READ_SEARCH. The handle is tried on the lower filesystem whose UUID it carries.
+    Raises OSError for an error of the disk.
     """
     for layer in upper.tree.layers[1:]:
         if upper.uuid_of(layer) != origin.uuid:
             continue
         try:
             fd = open_handle(layer.root.fd(), origin.handle)
-        except OSError:
-            return None
+        except OSError as error:
+            if error.errno in _UNREACHABLE:
+                return None
+            raise
         try:
             return os.stat(fd)
         finally:
@@ -148,13 +173,15 @@ def read_nlink(upper: Upper, copy: int | bytes, real: int) -> int:
 
 
 def drop_if_orphan(upper: Upper, node: Node) -> None:
-    """Remove the index entry of *node*, whose last name in the union is gone. Raises OSError."""
-    if node.nlink or upper.index_fd < 0:
-        return
-    origin = decode(xattr.get(upper.tree.target(node), upper.flavour.origin))
-    if origin is None:
+    """Remove the index entry of *node*, whose last name in the union is gone.
+
+    Where that fails the entry stays, as after a crash: no name leads to it.
+    """
+    if node.nlink or not _opened(upper):
         return
     try:
-        os.unlink(origin.index_name(), dir_fd=upper.index_fd)
-    except FileNotFoundError:
+        origin = decode(xattr.get(upper.tree.target(node), upper.flavour.origin))
+        if origin is not None:
+            os.unlink(origin.index_name(), dir_fd=upper.index_fd)
+    except OSError:
         pass

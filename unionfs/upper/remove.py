@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from unionfs.syscalls.at import RENAME_EXCHANGE, renameat2
 from unionfs.union.node import Node
 from unionfs.upper import index
 from unionfs.upper.copyup import ensure_dir, ensure_name
 from unionfs.upper.upper import Upper
-from unionfs.upper.work import discard
+from unionfs.upper.work import clear_away
 
 _HOLD = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -30,30 +32,43 @@ def unlink(upper: Upper, parent: Node, name: bytes) -> Node:
     covered = node.source is not None or upper.tree.lower_shows(parent, name)
     if node.source is not None:
         above = ensure_dir(upper, parent)
-        hold(upper, node)
-        upper.work.whiteout(above.fd(), name)
+        with held(upper, node):
+            upper.work.whiteout(above.fd(), name)
     else:
         above = ensure_name(upper, node, parent, name)
         index.pin_to_upper(upper, node)
-        if node.nlink or (node.parent is parent and node.name == name):
-            hold(upper, node)
-        if covered:
-            upper.work.cover(above.fd(), name)
-        else:
-            os.unlink(name, dir_fd=above.fd())
+        index.keep(upper, node)
+        known_here = node.parent is parent and node.name == name
+        with held(upper, node, needed=bool(node.nlink) or known_here):
+            if covered:
+                upper.work.cover(above.fd(), name)
+            else:
+                os.unlink(name, dir_fd=above.fd())
     del children[name]
     name_gone(upper, node)
     return node
 
 
-def hold(upper: Upper, node: Node) -> None:
-    """Keep hold of the file of *node* beyond its name. Raises OSError."""
-    if node.anchor >= 0:
+@contextmanager
+def held(upper: Upper, node: Node, *, needed: bool = True) -> Iterator[None]:
+    """Keep hold of the file of *node* beyond its name, which goes in the block.
+
+    Where the block fails the name stays, and the hold goes again: it may be on a lower file, and
+    would reach that even after a copy-up. Raises OSError.
+    """
+    if node.anchor >= 0 or not needed:
+        yield
         return
     if node.is_dir:
         node.anchor = os.open(b".", _HOLD, dir_fd=upper.tree.ready(node)[0].fd())
     else:
         node.anchor = upper.tree.open(node, os.O_PATH)
+    try:
+        yield
+    except BaseException:
+        os.close(node.anchor)
+        node.anchor = -1
+        raise
 
 
 def name_gone(upper: Upper, node: Node) -> None:
@@ -65,9 +80,16 @@ def name_gone(upper: Upper, node: Node) -> None:
         if node.dead:
             index.drop_if_orphan(upper, node)
     elif node.anchor >= 0:
-        node.dead = node.source is not None or os.stat(node.anchor).st_nlink == 0
+        node.dead = node.source is not None or _is_nameless(node.anchor)
     if not node.nlookup and node.anchor >= 0 and (node.dead or node.source is not None):
         upper.tree.forget(node)
+
+
+def _is_nameless(fd: int) -> bool:
+    try:
+        return os.stat(fd).st_nlink == 0
+    except OSError:
+        return False  # the name is gone all the same; its file is let go at the end of the mount
 
 
 def rmdir(upper: Upper, parent: Node, name: bytes) -> Node:
@@ -80,14 +102,14 @@ def rmdir(upper: Upper, parent: Node, name: bytes) -> Node:
     check_empty(upper, node)
     covered = upper.tree.lower_shows(parent, name)
     above = ensure_dir(upper, parent)
-    hold(upper, node)
     part = node.upper_part()
-    if part is None:
-        upper.work.whiteout(above.fd(), name)
-    elif covered:
-        _exchange_for_whiteout(upper, above.fd(), name)
-    else:
-        remove_empty(upper, above.fd(), name)
+    with held(upper, node):
+        if part is None:
+            upper.work.whiteout(above.fd(), name)
+        elif covered:
+            _exchange_for_whiteout(upper, above.fd(), name)
+        else:
+            remove_empty(upper, above.fd(), name)
     if part is not None:
         part.drop()
     del children[name]
@@ -118,7 +140,7 @@ def _exchange_for_whiteout(upper: Upper, above: int, name: bytes) -> None:
     try:
         renameat2(work.fd, temporary, above, name, RENAME_EXCHANGE)
     finally:
-        discard(work.fd, temporary)
+        clear_away(work.fd, temporary)
 
 
 def remove_empty(upper: Upper, above: int, name: bytes) -> None:
@@ -131,4 +153,4 @@ def remove_empty(upper: Upper, above: int, name: bytes) -> None:
             raise
     temporary = upper.work.temporary()
     os.rename(name, temporary, src_dir_fd=above, dst_dir_fd=upper.work.fd)
-    discard(upper.work.fd, temporary)
+    clear_away(upper.work.fd, temporary)

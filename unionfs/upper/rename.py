@@ -11,17 +11,25 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import AbstractContextManager, nullcontext
 
 from unionfs.syscalls import xattr
-from unionfs.syscalls.at import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, renameat2
+from unionfs.syscalls.at import (
+    RENAME_EXCHANGE,
+    RENAME_NOREPLACE,
+    RENAME_WHITEOUT,
+    name_path,
+    renameat2,
+)
 from unionfs.union.layer import Part
 from unionfs.union.node import Node
 from unionfs.upper import index
 from unionfs.upper.copyup import copy_up, ensure_dir, ensure_name
 from unionfs.upper.create import check_name
-from unionfs.upper.remove import check_empty, dir_gone, hold, name_gone
+from unionfs.upper.metadata import copy_to_fd
+from unionfs.upper.remove import check_empty, dir_gone, held, name_gone
 from unionfs.upper.upper import Upper
-from unionfs.upper.work import discard
+from unionfs.upper.work import clear_away
 
 _REDIRECT_MAX = 256  # OVL_REDIRECT_MAX: the kernel writes none longer, though it reads them
 
@@ -143,7 +151,8 @@ def _move(upper: Upper, old: Node, old_name: bytes, new: Node, new_name: bytes) 
     if target is not None:
         _make_way(upper, target, new, new_name)
     _note_impure(upper, source, to_part)
-    _rename_on_disk(upper, source, (from_part, old_name), (to_part, new_name), covered)
+    with _target_held(upper, target, new, new_name):
+        _rename_on_disk(upper, source, (from_part, old_name), (to_part, new_name), covered)
     _moved(upper, source, old, old_name, new, new_name)
     if target is not None:
         if target.is_dir:
@@ -173,8 +182,17 @@ def _make_way(upper: Upper, target: Node, new: Node, name: bytes) -> None:
     if not target.is_dir and target.source is None:
         ensure_name(upper, target, new, name)
         index.pin_to_upper(upper, target)
-    if target.is_dir or target.nlink or (target.parent is new and target.name == name):
-        hold(upper, target)
+        index.keep(upper, target)
+
+
+def _target_held(
+    upper: Upper, target: Node | None, new: Node, name: bytes
+) -> AbstractContextManager[None]:
+    """Hold what is replaced at *name* in *new*, if anything is, while it loses the name."""
+    if target is None:
+        return nullcontext()
+    known_here = target.parent is new and target.name == name
+    return held(upper, target, needed=target.is_dir or bool(target.nlink) or known_here)
 
 
 def _swap_for_empty(upper: Upper, above: Part, name: bytes) -> None:
@@ -184,19 +202,19 @@ def _swap_for_empty(upper: Upper, above: Part, name: bytes) -> None:
     """
     work = upper.work
     temporary = work.temporary()
-    st = os.stat(name, dir_fd=above.fd(), follow_symlinks=False)
+    old = name_path(above.fd(), name)
+    st = os.stat(old, follow_symlinks=False)
     os.mkdir(temporary, 0o700, dir_fd=work.fd)
     try:
         fd = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=work.fd)
         try:
             xattr.set_(fd, upper.flavour.opaque, b"y")
-            os.fchown(fd, st.st_uid, st.st_gid)
-            os.fchmod(fd, st.st_mode & 0o7777)
+            copy_to_fd(old, fd, st, upper.flavour)
         finally:
             os.close(fd)
         renameat2(work.fd, temporary, above.fd(), name, RENAME_EXCHANGE)
     finally:
-        discard(work.fd, temporary)
+        clear_away(work.fd, temporary)
 
 
 def _rename_on_disk(
@@ -208,7 +226,7 @@ def _rename_on_disk(
         # A whiteout is in the way, and a directory replaces no file: change places with it.
         renameat2(old_fd, place[1], new_fd, to[1], RENAME_EXCHANGE)
         if not covered:
-            os.unlink(place[1], dir_fd=old_fd)
+            clear_away(old_fd, place[1])
         return
     if not covered:
         os.rename(place[1], to[1], src_dir_fd=old_fd, dst_dir_fd=new_fd)
@@ -220,8 +238,14 @@ def _rename_on_disk(
             raise
         # The filesystem has no RENAME_WHITEOUT (overlayfs warns of it): the old name shows its
         # lower file for a moment, which loses nothing.
-        os.rename(place[1], to[1], src_dir_fd=old_fd, dst_dir_fd=new_fd)
-        upper.work.whiteout(old_fd, place[1])
+        work, temporary = upper.work.fd, upper.work.temporary()
+        upper.work.whiteout(work, temporary)
+        try:
+            os.rename(place[1], to[1], src_dir_fd=old_fd, dst_dir_fd=new_fd)
+            os.rename(temporary, place[1], src_dir_fd=work, dst_dir_fd=old_fd)
+        except BaseException:
+            clear_away(work, temporary)
+            raise
 
 
 def _is_file(fd: int, name: bytes) -> bool:
@@ -233,7 +257,7 @@ def _is_file(fd: int, name: bytes) -> bool:
 
 
 def _note_impure(upper: Upper, source: Node, to: Part) -> None:
-    """A directory that now holds a copy is marked impure, so that its number is looked up."""
+    """A directory that is to hold a copy is marked impure, so that its number is looked up."""
     if to.impure:
         return
     if source.is_dir or xattr.get(upper.tree.target(source), upper.flavour.origin) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from unionfs.ondisk.flavour import Flavour
@@ -11,6 +12,8 @@ from unionfs.union.layer import Layer, Part
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
 from unionfs.upper.work import BadWorkDirError, WorkDir
+
+_NO_HANDLES = frozenset((errno.EOPNOTSUPP, errno.EOVERFLOW, errno.EPERM, errno.ENOSYS))
 
 
 class Upper:
@@ -48,22 +51,30 @@ class Upper:
     def origin_of(self, directory: Part, name: bytes = b"") -> Origin | None:
         """Return the origin mark for *name* in the lower *directory*, or for itself.
 
-        None where the filesystem has no handles or no UUID. Raises no error: without an origin
-        everything works but inode numbers across remounts.
+        None where the filesystem has no handles or no UUID: then everything works but inode
+        numbers and hard links across remounts. Raises OSError for an error of the disk.
         """
         uuid = self.uuid_of(directory.layer)
         if uuid is None:
             return None
         try:
             return Origin(uuid, handle_of(directory.fd(), name))
-        except OSError:
-            return None
+        except OSError as error:
+            if error.errno in _NO_HANDLES:
+                return None
+            raise
 
     def uuid_of(self, layer: Layer) -> bytes | None:
-        """Return the UUID of the filesystem of *layer*; None if it has none. Cached."""
-        if layer.device not in self._uuids:
-            self._uuids[layer.device] = filesystem_uuid(layer.root.fd())
-        return self._uuids[layer.device]
+        """Return the UUID of the filesystem of the lower *layer*; None if it says nothing. Cached.
+
+        Nothing too where two lower filesystems have the same one (fs/overlayfs/super.c,
+        ovl_lower_uuid_ok()): a handle would be looked for in the wrong one.
+        """
+        if not self._uuids:
+            for each in self.tree.layers[1:]:
+                self._uuids.setdefault(each.device, filesystem_uuid(each.root.fd()))
+        uuid = self._uuids.get(layer.device)
+        return uuid if list(self._uuids.values()).count(uuid) == 1 else None
 
     def part(self, node: Node) -> Part:
         """Return the upper part of the directory *node*, which has one (``copyup.ensure_dir``)."""

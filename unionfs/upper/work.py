@@ -118,8 +118,9 @@ class WorkDir:
         filesystem allows no more links.
         """
         if not self._whiteout:
-            self._whiteout = self.temporary()
-            make_whiteout(self.fd, self._whiteout)
+            fresh = self.temporary()
+            make_whiteout(self.fd, fresh)
+            self._whiteout = fresh
         try:
             share_whiteout(self.fd, self._whiteout, dir_fd, name)
         except OSError as error:
@@ -127,7 +128,7 @@ class WorkDir:
                 raise
             make_whiteout(dir_fd, name)
             if error.errno == errno.EMLINK:
-                os.unlink(self._whiteout, dir_fd=self.fd)
+                clear_away(self.fd, self._whiteout)
                 self._whiteout = b""
 
     def cover(self, dir_fd: int, name: bytes) -> None:
@@ -136,8 +137,8 @@ class WorkDir:
         self.whiteout(self.fd, temporary)
         try:
             os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=dir_fd)
-        except OSError:
-            os.unlink(temporary, dir_fd=self.fd)
+        except BaseException:
+            clear_away(self.fd, temporary)
             raise
 
     def close(self) -> None:
@@ -176,6 +177,18 @@ def discard(dir_fd: int, name: bytes) -> None:
     finally:
         for fd, _ in stack:
             os.close(fd)
+
+
+def clear_away(dir_fd: int, name: bytes) -> None:
+    """Remove what a change has no more use for, as ``discard``, if that can be done.
+
+    The change itself is done or has failed for a reason of its own: what stays in the work
+    directory shows nowhere, and the next mount clears it.
+    """
+    try:
+        discard(dir_fd, name)
+    except OSError:
+        pass
 
 
 def _empty(fd: int) -> bytes | None:

@@ -1,0 +1,95 @@
+"""image and layer: import, ls, inspect, rm, and the layers between them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import Cli
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Cli:
+    """A store that is not there yet."""
+    return Cli(tmp_path / "store")
+
+
+@pytest.fixture
+def rootfs(tmp_path: Path) -> Path:
+    """A root filesystem with one file."""
+    path = tmp_path / "rootfs"
+    path.mkdir()
+    (path / "file").write_text("content")
+    return path
+
+
+def test_nothing_is_there_before_the_first_import(own: Cli) -> None:
+    heads = "NAME   TAG   IMAGE ID   CREATED   LAYERS   SIZE\n"
+    assert own("image", "ls") == heads
+    assert own("layer", "ls") == "LAYER ID   STORED   SIZE   ENTRIES   IMAGES\n"
+    assert own.json("image", "ls") == own.json("layer", "ls") == own.json("ls") == []
+    assert own.json("df")["layer_bytes"] == 0
+    assert not own.root.exists()
+
+
+def test_import_prints_the_id(own: Cli, rootfs: Path) -> None:
+    printed = own("image", "import", f"rootfs:{rootfs}", "--name", "a:b")
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}\n", printed)
+    (image,) = own.json("image", "ls")
+    assert image["id"] == printed.strip()
+    assert (image["names"], image["size"], image["layers"]) == (["a:b"], 7, 1)
+    row = own("image", "ls").splitlines()[1]
+    assert row.split()[:3] == ["a", "b", printed[7:19]]
+    assert row.endswith(" 7B")
+
+
+def test_inspect_shows_the_layers(own: Cli, rootfs: Path) -> None:
+    own("image", "import", f"rootfs:{rootfs}", "--name", "a")
+    document = own.json("image", "inspect", "a")
+    (layer,) = own.json("layer", "ls")
+    assert document["layers"] == [{"diff_id": layer["diff_id"], "size": 7}]
+    assert layer["images"] == [document["id"]]
+    shown = own.json("layer", "inspect", layer["diff_id"][7:19])
+    assert (Path(shown["path"]) / "file").read_text() == "content"
+    assert layer["diff_id"] in own("image", "inspect", "a")
+    assert layer["diff_id"] in own("layer", "inspect", layer["diff_id"])
+
+
+def test_rm_takes_the_layers_that_nobody_else_has(own: Cli, rootfs: Path) -> None:
+    own("image", "import", f"rootfs:{rootfs}", "--name", "a")
+    path = Path(own.json("layer", "inspect", own("layer", "ls", "-q").strip())["path"])
+    printed = own("image", "rm", "a").splitlines()
+    assert [line.split()[:2] for line in printed] == [["removed", "image"], ["removed", "layer"]]
+    assert own.json("image", "ls") == own.json("layer", "ls") == []
+    assert not path.exists()
+
+
+def test_rm_is_refused_while_a_container_uses_the_image(own: Cli, rootfs: Path) -> None:
+    own("image", "import", f"rootfs:{rootfs}", "--name", "a")
+    own("create", "a", "--name", "one")
+    own("create", "a", "--name", "two")
+    assert own.fails("image", "rm", "a") == "image a:latest is used by containers one, two"
+    own("rm", "one", "two")
+    own("image", "rm", "a")
+
+
+def test_rm_of_several_is_all_or_none(own: Cli, rootfs: Path) -> None:
+    own("image", "import", f"rootfs:{rootfs}", "--name", "a")
+    assert "no such image: none" in own.fails("image", "rm", "a", "none")
+    assert len(own.json("image", "ls")) == 1
+
+
+def test_a_limit_can_be_raised(own: Cli, rootfs: Path) -> None:
+    error = own.fails("image", "import", f"rootfs:{rootfs}", "--limit", "max_bytes=100")
+    assert "--limit max_bytes=N" in error
+    assert own.json("image", "ls") == own.json("layer", "ls") == []
+    own("image", "import", f"rootfs:{rootfs}", "--limit", "max_bytes=100000")
+
+
+def test_the_root_option_wins_over_the_environment(own: Cli, rootfs: Path, tmp_path: Path) -> None:
+    other = str(tmp_path / "other")
+    own("--root", other, "image", "import", f"rootfs:{rootfs}", "--name", "a")
+    assert own.json("image", "ls") == []
+    assert own("image", "ls", "--root", other).count("\n") == 2
