@@ -66,7 +66,8 @@ class KernelOverlay:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        kernel.umount(self.root)
+        if kernel.mounted_at(self.root) is not None:  # a test may have unmounted it
+            kernel.umount(self.root)
 
 
 class _Daemon:
