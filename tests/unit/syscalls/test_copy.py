@@ -80,14 +80,17 @@ def test_a_copy_can_be_stopped_between_pieces(
     monkeypatch.setattr(copy, "_CHUNK", 10)
     (tmp_path / "source").write_bytes(b"x" * 100)
     asked = []
-    with (tmp_path / "source").open("rb") as source, (tmp_path / "target").open("wb+") as target:
-        with pytest.raises(OSError, match="canceled"):
-            copy.copy_data(
-                source.fileno(),
-                target.fileno(),
-                100,
-                keep_going=lambda: bool(asked.append(1)) or len(asked) < 3,
-            )
+    with (
+        (tmp_path / "source").open("rb") as source,
+        (tmp_path / "target").open("wb+") as target,
+        pytest.raises(OSError, match="canceled"),
+    ):
+        copy.copy_data(
+            source.fileno(),
+            target.fileno(),
+            100,
+            keep_going=lambda: bool(asked.append(1)) or len(asked) < 3,
+        )
     assert len(asked) == 3
 
 
@@ -101,7 +104,10 @@ def test_real_errors_are_raised(
     monkeypatch.setattr(os, "copy_file_range", full)
     monkeypatch.setattr(copy, "reflink", lambda source, target: False)
     (tmp_path / "source").write_bytes(b"x")
-    with (tmp_path / "source").open("rb") as source, (tmp_path / "target").open("wb+") as target:
-        with pytest.raises(OSError) as caught:
-            copy.copy_data(source.fileno(), target.fileno(), 1)
+    with (
+        (tmp_path / "source").open("rb") as source,
+        (tmp_path / "target").open("wb+") as target,
+        pytest.raises(OSError) as caught,
+    ):
+        copy.copy_data(source.fileno(), target.fileno(), 1)
     assert caught.value.errno == number
