@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 
+from unionfs.fuse import native
 from unionfs.union.metacopy import open_readable
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
@@ -83,6 +84,7 @@ class Files:
     def _keep(self, node: Node, file: OpenFile) -> None:
         node.file = file
         self._open[node] = None
+        self._share(node, file)
         if self.by_node and len(self._open) > self._limit:
             self.drop(next(iter(self._open)))
 
@@ -105,10 +107,21 @@ class Files:
     def _reopen(self, node: Node, *, write: bool) -> None:
         file = node.file
         fd = self._open_fd(node, write=write)
+        self._unshare(node)
         os.close(file.fd)
         file.fd = fd
         file.writable = write
         file.lower = node.source is not None
+        self._share(node, file)
+
+    def _share(self, node: Node, file: OpenFile) -> None:
+        """Let the extension answer reads of *node*."""
+        if self.by_node and native.hooks is not None:
+            native.hooks.share(node.ino, file.fd)
+
+    def _unshare(self, node: Node) -> None:
+        if self.by_node and native.hooks is not None:
+            native.hooks.unshare(node.ino)
 
     def close(self, handle: int) -> None:
         """Close a handle; the descriptor goes with the last."""
@@ -120,6 +133,7 @@ class Files:
     def drop(self, node: Node) -> None:
         """Close the descriptor of *node*, if it has one."""
         if node.file is not None:
+            self._unshare(node)
             os.close(node.file.fd)
             node.file = None
             del self._open[node]
