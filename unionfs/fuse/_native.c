@@ -486,5 +486,9 @@ static struct PyModuleDef module = {
 
 PyMODINIT_FUNC PyInit__native(void)
 {
-	return PyModule_Create(&module);
+	PyObject *made = PyModule_Create(&module);
+
+	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 1) < 0)
+		Py_CLEAR(made);
+	return made;
 }

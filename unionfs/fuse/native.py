@@ -13,9 +13,13 @@ import os
 import sys
 from typing import Protocol
 
+VERSION = 1  # of the interface below; an extension that was built from other sources is not used
+
 
 class Hooks(Protocol):
     """What the extension offers."""
+
+    VERSION: int
 
     def descriptor(self) -> int:
         """Return the hooked session's descriptor; -1 while no session is hooked."""
@@ -59,7 +63,7 @@ def _load() -> Hooks | None:
         return None
     finally:
         sys.setdlopenflags(flags)
-    return module
+    return module if getattr(module, "VERSION", 0) == VERSION else None
 
 
 def _never() -> bool:

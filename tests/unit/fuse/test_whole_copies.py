@@ -1,4 +1,4 @@
-"""A directory that is renamed without a redirect is copied whole, under everybody's eyes."""
+"""Copies that are made while others work: of whole directories, and of files in threads."""
 
 from __future__ import annotations
 
@@ -53,21 +53,9 @@ def test_names_that_nobody_looked_up_stay_links_of_one_file(lower: Path, build: 
     assert again.getattr(b"moved/one").st_nlink == 2
 
 
-async def _open_for_writing(world: World, ino: int) -> None:
-    info = await world.ops.open(ino, os.O_WRONLY, ROOT)
-    await world.ops.write(info.fh, 0, b"WRITTEN")
-    await world.ops.release(info.fh)
-
-
-@pytest.mark.trio
-@pytest.mark.usefixtures("plain_mask")
-async def test_a_copy_in_a_thread_that_comes_too_late_is_dropped(
-    lower: Path, build: Build, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (lower / "dir").mkdir()
-    (lower / "dir" / "file").write_bytes(b"content of the file")
+def _slow_copies(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Let copies in threads say that they began, and wait for leave to go on."""
     monkeypatch.setattr(pyfuse3, "invalidate_inode", lambda *args, **kwargs: None)
-    world = build()
     started, go = threading.Event(), threading.Event()
     real = FileCopy.copy
 
@@ -78,6 +66,53 @@ async def test_a_copy_in_a_thread_that_comes_too_late_is_dropped(
         real(self)
 
     monkeypatch.setattr(FileCopy, "copy", slow)
+    return started, go
+
+
+async def _open_for_writing(world: World, ino: int) -> None:
+    info = await world.ops.open(ino, os.O_WRONLY, ROOT)
+    await world.ops.write(info.fh, 0, b"WRITTEN")
+    await world.ops.release(info.fh)
+
+
+@pytest.mark.trio
+@pytest.mark.usefixtures("plain_mask")
+@pytest.mark.parametrize("change", ["unlink", "replace"])
+async def test_a_file_that_loses_its_name_while_it_is_copied(
+    lower: Path, build: Build, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    (lower / "file").write_bytes(b"content of the file")
+    world = build()
+    world.create(b"other", b"other")
+    started, go = _slow_copies(monkeypatch)
+    ino = world.lookup(b"file")
+    reader = world.open(b"file", os.O_RDONLY)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_open_for_writing, world, ino)
+        while not started.is_set():
+            await trio.sleep(0.001)
+        if change == "unlink":
+            await world.ops.unlink(1, b"file", ROOT)
+        else:
+            await world.ops.rename(1, b"other", 1, b"file", 0, ROOT)
+        go.set()
+    assert world.do("read", reader, 0, 100) == b"WRITTEN of the file"
+    assert world.do("getattr", ino, ROOT).st_nlink == 0
+    assert world.names(b"") == [b"other" if change == "unlink" else b"file"]
+    assert (lower / "file").read_bytes() == b"content of the file"
+    assert world.work is not None
+    assert set(os.listdir(world.work.fd)) <= {os.fsdecode(world.work._whiteout)}
+
+
+@pytest.mark.trio
+@pytest.mark.usefixtures("plain_mask")
+async def test_a_copy_in_a_thread_that_comes_too_late_is_dropped(
+    lower: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (lower / "dir").mkdir()
+    (lower / "dir" / "file").write_bytes(b"content of the file")
+    world = build()
+    started, go = _slow_copies(monkeypatch)
     ino = world.lookup(b"dir/file")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_open_for_writing, world, ino)
