@@ -37,7 +37,7 @@ def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
     mounted = make_arena(folder)
     yield folder
     if mounted:
-        kernel.umount(folder)
+        kernel.umount(folder, kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW)  # a test may hold a file
 
 
 @pytest.fixture
