@@ -94,13 +94,16 @@ def test_a_mapping_made_after_the_copy_up_sees_writes(path):
 
 
 def test_a_shared_mapping_of_the_copy_is_written_and_read(path):
-    with opened(path, os.O_RDONLY) as before, opened(path, os.O_RDWR) as fd:
-        with mmap.mmap(fd, SIZE) as mapped:
-            mapped[100:105] = b"fresh"
-            mapped.flush()
-            assert os.pread(before, 10, 98) == OLD[98:100] + b"fresh" + OLD[105:108]
-            os.pwrite(fd, b"other", 200_000)
-            assert mapped[200_000:200_005] == b"other"
+    with (
+        opened(path, os.O_RDONLY) as before,
+        opened(path, os.O_RDWR) as fd,
+        mmap.mmap(fd, SIZE) as mapped,
+    ):
+        mapped[100:105] = b"fresh"
+        mapped.flush()
+        assert os.pread(before, 10, 98) == OLD[98:100] + b"fresh" + OLD[105:108]
+        os.pwrite(fd, b"other", 200_000)
+        assert mapped[200_000:200_005] == b"other"
     assert read(path)[100:105] == b"fresh"
 
 

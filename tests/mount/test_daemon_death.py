@@ -76,7 +76,7 @@ def test_in_the_middle_of_a_large_copy_up(union, layers):
     assert set(os.listdir(layers.upper)) <= {b"big", b"d"}
     write(second.root + b"/big", b"small")
     second.unmount()
-    left = [name for name in os.listdir(layers.work + b"/work")]
+    left = os.listdir(layers.work + b"/work")
     assert left == [], "a temporary file of the dead daemon is still there"
 
 

@@ -1,4 +1,4 @@
-"""What layers may hold: every form of whiteout, what other drivers wrote, long names, many layers."""
+"""What layers may hold: every whiteout, what other drivers wrote, long names, many layers."""
 
 from __future__ import annotations
 

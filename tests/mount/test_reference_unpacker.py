@@ -39,8 +39,9 @@ pytestmark = [
 _FIELDS = [field for field in FIELDS if field != "nlink"]
 _STEPS = (
     "mv /opt/tree /opt/moved; rm /usr/data/gone; rm -rf /srv/dir; echo new > /srv/dir",
-    "rm /srv/dir; mkdir -p /srv/dir/again; mv /etc/passwd /etc/passwd.old; cat /etc/group > /etc/passwd",
-    "rm -rf /opt/moved/a; mkdir -p /opt/moved/a/b; mv /opt/moved/a/b /opt/b; rm -rf /usr/data; mkdir /usr/data",
+    "rm /srv/dir; mkdir -p /srv/dir/again; mv /etc/passwd /etc/old; cat /etc/group > /etc/passwd",
+    "rm -rf /opt/moved/a; mkdir -p /opt/moved/a/b; mv /opt/moved/a/b /opt/b; "
+    "rm -rf /usr/data; mkdir /usr/data",
 )
 
 

@@ -7,14 +7,13 @@ file or the disk.
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 
 FAULT = os.environ["UNIONFS_TEST_FAULT"]
-HANDLERS = ["lookup", "getattr", "setattr", "readlink", "mknod", "mkdir", "unlink", "rmdir", "symlink", "rename", "link", "open", "read", "write", "release", "fsync", "opendir", "readdir", "releasedir", "fsyncdir", "statfs", "setxattr", "getxattr", "listxattr", "removexattr", "create", "forget"]
-
 _current: ContextVar[str] = ContextVar("_current", default="")
 
 
@@ -26,8 +25,7 @@ def main() -> None:
     from unionfs.cli import main as program
     from unionfs.fuse import files, inodes, metadata, operations
 
-    for name in HANDLERS:
-        handler = getattr(operations.Operations, name)
+    for name, handler in _handlers(operations.Operations):
         setattr(operations.Operations, name, _announcing(name, handler))
     inodes.Inodes.__getitem__ = _failing(inodes.Inodes.__getitem__)
     inodes.Inodes.forget = _failing(inodes.Inodes.forget)
@@ -36,6 +34,15 @@ def main() -> None:
     _fail_by_handle(files.Files)
     sys.argv[0] = "unionfs"
     sys.exit(program.entry())
+
+
+def _handlers(kind: type) -> list[tuple[str, Callable]]:
+    """Return the request handlers of *kind*: what pyfuse3 names, and what the mount implements."""
+    import pyfuse3
+
+    named = [name for name in vars(pyfuse3.Operations) if not name.startswith("_")]
+    found = [(name, getattr(kind, name)) for name in named]
+    return [(name, one) for name, one in found if inspect.iscoroutinefunction(one)]
 
 
 def _announcing(name: str, handler: Callable) -> Callable:

@@ -25,7 +25,7 @@ from tests.support.stacks import Layers
 
 @pytest.fixture(scope="session")
 def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
-    """A directory that every user may enter, in mounts that only we see, on tmpfs where possible."""
+    """A directory that every user may enter, in mounts that only we see; tmpfs if possible."""
     if not leftovers.in_own_namespace():
         kernel.own_mount_namespace()
     folder = os.fsencode(tmp_path_factory.mktemp("arena"))
