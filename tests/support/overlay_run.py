@@ -53,6 +53,36 @@ class EndOfExample(Exception):
     """A known difference made the plain tree another one: nothing more can be compared."""
 
 
+class Identity:
+    """Which file of the union a file of the plain tree is, by inode number, for the files' life.
+
+    Through copy-up, rename and remount a file keeps its number, as it does in a plain directory.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, int] = {}
+
+    def compare(self, plain: trees.Tree, ours: trees.Tree) -> list[str]:
+        """Return a line for each file that was another one when last looked at."""
+        seen: dict[int, int] = {}
+        lines = []
+        for path, node in plain.nodes.items():
+            number = ours.nodes[path].ino
+            before = self._known.get(node.ino, number)
+            if before != number:
+                lines.append(f"{path!r}: st_ino was {before} and is {number}")
+            if seen.setdefault(node.ino, number) != number:
+                lines.append(f"{path!r}: its links have other numbers")
+        owners = {number: ino for ino, number in self._known.items()}
+        lines += [
+            f"{number} was the st_ino of another file"
+            for ino, number in seen.items()
+            if owners.get(number, ino) != ino
+        ]
+        self._known = seen
+        return lines
+
+
 class Example:
     """The three worlds of one example, in *folder*, which must not exist."""
 
@@ -66,7 +96,9 @@ class Example:
         self.union_layers = build_stack(folder + b"/u", stack)
         self._mounts = ExitStack()
         self._count = 0
-        self._labels: dict[str, dict[int, str]] = {}
+        # tmpfs never gives an inode number twice, so a number there is a file for ever.
+        tmpfs = kernel.mounted_at(os.path.dirname(folder)) == b"tmpfs"
+        self._identity: Identity | None = Identity() if tmpfs else None
         self.done: list[Op] = []
         self.plain = World("plain directory", b"")
         self.kernel: World | None = World("kernel overlayfs", b"")
@@ -127,12 +159,12 @@ class Example:
         self.kernel = None
 
     def _do_compare(self) -> None:
-        self._compare(
-            "",
-            trees.snapshot(self.plain.root, stamp=stamp),
-            trees.snapshot(self.kernel.root, stamp=stamp) if self.kernel else None,
-            trees.snapshot(self.union.root, stamp=stamp),
-        )
+        plain = trees.snapshot(self.plain.root, stamp=stamp)
+        kernels = trees.snapshot(self.kernel.root, stamp=stamp) if self.kernel else None
+        ours = trees.snapshot(self.union.root, stamp=stamp)
+        self._compare("", plain, kernels, ours)
+        if self._identity is not None and (lines := self._identity.compare(plain, ours)):
+            raise Mismatch(f"step {len(self.done)}: not the same files\n  " + "\n  ".join(lines))
 
     def _do_remount(self) -> None:
         self._unmount()
@@ -148,8 +180,14 @@ class Example:
         self._unmount()
         self.kernel_layers = self.kernel_layers.next_generation(self.folder + b"/k")
         self.union_layers = self.union_layers.next_generation(self.folder + b"/u")
+        self._forget_identity()
         self._mount()
         self._copy_plain()
+
+    def _forget_identity(self) -> None:
+        """Other directories are mounted from here on: other numbers."""
+        if self._identity is not None:
+            self._identity = Identity()
 
     def _copy_plain(self) -> None:
         assert self.kernel is not None
@@ -164,6 +202,7 @@ class Example:
         self._unmount()
         if self.kernel is not None and self.kernel_layers is not None:
             self.kernel_layers, self.union_layers = self.union_layers, self.kernel_layers
+            self._forget_identity()
             self._mount()
             self._do_compare()
             return
