@@ -199,3 +199,21 @@ def test_a_file_is_found_by_the_name_that_it_has_left(build: Build) -> None:
     world.rename(b"3-again", b"3")
     world.write(b"3", b"x")
     assert world.read(b"3") == b"x"
+
+
+def test_openers_go_on_with_the_copy_though_no_descriptor_is_to_be_had(
+    lower: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy was opened anew after it was published: EMFILE left all with the lower content."""
+    (lower / "file").write_bytes(b"old content")
+    world = build()
+    reader = world.open(b"file", os.O_RDONLY)
+
+    def full(*args: object, **kwargs: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("unionfs.fuse.files.Files._open_fd", full)
+    world.setattr(b"file", size=3)
+    assert world.do("read", reader, 0, 100) == b"old"
+    assert world.getattr(b"file").st_size == 3
+    world.do("release", reader)
