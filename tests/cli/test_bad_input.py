@@ -137,7 +137,7 @@ def full(tmp_path: Path) -> Path:
 
 def _content(cli: Cli) -> tuple[object, ...]:
     """What the store holds: its directories' files with their sizes, and its tables' rows."""
-    passing = {"mount.lock", "run.lock", "log", "store.db-shm", "store.db-wal", "store.db"}
+    passing = {"mount.lock", "run.lock", "log", "store.db-journal", "store.db"}
     files = sorted(
         (str(path), path.lstat().st_size if path.is_file() else 0)
         for path in cli.root.rglob("*")
@@ -182,8 +182,6 @@ def _newer(root: Path) -> None:
 
 
 def _garbage(root: Path) -> None:
-    for name in ("store.db-wal", "store.db-shm"):
-        (root / name).unlink(missing_ok=True)
     (root / "store.db").write_bytes(b"garbage" * 1000)
 
 
@@ -232,6 +230,19 @@ def test_a_layer_that_is_gone(cli: Cli, tmp_path: Path, target: Path) -> None:
     assert list(target.iterdir()) == []
     assert os.listdir(copy.root / "tmp") == []
     assert copy("rm", "one") == "one\n"
+
+
+@pytest.mark.needs_fuse
+def test_a_mount_can_be_left_when_the_database_cannot_be_read(
+    cli: Cli, tmp_path: Path, target: Path
+) -> None:
+    copy = Cli(tmp_path / "copy")
+    shutil.copytree(cli.root, copy.root, symlinks=True)
+    copy("mount", "one", str(target))
+    _garbage(copy.root)
+    assert "store.db" in copy.fails("umount", "one")
+    assert copy("umount", str(target)) == ""
+    assert list(target.iterdir()) == []
 
 
 @pytest.mark.parametrize("words", [["-vv", "inspect", "nope"], ["--verbose", "-v", "diff", "nope"]])

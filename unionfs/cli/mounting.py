@@ -5,6 +5,7 @@ Imports little: with ``mount`` the time until the daemon is forked is import tim
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -106,14 +107,22 @@ def _umount(context: Context) -> int:
 def _umounted(context: Context, subject: str) -> list[bytes]:
     """Unmount *subject*, a path if it has a slash, else a container before a path here."""
     from unionfs.container.umount import umount_container, umount_target
+    from unionfs.store.layout import Layout
 
-    if not context.has_store():
-        return umount_target(None, os.fsencode(subject))
-    with context.store() as store:
-        if "/" not in subject:
+    if "/" not in subject and context.has_store():
+        with context.store() as store:
             try:
                 return umount_container(store, store.containers.resolve(subject))
             except NotFoundError:
-                if not os.path.lexists(subject):
+                if not _is_there(subject):
                     raise
-        return umount_target(store, os.fsencode(subject))
+    return umount_target(Layout(context.root), os.fsencode(subject))
+
+
+def _is_there(path: str) -> bool:
+    """Return whether *path* is a name here; the mount point of a daemon that died is one."""
+    try:
+        os.lstat(path)
+    except OSError as error:
+        return error.errno not in (errno.ENOENT, errno.ENOTDIR)
+    return True

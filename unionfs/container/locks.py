@@ -38,14 +38,26 @@ def mount_lock(store: Store, container: ContainerRecord) -> Iterator[None]:
 
     Raises GoneError if the container is removed meanwhile.
     """
+    with mount_lock_in(store.containers.path(container.id), container.name):
+        _require(store, container)
+        yield
+
+
+@contextmanager
+def mount_lock_in(home: str, name: str) -> Iterator[None]:
+    """Hold the ``mount.lock`` of the container *name* in *home*, without asking the database.
+
+    Enough for unmounting, which must be possible whatever became of the database. Raises GoneError
+    if *home* is not there.
+    """
     try:
-        with locked(os.path.join(store.containers.path(container.id), _MOUNT)):
-            _require(store, container)
+        with locked(os.path.join(home, _MOUNT)):
+            os.stat(home)
             yield
     except FileNotFoundError as error:
-        if os.path.isdir(store.containers.path(container.id)):
+        if os.path.isdir(home):
             raise
-        raise GoneError(f"container {container.name} has been removed") from error
+        raise GoneError(f"container {name} has been removed") from error
 
 
 def hold_run_lock(store: Store, container: ContainerRecord) -> int:
@@ -66,19 +78,23 @@ def is_last_runner(run_lock: int) -> bool:
 
 def is_running(store: Store, container: ContainerRecord) -> bool:
     """Return whether a ``run`` of *container* seems to go on, without ``mount.lock``."""
-    return _is_running(store, container, _GLANCE)
+    return _is_running(store.containers.path(container.id), _GLANCE)
 
 
 def refuse_while_running(store: Store, container: ContainerRecord) -> None:
     """Raise RunningError if a ``run`` of *container* has not ended; under ``mount.lock``."""
-    if _is_running(store, container, _SURE):
-        raise RunningError(f"container {container.name} is running a command")
+    refuse_while_running_in(store.containers.path(container.id), container.name)
 
 
-def _is_running(store: Store, container: ContainerRecord, patience: float) -> bool:
-    path = os.path.join(store.containers.path(container.id), _RUN)
+def refuse_while_running_in(home: str, name: str) -> None:
+    """Raise RunningError if a ``run`` of the container *name* in *home* has not ended."""
+    if _is_running(home, _SURE):
+        raise RunningError(f"container {name} is running a command")
+
+
+def _is_running(home: str, patience: float) -> bool:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(os.path.join(home, _RUN), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:

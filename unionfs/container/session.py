@@ -11,7 +11,13 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from unionfs.container.locks import GoneError, hold_run_lock, is_last_runner, mount_lock
+from unionfs.container.locks import (
+    GoneError,
+    hold_run_lock,
+    is_last_runner,
+    mount_lock,
+    mount_lock_in,
+)
 from unionfs.container.mount import Wish, clear_dead_mounts, plan_container
 from unionfs.container.state import Mounted, read_state
 from unionfs.container.supervise import signals_held
@@ -32,12 +38,13 @@ def mounted(
     """
     with Store.open(root) as store, mount_lock(store, container):
         run_lock = hold_run_lock(store, container)
+        home = store.containers.path(container.id)
     try:
         _enter(root, container)
         yield read_state().of_container(container.id)[-1]
     finally:
         with signals_held():
-            _leave(root, container, run_lock, note)
+            _leave(home, container, run_lock, note)
             os.close(run_lock)
 
 
@@ -51,10 +58,10 @@ def _enter(root: str, container: ContainerRecord) -> None:
 
 
 def _leave(
-    root: str, container: ContainerRecord, run_lock: int, note: Callable[[str], None]
+    home: str, container: ContainerRecord, run_lock: int, note: Callable[[str], None]
 ) -> None:
     try:
-        with Store.open(root) as store, mount_lock(store, container):
+        with mount_lock_in(home, container.name):
             if is_last_runner(run_lock):
                 _unmount_transient(container, note)
     except GoneError:

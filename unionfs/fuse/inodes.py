@@ -23,6 +23,7 @@ _DEVICE_SHIFT = 56
 _DEVICES = 0xFF  # filesystems that have a number of their own in the top byte
 _SPARE = 0xFF << _DEVICE_SHIFT  # numbers for files whose own one is taken or does not fit
 _DIR = stat.S_IFDIR
+_BLOCK = 4096  # what EntryAttributes starts with
 
 
 class Inodes:
@@ -86,10 +87,12 @@ class Inodes:
         attr.st_nlink = _links(node, st)
         attr.st_uid = st.st_uid
         attr.st_gid = st.st_gid
-        attr.st_rdev = st.st_rdev
         attr.st_size = st.st_size
         attr.st_blocks = st.st_blocks
-        attr.st_blksize = st.st_blksize
+        if st.st_rdev:
+            attr.st_rdev = st.st_rdev
+        if st.st_blksize != _BLOCK:
+            attr.st_blksize = st.st_blksize
         attr.st_atime_ns = st.st_atime_ns
         attr.st_mtime_ns = st.st_mtime_ns
         attr.st_ctime_ns = st.st_ctime_ns

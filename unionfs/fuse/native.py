@@ -13,7 +13,6 @@ import os
 import sys
 from typing import Protocol
 
-
 VERSION = 1  # of the interface below; an extension that was built from other sources is not used
 
 

@@ -5,7 +5,9 @@ directories; it knows neither OCI documents nor FUSE. ``store.Store`` is the way
 
 On disk, below the root (every directory 0700)::
 
-    store.db                         SQLite in WAL mode: what exists and who refers to it
+    store.db                         SQLite: what exists and who refers to it
+    store.db-journal                 its journal, whose blocks stay allocated
+    spare                            an empty file that becomes a lock where no inode is free
     layers/sha256/<diffID hex>/      diff/ (the layer, kernel overlayfs format) and layer.json
     fixups/sha256/<chainID hex>/     directories whose metadata no layer of an image can hold
     containers/<id>/                 upper/ work/ merged/ log

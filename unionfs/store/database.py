@@ -1,9 +1,14 @@
 """The store's metadata: one SQLite file, its schema and its transactions.
 
-WAL so that readers never wait for a writer; ``synchronous=FULL`` because a deleted row must not
-come back after its data is gone. Writers begin with BEGIN IMMEDIATE: a transaction that reads and
-then writes can not fail half-way with SQLITE_BUSY. One connection serves all threads of a Store,
-one transaction at a time (``_lock``).
+A full disk must not keep anybody from removing what fills it, so reading and deleting need no new
+blocks: the rollback journal is a file that stays (``journal_mode=PERSIST``) and whose blocks are
+there beforehand. WAL can not promise that: SQLite removes its ``-wal`` and ``-shm`` files with the
+last connection, and where there is no block for the mapped ``-shm`` even a reader dies of SIGBUS.
+Transactions take milliseconds, so it costs little that readers and writers wait for each other.
+
+``synchronous=FULL`` because a deleted row must not come back after its data is gone. Writers begin
+with BEGIN IMMEDIATE: a transaction that reads and then writes can not fail half-way with
+SQLITE_BUSY. One connection serves all threads of a Store, one transaction at a time (``_lock``).
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from unionfs.ondisk.flavour import Flavour
 SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x756E6673  # "unfs": file(1) and we tell it from other databases
 _BUSY_SECONDS = 60.0
+_RESERVED = 512 << 10  # bytes of journal; removing an image or a container takes a tenth of that
 
 _SCHEMA = """
 CREATE TABLE settings (
@@ -93,7 +99,7 @@ class Database:
     def __init__(self, path: str) -> None:
         self._path = path
         self._lock = threading.RLock()
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        _make_private(path)
         with self._translated():
             self._connection = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -109,12 +115,7 @@ class Database:
             return self._version() == 0
 
     def create(self, flavour: Flavour) -> None:
-        """Make the schema, unless that was done meanwhile, and record *flavour*.
-
-        One process at a time: switching to WAL cannot wait for another that does it too.
-        """
-        with self._translated():
-            self._connection.execute("PRAGMA journal_mode = WAL")
+        """Make the schema, unless that was done meanwhile, and record *flavour*."""
         with self.write() as rows:
             if self._version():
                 return
@@ -127,10 +128,13 @@ class Database:
     def prepare(self) -> Flavour:
         """Set the connection up; return the flavour that the store was made with."""
         with self._translated():
+            self._connection.execute("PRAGMA journal_mode = PERSIST")
+            self._connection.execute(f"PRAGMA journal_size_limit = {_RESERVED}")
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("PRAGMA foreign_keys = ON")
         with self.read() as rows:
             row = rows.execute("SELECT value FROM settings WHERE name = 'flavour'").fetchone()
+        self._reserve()
         return Flavour[row["value"]]
 
     @contextmanager
@@ -173,13 +177,55 @@ class Database:
             )
         return version
 
+    def _reserve(self) -> None:
+        """See to it that the journal has its blocks; on a full disk that is for another time."""
+        journal = f"{self._path}-journal"
+        try:
+            if _size(journal) < _RESERVED:
+                with self.write():  # so the journal is nobody's now, and holds nothing that counts
+                    _extend(journal, _RESERVED)
+        except (OSError, DatabaseUnavailableError):
+            pass
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise DatabaseUnavailableError(f"no space left for {self._path}") from error
             raise DatabaseUnavailableError(f"{self._path}: {error}") from error
         except sqlite3.IntegrityError:
             raise  # the caller knows which constraint that was, and says it in words
         except sqlite3.DatabaseError as error:
             raise BadDatabaseError(f"{self._path}: {error}") from error
+
+
+def _make_private(path: str) -> None:
+    """Make the file *path* for its owner only, if it is not there.
+
+    One that is there is not opened: closing it would drop the locks that another connection of
+    this process has on it (fcntl(2), "record locks").
+    """
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        pass
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _extend(path: str, size: int) -> None:
+    """Write zeros up to *size* bytes to the file *path* (made 0600), so that it has its blocks."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        while (missing := size - os.fstat(fd).st_size) > 0:
+            os.write(fd, bytes(missing))
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -12,7 +12,8 @@ _OURS = ("containers", "fixups", "layers", "locks", "tmp")
 _NESTED = ("fixups/sha256", "fixups/sha512", "layers/sha256", "layers/sha512")
 _EMPTY = "empty"
 _DATABASE = "store.db"
-_MAY_BE_THERE = frozenset((*_OURS, _EMPTY, _DATABASE, "lost+found"))
+_SPARE = "spare"
+_MAY_BE_THERE = frozenset((*_OURS, _EMPTY, _DATABASE, _SPARE, "lost+found"))
 
 
 class NoStoreError(NotFoundError):
@@ -32,6 +33,7 @@ class Layout:
         self.containers = os.path.join(self.root, "containers")
         self.locks = os.path.join(self.root, "locks")
         self.tmp = os.path.join(self.root, "tmp")
+        self.spare = os.path.join(self.root, _SPARE)
         self.empty = os.path.join(self.root, _EMPTY)
 
     def layer(self, diff_id: Digest) -> str:

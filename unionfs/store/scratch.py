@@ -6,6 +6,7 @@ rule: open, lock, and look whether the name still means what was locked; if not,
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -13,11 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from unionfs.syscalls.at import RENAME_NOREPLACE, renameat2
 from unionfs.syscalls.publish import fsync_dir
 from unionfs.syscalls.remove import remove_tree
 
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_CWD = -100  # AT_FDCWD
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +33,16 @@ class ScratchDirectory:
 
 
 class Scratch:
-    """Temporary directories in *tmp* and lock files in *locks*."""
+    """Temporary directories in *tmp* and lock files in *locks*.
 
-    def __init__(self, tmp: str, locks: str) -> None:
+    The empty file *spare* becomes the lock where there is no inode left for a new one, so that what
+    fills the filesystem can be removed: discarding takes neither an inode nor a block.
+    """
+
+    def __init__(self, tmp: str, locks: str, spare: str) -> None:
         self._tmp = tmp
         self._locks = locks
+        self._spare = spare
 
     @contextmanager
     def directory(self) -> Iterator[ScratchDirectory]:
@@ -83,12 +92,25 @@ class Scratch:
         The name goes at once and durably; a crash later leaves a dead scratch directory. Nothing
         happens if *path* is not there. Raises OSError (EBUSY for a mount point).
         """
-        with self.directory() as scratch:
-            try:
-                os.rename(path, os.path.join(scratch.path, "discarded"))
-            except FileNotFoundError:
-                return
+        try:
+            fd = _lock(path, _DIR)
+        except FileNotFoundError:
+            return
+        try:
+            name = secrets.token_hex(8)
+            os.rename(path, os.path.join(self._tmp, name))
             fsync_dir(os.path.dirname(path))
+            self._remove(name)
+        finally:
+            os.close(fd)
+
+    def keep_spare(self) -> None:
+        """Make the spare lock if it is gone; where that is impossible now, another time."""
+        if not os.path.lexists(self._spare):
+            try:
+                os.close(os.open(self._spare, _FILE, 0o600))
+            except OSError:
+                pass
 
     @contextmanager
     def locked(self, name: str, *, wait: bool = True) -> Iterator[None]:
@@ -97,14 +119,36 @@ class Scratch:
         With *wait* False raises BlockingIOError where somebody else holds it.
         """
         path = os.path.join(self._locks, name)
-        fd = _lock(path, _FILE, wait=wait)
+        try:
+            fd = _lock(path, _FILE, wait=wait)
+        except OSError as error:
+            if error.errno not in _FULL or not self._place_spare(path):
+                raise
+            fd = _lock(path, _FILE, wait=wait)
         try:
             yield
         finally:
             try:
-                os.unlink(path)  # while locked: who waits for it sees the name gone, and retries
+                self._drop(path)  # while locked: who waits for it sees the name gone, and retries
             finally:
                 os.close(fd)
+
+    def _place_spare(self, path: str) -> bool:
+        """Let the spare be the lock file *path*; return False if somebody else has taken it."""
+        try:
+            renameat2(_CWD, os.fsencode(self._spare), _CWD, os.fsencode(path), RENAME_NOREPLACE)
+        except FileExistsError:
+            return True  # the lock is there now, and can be waited for
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _drop(self, path: str) -> None:
+        """Take the lock file *path* away; it becomes the spare if there is none."""
+        if os.path.lexists(self._spare):
+            os.unlink(path)
+        else:
+            os.rename(path, self._spare)
 
     def _claim(self) -> tuple[str, int]:
         while True:

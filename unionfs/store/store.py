@@ -91,13 +91,14 @@ class Store:
 def _opened(layout: Layout) -> Parts:
     if not layout.exists():
         layout.make()
-    scratch = Scratch(layout.tmp, layout.locks)
+    scratch = Scratch(layout.tmp, layout.locks, layout.spare)
     database = Database(layout.database)
     try:
         if database.is_new():
             layout.make()  # again: whoever made the file may have been killed before the rest
             with scratch.locked("store"):
                 database.create(_possible_flavour(layout.tmp))
+        scratch.keep_spare()
         return Parts(layout, database, scratch, database.prepare())
     except BaseException:
         database.close()

@@ -137,7 +137,7 @@ def test_what_is_still_mounted_in_a_container_survives_its_removal(store: Store,
             store.containers.remove(container.id)
         assert (precious / "file").exists()
     finally:
-        [where] = (Path(store.root) / "tmp").glob("*/discarded/merged/deep")
+        [where] = (Path(store.root) / "tmp").glob("*/merged/deep")
         kernel.umount(os.fsencode(where))
     with store.lease():
         assert len(os.listdir(Path(store.root) / "tmp")) == 1  # the lease's own

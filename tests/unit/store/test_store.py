@@ -11,7 +11,13 @@ import pytest
 
 from tests.support.layers import FLAVOUR
 from tests.support.stores import finish, python
-from unionfs.store.database import SCHEMA_VERSION, BadDatabaseError, NewerStoreError
+from unionfs.store.database import (
+    SCHEMA_VERSION,
+    BadDatabaseError,
+    Database,
+    DatabaseUnavailableError,
+    NewerStoreError,
+)
 from unionfs.store.layout import NoStoreError, NotAStoreError
 from unionfs.store.store import Store, StoreUnavailableError
 
@@ -106,3 +112,46 @@ def test_many_processes_make_one_store(tmp_path: Path):
     )
     processes = [python(program, tmp_path / "s") for _ in range(6)]
     assert [finish(process) for process in processes] == [b"0\n"] * 6
+
+
+def test_a_database_without_room_says_so_and_keeps_what_it_has(tmp_path: Path):
+    Store.open(str(tmp_path)).close()
+    database = Database(str(tmp_path / "store.db"))
+    database.prepare()
+
+    def grow() -> None:
+        with database.write() as rows:
+            pages = rows.execute("PRAGMA page_count").fetchone()[0]
+            rows.execute(f"PRAGMA max_page_count = {pages}")
+            rows.execute("INSERT INTO settings VALUES ('x', ?)", ("x" * 100_000,))
+
+    with pytest.raises(DatabaseUnavailableError, match=f"no space left for {tmp_path}/store.db"):
+        grow()
+    with database.read() as rows:
+        assert [row["name"] for row in rows.execute("SELECT name FROM settings")] == ["flavour"]
+    database.close()
+
+
+def test_the_journal_keeps_its_blocks_whatever_is_done_and_gets_them_back(tmp_path: Path):
+    journal = tmp_path / "store.db-journal"
+    with Store.open(str(tmp_path)) as store:
+        size = journal.stat().st_size
+        with store.lease():
+            pass
+        assert (journal.stat().st_size, journal.stat().st_blocks * 512) == (size, size)
+    assert journal.stat().st_size == size > 100_000
+    journal.unlink()
+    Store.open(str(tmp_path)).close()
+    assert journal.stat().st_size == size
+
+
+def test_a_second_store_in_the_process_takes_no_locks_from_the_first(tmp_path: Path):
+    path = tmp_path / "store.db"
+    Store.open(str(tmp_path)).close()
+    first = Database(str(path))
+    first.prepare()
+    with first.write():
+        Database(str(path)).close()
+        program = "import sqlite3, sys; sqlite3.connect(sys.argv[1], 0).execute('BEGIN IMMEDIATE')"
+        assert b"locked" in python(program, path).communicate()[1]
+    first.close()
