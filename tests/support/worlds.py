@@ -83,6 +83,7 @@ def without_threads(patch: pytest.MonkeyPatch) -> Iterator[None]:
     with patch.context() as context:
         context.setattr(trio.to_thread, "run_sync", at_once)
         context.setattr(pyfuse3, "invalidate_inode", lambda *args, **kwargs: None)
+        context.setattr(pyfuse3, "invalidate_entry_async", lambda *args, **kwargs: None)
         yield
 
 

@@ -98,6 +98,19 @@ class Files:
         if node.file is not None:
             self._reopen(node, write=False)
 
+    def go_on_with(self, node: Node, fd: int) -> None:
+        """After a copy-up of *node*, whose copy is open on *fd*, which is taken over.
+
+        Opening the copy anew might fail, and the openers would read old content for ever.
+        """
+        file = node.file
+        if file is None:
+            if fd >= 0:
+                os.close(fd)
+            return
+        os.close(file.fd)
+        file.fd, file.writable, file.lower = fd, True, False
+
     def catch_up(self) -> None:
         """After a move that may have copied whole directories: as ``moved`` for all it copied."""
         for node in list(self._open):

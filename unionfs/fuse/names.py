@@ -131,7 +131,12 @@ class NameHandlers(State):
         return upper, parent
 
     def _show(self, parent: Node, name: bytes, node: Node) -> EntryAttributes:
-        node = self.inodes.enter(parent, name, node)
+        """Answer with the new *name*; should that fail, the kernel must not know it as absent."""
+        try:
+            node = self.inodes.enter(parent, name, node)
+        except BaseException:
+            pyfuse3.invalidate_entry_async(parent.ino, name, ignore_enoent=True)
+            raise
         self.inodes.shown(node)
         return node.attr  # type: ignore[no-any-return]
 
