@@ -157,6 +157,26 @@ def test_the_mount_of_a_killed_daemon_is_seen_and_cleared(cli: Cli, target: Path
     assert list(target.iterdir()) == []
 
 
+def test_a_dead_mount_is_unmounted_by_a_name_without_a_slash(cli: Cli, target: Path) -> None:
+    cli("mount", "one", str(target))
+    _kill_daemon(cli)
+    assert cli("umount", target.name, cwd=target.parent) == ""
+    assert list(target.iterdir()) == []
+
+
+def test_the_directory_one_stands_in_is_left_first(cli: Cli, target: Path) -> None:
+    cli("mount", "one", str(target))
+    assert cli("umount", ".", cwd=target) == ""
+    cli("mount", "one", str(target))
+    with subprocess.Popen(["sleep", "60"], cwd=target) as sleeper:
+        try:
+            error = cli.fails("umount", ".", cwd=target)
+            assert error == f"{target} is in use by sleep ({sleeper.pid})"
+        finally:
+            sleeper.kill()
+    cli("umount", "one", cwd=target)
+
+
 def test_a_killed_daemon_is_no_reason_to_keep_a_container(cli: Cli, target: Path) -> None:
     cli("mount", "one", str(target))
     _kill_daemon(cli)

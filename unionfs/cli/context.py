@@ -20,7 +20,7 @@ _ROOT_OF_ROOT = "/var/lib/unionfs"
 class Context:
     """The words of one call: ``args`` are the command's own, the rest is global.
 
-    ``root`` is the store's directory; ``quiet`` means no progress, and only IDs in listings.
+    ``root`` is the store's directory, absolute; ``quiet`` means no progress, and only IDs in listings.
     """
 
     args: Namespace
@@ -35,7 +35,7 @@ class Context:
         root = default_root() if args.root is None else args.root
         if not root or "\0" in root:
             raise UsageError("--root needs a directory")
-        return cls(args, root, args.json, args.quiet, args.verbose)
+        return cls(args, os.path.abspath(root), args.json, args.quiet, args.verbose)
 
     def store(self, *, create: bool = False) -> Store:
         """Open the store; make it first with *create*. Raises UnionfsError."""

@@ -107,16 +107,21 @@ def _umount(context: Context) -> int:
 def _umounted(context: Context, subject: str) -> list[bytes]:
     """Unmount *subject*, a path if it has a slash, else a container before a path here."""
     from unionfs.container.umount import umount_container, umount_target
+    from unionfs.daemon import client
     from unionfs.store.layout import Layout
 
+    if not subject:
+        raise UsageError("umount takes a container or a mount point")
+    target, is_path = client.resolve(os.fsencode(subject)), _is_there(subject)
+    os.chdir("/")  # where this process stands must not be what is in the way
     if "/" not in subject and context.has_store():
         with context.store() as store:
             try:
                 return umount_container(store, store.containers.resolve(subject))
             except NotFoundError:
-                if not _is_there(subject):
+                if not is_path:
                     raise
-    return umount_target(Layout(context.root), os.fsencode(subject))
+    return umount_target(Layout(context.root), target)
 
 
 def _is_there(path: str) -> bool:
