@@ -64,6 +64,19 @@ TABLE = [
     Row("image inspect nope", 1, "nope"),
     Row("image rm nope", 1, "nope"),
     Row("layer inspect nope", 1, "nope"),
+    # An image where a container is wanted.
+    Row("mount {i}", 1, "unionfs create {i}, or unionfs mount --image {i} TARGET"),
+    Row("mount {i} {t}", 1, "no such container: {i}; it is an image"),
+    Row("inspect {i}", 1, "unionfs image inspect {i}"),
+    Row("diff {i}", 1, "unionfs create {i}"),
+    Row("rm {i}", 1, "unionfs image rm {i}"),
+    Row("bundle {i} {t}/bundle", 1, "unionfs create {i}"),
+    # Stores that are none.
+    Row("--root {d} ls", 1, "{d} is not a store and is not empty: it holds 'file'"),
+    Row("--root {d} image ls", 1, "{d} is not a store"),
+    Row("--root {d}/file layer ls", 1, "{d}/file is not a store and not a directory"),
+    Row("--root {d}/file df", 1, "{d}/file is not a store"),
+    Row("--root {d}/none create {i}", 1, "no store at {d}/none"),
     # Names with slashes and dots, and other things that are no names.
     Row("create {i} --name ../evil", 2, "../evil"),
     Row("create {i} --name a/b", 2, "a/b"),
@@ -168,6 +181,15 @@ def test_no_store_is_an_error_only_where_one_is_needed(tmp_path: Path) -> None:
     assert "no store" in cli.fails("run", "tiny", "sh")
     assert cli.json("ls") == []
     assert not cli.root.exists()
+
+
+def test_a_missing_store_is_said_to_whoever_named_it(tmp_path: Path) -> None:
+    named = ["--root", str(tmp_path / "none")]
+    done = Cli(tmp_path).run(*named, "image", "ls")
+    assert done.returncode == 0
+    assert done.stderr == f"unionfs: there is no store at {tmp_path}/none yet\n"
+    assert Cli(tmp_path).json(*named, "image", "ls") == []
+    assert Cli(tmp_path)(*named, "-q", "ls") == ""
 
 
 def test_a_root_that_is_something_else_is_left_alone(full: Path) -> None:

@@ -10,16 +10,14 @@ import os
 from typing import TYPE_CHECKING
 
 from unionfs.cli import output
-from unionfs.cli.context import Context
+from unionfs.cli.context import Context, find_container
 from unionfs.cli.tree import Branch
 from unionfs.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from unionfs.container.mount import Plan, Wish
 
-_MOUNT_USAGE = """\
-unionfs mount [OPTION…] CONTAINER [TARGET]
-       unionfs mount [OPTION…] --image IMAGE TARGET"""
+_IMAGE_HINT = "unionfs create {}, or unionfs mount --image {} TARGET"
 
 
 def register(commands: Branch) -> None:
@@ -73,7 +71,7 @@ def _mount_container(context: Context, wish: Wish) -> int:
     if len(context.args.words) == 2:
         target = os.fsencode(context.args.words[1])
     with context.store() as store:
-        container = store.containers.resolve(name)
+        container = find_container(store, name, _IMAGE_HINT)
         if not context.args.foreground:
             _tell(context, mount_container(store, container, target, wish))
             return 0
