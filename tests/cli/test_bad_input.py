@@ -31,9 +31,12 @@ class Row(NamedTuple):
 TABLE = [
     # No such command, option or argument.
     Row("", 2, "COMMAND"),
-    Row("bogus", 2, "bogus"),
+    Row("bogus", 2, "no such command: bogus (see: unionfs --help)"),
+    Row("commit {c} x", 2, "no such command: commit (see: unionfs --help)"),
+    Row("crate {i}", 2, "no such command: crate (see: unionfs --help; to mount on {i}"),
     Row("image", 2, "COMMAND"),
-    Row("image bogus", 2, "bogus"),
+    Row("image bogus", 2, "no such command: bogus (see: unionfs image --help)"),
+    Row("-o lowerdir={d}", 2, "(see: unionfs --help)"),
     Row("ls --bogus", 2, "--bogus"),
     Row("ls extra", 2, "extra"),
     Row("image import", 2, "SOURCE"),
