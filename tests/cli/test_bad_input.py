@@ -116,7 +116,7 @@ TABLE = [
     Row("mount {c} {d}/file", 1, "{d}/file is not a directory"),
     Row("mount {c} {d}", 1, "{d} is not empty"),
     Row("mount --image {i} {d}", 1, "{d} is not empty"),
-    Row("mount {c} {t} -o bogus", 2, "bogus"),
+    Row("mount {c} {t} -o bogus", 2, "-o bogus: unknown option (see: unionfs mount --help)"),
     Row("mount {c} {t} -o lowerdir=/etc", 2, "lowerdir"),
     Row("mount {c} {t} -o upperdir=/etc,workdir=/tmp", 2, "upperdir"),
     Row("mount {c} {t} -o fsname=x", 2, "fsname"),

@@ -26,6 +26,7 @@ usage: unionfs -o lowerdir=DIR[:DIR…][,upperdir=DIR,workdir=DIR][,OPTION…] [
   -V, --version   print the version
   -h, --help      print this
 As mount.*: -f fake, -s sloppy, -n no mtab, -t TYPE.
+Options beside the directories: unionfs mount --help
 """
 
 

@@ -5,6 +5,7 @@ Imports little: with ``mount`` the time until the daemon is forked is import tim
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from unionfs.cli import output
 from unionfs.cli.context import Context, find_container
 from unionfs.cli.tree import Branch
 from unionfs.errors import NotFoundError, UsageError
+from unionfs.options import EXPLAINED
 
 if TYPE_CHECKING:
     from unionfs.container.mount import Plan, Wish
@@ -27,7 +29,16 @@ def register(commands: Branch) -> None:
     mount.add_argument("--image", help="mount this image read-only, with no container")
     mount.add_argument("--read-only", action="store_true", help="allow no changes")
     mount.add_argument("--foreground", action="store_true", help="serve the mount in this process")
-    mount.add_argument("-o", metavar="OPTS", dest="options", action="append", default=[])
+    mount.add_argument(
+        "-o",
+        metavar="OPTS",
+        dest="options",
+        action="append",
+        default=[],
+        help="mount options, separated by commas",
+    )
+    mount.epilog = f"mount options:\n{EXPLAINED}"
+    mount.formatter_class = argparse.RawDescriptionHelpFormatter
     mount.usage = (
         "unionfs mount [OPTION…] CONTAINER [TARGET]\n       unionfs mount --image IMAGE TARGET"
     )

@@ -125,8 +125,10 @@ def _configure(store: Store, image_id: Digest, wish: Wish) -> MountConfig:
     for name, option in _STORE_S.items():
         if getattr(config, name) != getattr(plain, name):
             raise UsageError(f"-o {option}: the store decides this for its mounts")
-    if config.ignored:
-        raise UsageError(f"-o {config.ignored[0]}: unknown option")
+    for option in config.ignored:
+        if not apply_options(plain, [option], privileged=True).ignored:
+            raise UsageError(f"-o {option}: only root's mounts can have this")
+        raise UsageError(f"-o {option}: unknown option (see: unionfs mount --help)")
     return replace(
         config,
         lowerdirs=tuple(os.fsencode(path) for path in store.images.stack(image_id)),
