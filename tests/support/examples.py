@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Sequence
 
-from hypothesis import HealthCheck, note, settings
+from hypothesis import HealthCheck, Phase, note, settings
 
 from tests.support import overlay_run, parity
 from tests.support.ops import Op
@@ -21,6 +21,7 @@ common_settings = settings(
     max_examples=int(os.environ.get("UNIONFS_TEST_EXAMPLES", COUNT)),
     deadline=None,
     report_multiple_bugs=False,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
     suppress_health_check=[
         HealthCheck.too_slow,
         HealthCheck.function_scoped_fixture,

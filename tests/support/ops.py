@@ -106,18 +106,21 @@ def _handle_operation(function: Callable) -> Callable:
     return on_slot
 
 
+STAT_FIELDS = ("mode", "uid", "gid", "size", "nlink", "mtime", "rdev")
+
+
 def shown(st: os.stat_result) -> tuple:
     """Return what of *st* every filesystem must agree about."""
     is_dir = stat.S_ISDIR(st.st_mode)
     device = stat.S_ISCHR(st.st_mode) or stat.S_ISBLK(st.st_mode)
     return (
-        ("mode", oct(st.st_mode)),
-        ("uid", st.st_uid),
-        ("gid", st.st_gid),
-        ("size", None if is_dir else st.st_size),
-        ("nlink", None if is_dir else st.st_nlink),
-        ("mtime", stamp(st.st_mtime_ns)),
-        ("rdev", st.st_rdev if device else 0),
+        oct(st.st_mode),
+        st.st_uid,
+        st.st_gid,
+        None if is_dir else st.st_size,
+        None if is_dir else st.st_nlink,
+        stamp(st.st_mtime_ns),
+        st.st_rdev if device else 0,
     )
 
 

@@ -17,9 +17,20 @@ from dataclasses import dataclass, field
 
 from tests.support.kernel import getdents
 
-FIELDS = (
-    ["kind", "mode", "uid", "gid", "size", "mtime", "rdev", "target", "xattrs", "content", "nlink", "links"]
-)  # what ``differences`` looks at unless told otherwise
+FIELDS = [
+    "kind",
+    "mode",
+    "uid",
+    "gid",
+    "size",
+    "mtime",
+    "rdev",
+    "target",
+    "xattrs",
+    "content",
+    "nlink",
+    "links",
+]  # what ``differences`` looks at unless told otherwise
 
 _KINDS = {
     stat.S_IFREG: "file",

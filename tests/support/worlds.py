@@ -1,9 +1,9 @@
 """A union on plain directories, used through its request handlers with no FUSE underneath.
 
-``World`` plays the kernel: it looks names up from the root, keeps the numbers that it was given, and
-runs a handler to its end by itself; copies that would go to a thread are made at once. What it shows
-(``dump``) can be compared with a second world on the same directories, which knows nothing but what
-is on the disk, and with the kernel's overlayfs.
+``World`` plays the kernel: it looks names up from the root and runs a handler to its end by itself;
+copies that would go to a thread are made at once. What it shows (``dump``) can be compared with a
+second world on the same directories, which knows nothing but what is on the disk, and with the
+kernel's overlayfs.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def without_threads(patch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class World:
-    """One union in *folder* (``upper`` and ``work`` are made there), over *lowers*, topmost first."""
+    """One union in *folder* (with ``upper`` and ``work``) over *lowers*, topmost first."""
 
     def __init__(
         self,
@@ -108,6 +108,7 @@ class World:
         pool = FdPool(descriptors)
         paths = (self.upperdir, *lowers)
         layers = [Layer(path, number, flavour, pool) for number, path in enumerate(paths)]
+        self._closed = False
         self._guest = work is not None
         self.work = work
         if not read_only and work is None:
@@ -123,7 +124,10 @@ class World:
         self.close()
 
     def close(self) -> None:
-        """Leave as a daemon does that was told to."""
+        """Leave as a daemon does that was told to; more than once is fine."""
+        if self._closed:
+            return
+        self._closed = True
         self._let_go()
         if self._guest and self.upper is not None and self.upper.index_fd >= 0:
             os.close(self.upper.index_fd)
@@ -138,6 +142,7 @@ class World:
 
     def abandon(self) -> None:
         """Leave as a daemon does that was killed: only the descriptors go."""
+        self._closed = True
         self._let_go()
         if self.upper is not None and self.work is not None:
             if self.upper.index_fd >= 0:

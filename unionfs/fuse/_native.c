@@ -8,11 +8,13 @@
  * What is done to them:
  *   - the descriptor is non-blocking: an empty queue is EINTR to libfuse, which pyfuse3 takes as
  *     "nothing yet", and reading goes past the splice(2) that libfuse would use for every request;
- *   - READDIR, READDIRPLUS and FSYNCDIR without a handle (after OPENDIR was answered ENOSYS, from
- *     when on the kernel caches directories and sends no OPENDIR) carry the node in its place;
- *   - the INIT reply asks for symbolic links to be cached, and takes over the removal of set-id
- *     bits on writes and truncations (FUSE_HANDLE_KILLPRIV_V2), without which the kernel asks for
- *     security.capability before every write;
+ *   - requests without a handle carry the node in its place. OPEN and OPENDIR are answered ENOSYS,
+ *     from when on the kernel sends neither: opening needs no request, and directories are cached;
+ *   - the INIT reply asks for symbolic links to be cached; takes over the removal of set-id bits on
+ *     writes and truncations (FUSE_HANDLE_KILLPRIV_V2), without which the kernel asks for
+ *     security.capability before every write; and gives up FUSE_ATOMIC_O_TRUNC, since without OPEN
+ *     nobody would truncate;
+ *   - READ of a node whose descriptor Python has shared is answered here;
  *   - requests are counted by opcode;
  *   - an empty queue is asked again for some microseconds before the read gives up (see "Spinning").
  *
@@ -29,6 +31,7 @@
 #include <fuse3/fuse_lowlevel.h>
 #include <linux/fuse.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -140,12 +143,119 @@ static ssize_t read_request(int fd, void *buffer, size_t length)
 	return size;
 }
 
+/* Shared descriptors: where to read the data of a node, by node. Open addressing, linear probing;
+ * a removed place keeps its node with fd -1 until the table is rebuilt. */
+struct shared {
+	uint64_t node; /* 0: never used */
+	int fd;
+};
+
+static struct shared *table;
+static size_t table_size; /* a power of two, or 0 */
+static size_t table_used; /* places with a node, removed ones included */
+static char *data_buffer;
+static size_t data_size;
+static unsigned long long answered;
+static int in_a_row; /* READs answered without Python, which must get its turn (signals, threads) */
+#define IN_A_ROW 64
+
+static struct shared *place_of(uint64_t node)
+{
+	size_t at = (node * 0x9E3779B97F4A7C15ULL) >> 20;
+
+	if (table_size == 0)
+		return NULL;
+	for (;; at++) {
+		struct shared *place = &table[at & (table_size - 1)];
+
+		if (place->node == node || place->node == 0)
+			return place;
+	}
+}
+
+static int rebuild(void)
+{
+	struct shared *old = table;
+	size_t old_size = table_size, living = 0;
+
+	for (size_t i = 0; i < old_size; i++)
+		living += old[i].node && old[i].fd >= 0;
+	table_size = 256;
+	while (table_size < living * 4)
+		table_size *= 2;
+	table = calloc(table_size, sizeof(*table));
+	if (table == NULL) {
+		table = old;
+		table_size = old_size;
+		return -1;
+	}
+	table_used = living;
+	for (size_t i = 0; i < old_size; i++)
+		if (old[i].node && old[i].fd >= 0)
+			*place_of(old[i].node) = old[i];
+	free(old);
+	return 0;
+}
+
+static int share(uint64_t node, int fd)
+{
+	struct shared *place;
+
+	if (table_used * 2 >= table_size && rebuild() < 0)
+		return -1;
+	place = place_of(node);
+	if (place->node == 0) {
+		place->node = node;
+		table_used++;
+	}
+	place->fd = fd;
+	return 0;
+}
+
+static int reply(int fd, const struct fuse_in_header *head, int error, void *data, size_t size)
+{
+	struct fuse_out_header out = {
+		.len = (uint32_t)(sizeof(out) + size),
+		.error = -error,
+		.unique = head->unique,
+	};
+	struct iovec parts[2] = {{&out, sizeof(out)}, {data, size}};
+
+	return writev(fd, parts, size ? 2 : 1) < 0 ? -1 : 0;
+}
+
+/* Answer a READ; 0 if Python has to. */
+static int answer_read(int fd, const struct fuse_in_header *head)
+{
+	const struct fuse_read_in *in = (const struct fuse_read_in *)(head + 1);
+	struct shared *place = place_of(head->nodeid);
+	ssize_t size;
+
+	if (place == NULL || place->node == 0 || place->fd < 0)
+		return 0;
+	if (in->size > data_size) {
+		char *larger = realloc(data_buffer, in->size);
+
+		if (larger == NULL)
+			return 0;
+		data_buffer = larger;
+		data_size = in->size;
+	}
+	size = pread(place->fd, data_buffer, in->size, (off_t)in->offset);
+	if (size < 0)
+		reply(fd, head, errno, NULL, 0);
+	else
+		reply(fd, head, 0, data_buffer, (size_t)size);
+	answered++;
+	return 1;
+}
+
 static void name_the_node(struct fuse_in_header *head, ssize_t size)
 {
 	struct fuse_read_in *in = (struct fuse_read_in *)(head + 1);
 
 	if (size >= (ssize_t)(sizeof(*head) + sizeof(in->fh)) && in->fh == 0)
-		in->fh = head->nodeid; /* fuse_fsync_in begins with the handle as well */
+		in->fh = head->nodeid; /* the others' messages begin with the handle as well */
 }
 
 static int asks_to_kill(const struct fuse_in_header *head, ssize_t size)
@@ -169,10 +279,12 @@ static int asks_to_kill(const struct fuse_in_header *head, ssize_t size)
 
 static ssize_t hooked_read(int fd, void *buffer, size_t length, void *userdata)
 {
-	ssize_t size = read_request(fd, buffer, length);
 	struct fuse_in_header *head = buffer;
+	ssize_t size;
 
 	(void)userdata;
+again:
+	size = read_request(fd, buffer, length);
 	if (size < 0 && errno == EAGAIN) {
 		misses++;
 		errno = EINTR;
@@ -187,6 +299,16 @@ static ssize_t hooked_read(int fd, void *buffer, size_t length, void *userdata)
 		init_unique = head->unique;
 		init_offered = ((struct fuse_init_in *)(head + 1))->flags;
 		break;
+	case FUSE_READ:
+		if (size >= (ssize_t)(sizeof(*head) + sizeof(struct fuse_read_in)) &&
+		    ++in_a_row < IN_A_ROW && answer_read(fd, head))
+			goto again;
+		in_a_row = 0;
+		name_the_node(head, size);
+		break;
+	case FUSE_WRITE:
+	case FUSE_FSYNC:
+	case FUSE_FLUSH:
 	case FUSE_READDIR:
 	case FUSE_READDIRPLUS:
 	case FUSE_FSYNCDIR:
@@ -207,6 +329,7 @@ static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userd
 			struct fuse_init_out *init = parts[1].iov_base;
 
 			init->flags |= init_offered & (FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2);
+			init->flags &= ~FUSE_ATOMIC_O_TRUNC;
 		}
 	}
 	return writev(fd, parts, count);
@@ -250,6 +373,39 @@ static PyObject *native_misses(PyObject *self, PyObject *unused)
 {
 	(void)self, (void)unused;
 	return PyLong_FromUnsignedLong(misses);
+}
+
+static PyObject *native_share(PyObject *self, PyObject *args)
+{
+	unsigned long long node;
+	int fd;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "Ki", &node, &fd))
+		return NULL;
+	if (share(node, fd) < 0)
+		return PyErr_NoMemory();
+	Py_RETURN_NONE;
+}
+
+static PyObject *native_unshare(PyObject *self, PyObject *arg)
+{
+	unsigned long long node = PyLong_AsUnsignedLongLong(arg);
+	struct shared *place;
+
+	(void)self;
+	if (PyErr_Occurred())
+		return NULL;
+	place = place_of(node);
+	if (place != NULL && place->node == node)
+		place->fd = -1;
+	Py_RETURN_NONE;
+}
+
+static PyObject *native_answered(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	return PyLong_FromUnsignedLongLong(answered);
 }
 
 static PyObject *native_set_spin(PyObject *self, PyObject *arg)
@@ -306,6 +462,11 @@ static PyMethodDef methods[] = {
 	 "Return how many reads found no request."},
 	{"kills_privileges", native_kills, METH_NOARGS,
 	 "Return whether the request read last is to remove set-id bits from its file."},
+	{"share", native_share, METH_VARARGS,
+	 "Answer READ of a node (its number) from this descriptor, until unshare."},
+	{"unshare", native_unshare, METH_O, "Answer READ of this node no more."},
+	{"answered", native_answered, METH_NOARGS,
+	 "Return how many requests were answered without Python."},
 	{"set_spin", native_set_spin, METH_O,
 	 "Let reads of an empty queue try again for at most so many microseconds; 0: never."},
 	{"spun", native_spun, METH_NOARGS,
@@ -325,5 +486,9 @@ static struct PyModuleDef module = {
 
 PyMODINIT_FUNC PyInit__native(void)
 {
-	return PyModule_Create(&module);
+	PyObject *made = PyModule_Create(&module);
+
+	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 1) < 0)
+		Py_CLEAR(made);
+	return made;
 }

@@ -24,6 +24,8 @@ class DataHandlers(State):
         The kernel has checked permissions and handles O_APPEND, O_EXCL and O_NOFOLLOW itself;
         O_TRUNC comes along, so that a copy-up need not copy what goes anyway.
         """
+        if self.by_node:
+            raise FUSEError(errno.ENOSYS)
         node = self.inodes[inode]
         truncate = bool(flags & os.O_TRUNC)
         write = truncate or flags & 3 != os.O_RDONLY
@@ -47,24 +49,28 @@ class DataHandlers(State):
     @answers
     def read(self, fh: int, off: int, size: int) -> bytes:
         """Read up to *size* bytes at *off*."""
-        return os.pread(self.files.nodes[fh].file.fd, size, off)
+        node = self.node_of(fh)
+        file = node.file
+        if file is None:
+            file = self.files.data(node, write=False)
+        return os.pread(file.fd, size, off)
 
-    @answers
-    def write(self, fh: int, off: int, buf: bytes) -> int:
-        """Write *buf* at *off*; the count is what was written before an error, if anything was."""
-        node = self.files.nodes[fh]
-        fd = node.file.fd
+    @answers_later
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        """Write *buf* at *off*; the count is what was written before an error, if anything was.
+
+        Where opening made no copy-up (``by_node``) the first write does, with its errors.
+        """
+        node = self.node_of(fh)
+        kill = native.kills_privileges()
+        file = node.file
+        if file is None or not file.writable:
+            await self.own_data(node)
+            file = self.files.data(node, write=True)
         node.attr = None
-        if native.kills_privileges():
-            drop_set_id(fd)
-        done = os.pwrite(fd, buf, off)
-        while done < len(buf):
-            try:
-                more = os.pwrite(fd, memoryview(buf)[done:], off + done)
-            except OSError:
-                break
-            done += more
-        return done
+        if kill:
+            drop_set_id(file.fd)
+        return _write_all(file.fd, off, buf)
 
     @answers
     def flush(self, fh: int) -> None:
@@ -74,15 +80,16 @@ class DataHandlers(State):
     @answers
     def release(self, fh: int) -> None:
         """Close a file."""
-        self.files.close(fh)
+        if not self.by_node:
+            self.files.close(fh)
 
     @answers_later
     async def fsync(self, fh: int, datasync: bool) -> None:
         """Bring a file's content to the disk. A file of a lower layer is there already."""
-        node = self.files.nodes[fh]
+        node = self.node_of(fh)
         if self.upper is None or self.upper.volatile or node.source is not None:
             return
-        await _sync(os.dup(node.file.fd), datasync)
+        await _sync(os.dup(self.files.data(node, write=False).fd), datasync)
 
     @answers_later
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
@@ -91,6 +98,17 @@ class DataHandlers(State):
         if self.upper is None or self.upper.volatile or node.dead or not node.in_upper:
             return
         await _sync(os.dup(node.parts[0].fd()), datasync)
+
+
+def _write_all(fd: int, offset: int, data: bytes) -> int:
+    """Write *data*, going on after a short count; return how much was written."""
+    done = os.pwrite(fd, data, offset)
+    while done < len(data):
+        try:
+            done += os.pwrite(fd, memoryview(data)[done:], offset + done)
+        except OSError:
+            break
+    return done
 
 
 def drop_set_id(fd: int) -> None:

@@ -2,87 +2,141 @@
 
 All openers of a file share one descriptor, the node's: after a copy-up it is replaced once, and
 every reader, whenever it opened the file, reads the new content from then on.
+
+There are two ways. With handles (pyfuse3 alone), the descriptor lives from the first open to the
+last release. By node (``by_node``: the session is hooked and opening needs no request), the daemon
+does not know who has a file open: it opens a file when data is asked for, and keeps the descriptor
+until the kernel forgets the node or too many are open.
 """
 
 from __future__ import annotations
 
 import os
 
+from unionfs.fuse import native
 from unionfs.union.metacopy import open_readable
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
 
 
 class OpenFile:
-    """The data of one open file: its descriptor, whether that can be written, how many opens."""
+    """The data of one open file.
 
-    __slots__ = ("fd", "opens", "writable")
+    ``fd`` is its descriptor, ``writable`` whether that can be written, ``lower`` whether it is on a
+    lower layer's file, ``opens`` how many handles there are.
+    """
 
-    def __init__(self, fd: int, *, writable: bool) -> None:
+    __slots__ = ("fd", "lower", "opens", "writable")
+
+    def __init__(self, fd: int, *, writable: bool, lower: bool = False) -> None:
         self.fd = fd
         self.writable = writable
+        self.lower = lower
         self.opens = 0
 
 
 class Files:
-    """Handles, by the numbers that the kernel has for them. One thread, between awaits."""
+    """Open files by node, and handles by number. One thread, between awaits.
 
-    def __init__(self, tree: Tree) -> None:
+    ``limit`` is how many descriptors without a handle are kept. A descriptor is not to be used
+    across an ``await``: duplicate it.
+    """
+
+    def __init__(self, tree: Tree, limit: int = 1024) -> None:
         self._tree = tree
+        self._limit = limit
         self._next = 0
+        self._open: dict[Node, None] = {}
+        self.by_node = False
         self.nodes: dict[int, Node] = {}
         self.dirs: dict[int, Node] = {}
 
     def open(self, node: Node, *, write: bool) -> int:
         """Return a handle of *node*, which for writing must be in the upper. Raises OSError."""
+        file = self.data(node, write=write)
+        file.opens += 1
+        self._next += 1
+        self.nodes[self._next] = node
+        return self._next
+
+    def data(self, node: Node, *, write: bool) -> OpenFile:
+        """Return the open file of *node*, opened or opened for writing as needed.
+
+        For writing the node must be in the upper. Raises OSError.
+        """
         file: OpenFile | None = node.file
         if file is None:
-            file = self._open_data(node, write=write)
+            fd = self._open_fd(node, write=write)
+            file = OpenFile(fd, writable=write, lower=node.source is not None)
+            self._keep(node, file)
         elif write and not file.writable:
             self._reopen(node, write=True)
-        return self._add(node, file)
+        return file
 
     def adopt(self, node: Node, fd: int) -> int:
-        """Return a handle of the new file *node*, open on *fd* for reading and writing."""
-        node.file = OpenFile(fd, writable=True)
-        return self._add(node, node.file)
+        """Return a handle of the new file *node*, open on *fd* for reading and writing.
 
-    def _open_data(self, node: Node, *, write: bool) -> OpenFile:
-        fd = self._open_fd(node, write=write)
-        file = node.file = OpenFile(fd, writable=write)
-        return file
+        By node, that is the node's number, which the caller must have given it.
+        """
+        self._keep(node, OpenFile(fd, writable=True))
+        return node.ino if self.by_node else self.open(node, write=True)
+
+    def _keep(self, node: Node, file: OpenFile) -> None:
+        node.file = file
+        self._open[node] = None
+        self._share(node, file)
+        if self.by_node and len(self._open) > self._limit:
+            self.drop(next(iter(self._open)))
 
     def _open_fd(self, node: Node, *, write: bool) -> int:
         if write:
             return self._tree.open(node, os.O_RDWR)
         return open_readable(self._tree, node)
 
-    def _add(self, node: Node, file: OpenFile) -> int:
-        file.opens += 1
-        self._next += 1
-        self.nodes[self._next] = node
-        return self._next
-
     def moved(self, node: Node) -> None:
         """After a copy-up of *node*: let its openers go on with the copy. Raises OSError."""
         if node.file is not None:
             self._reopen(node, write=False)
 
+    def catch_up(self) -> None:
+        """After a move that may have copied whole directories: as ``moved`` for all it copied."""
+        for node in list(self._open):
+            if node.file.lower and node.source is None:
+                self._reopen(node, write=False)
+
     def _reopen(self, node: Node, *, write: bool) -> None:
         file = node.file
         fd = self._open_fd(node, write=write)
+        self._unshare(node)
         os.close(file.fd)
         file.fd = fd
         file.writable = write
+        file.lower = node.source is not None
+        self._share(node, file)
+
+    def _share(self, node: Node, file: OpenFile) -> None:
+        """Let the extension answer reads of *node*."""
+        if self.by_node and native.hooks is not None:
+            native.hooks.share(node.ino, file.fd)
+
+    def _unshare(self, node: Node) -> None:
+        if self.by_node and native.hooks is not None:
+            native.hooks.unshare(node.ino)
 
     def close(self, handle: int) -> None:
         """Close a handle; the descriptor goes with the last."""
         node = self.nodes.pop(handle)
-        file = node.file
-        file.opens -= 1
-        if not file.opens:
+        node.file.opens -= 1
+        if not node.file.opens:
+            self.drop(node)
+
+    def drop(self, node: Node) -> None:
+        """Close the descriptor of *node*, if it has one."""
+        if node.file is not None:
+            self._unshare(node)
+            os.close(node.file.fd)
             node.file = None
-            os.close(file.fd)
+            del self._open[node]
 
     def open_dir(self, node: Node) -> int:
         """Return a handle of the directory *node*."""
@@ -91,7 +145,8 @@ class Files:
         return self._next
 
     def close_all(self) -> None:
-        """Close every handle that the kernel did not release (the daemon was told to leave)."""
-        for handle in list(self.nodes):
-            self.close(handle)
+        """Close every descriptor (the daemon is leaving)."""
+        for node in list(self._open):
+            self.drop(node)
+        self.nodes.clear()
         self.dirs.clear()

@@ -21,6 +21,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
 
+# From here on numbers are the kernel's own (linux/errno.h); ENOTSUPP leaks out of some filesystems.
+# /dev/fuse refuses an answer with one (fuse_dev_do_write()), and the caller would wait for ever.
+_KERNELS_OWN = 512
+
 unforeseen = 0  # exceptions that became EIO in this process; shown by the statistics
 
 
@@ -29,7 +33,7 @@ def failure(error: Exception, operation: str) -> FUSEError:
     if isinstance(error, FUSEError):
         return error
     if isinstance(error, OSError) and error.errno:
-        return FUSEError(error.errno)
+        return FUSEError(error.errno if error.errno < _KERNELS_OWN else errno.EIO)
     global unforeseen
     unforeseen += 1
     if isinstance(error, MemoryError):

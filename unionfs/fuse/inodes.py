@@ -15,13 +15,15 @@ from pyfuse3 import ROOT_INODE, EntryAttributes
 
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
-from unionfs.upper.identity import identify
+from unionfs.upper.identity import identify, settle
 from unionfs.upper.upper import Upper
 
 FOREVER = 1e9  # seconds; about 31 years, and safe to add to the kernel's clock
 _DEVICE_SHIFT = 56
+_DEVICES = 0xFF  # filesystems that have a number of their own in the top byte
 _SPARE = 0xFF << _DEVICE_SHIFT  # numbers for files whose own one is taken or does not fit
 _DIR = stat.S_IFDIR
+_BLOCK = 4096  # what EntryAttributes starts with
 
 
 class Inodes:
@@ -34,7 +36,8 @@ class Inodes:
         self._spare = _SPARE
         self._devices: dict[int, int] = {}
         for layer in tree.layers:
-            self._devices.setdefault(layer.device, len(self._devices) << _DEVICE_SHIFT)
+            if len(self._devices) < _DEVICES:
+                self._devices.setdefault(layer.device, len(self._devices) << _DEVICE_SHIFT)
         tree.root.ino = ROOT_INODE
         tree.root.nlookup = 1
 
@@ -59,9 +62,12 @@ class Inodes:
             if known is not node:
                 assert parent.children is not None
                 parent.children[name] = known
+                settle(parent, name, known)
                 return self.enter(parent, name, known)
             if node.anchor >= 0:
                 st = os.stat(node.anchor)  # it turned out to be a link of a copied-up file
+        if node.anchor >= 0:
+            settle(parent, name, node)
         self._fill(node, st)
         return node
 
@@ -81,10 +87,12 @@ class Inodes:
         attr.st_nlink = _links(node, st)
         attr.st_uid = st.st_uid
         attr.st_gid = st.st_gid
-        attr.st_rdev = st.st_rdev
         attr.st_size = st.st_size
         attr.st_blocks = st.st_blocks
-        attr.st_blksize = st.st_blksize
+        if st.st_rdev:
+            attr.st_rdev = st.st_rdev
+        if st.st_blksize != _BLOCK:
+            attr.st_blksize = st.st_blksize
         attr.st_atime_ns = st.st_atime_ns
         attr.st_mtime_ns = st.st_mtime_ns
         attr.st_ctime_ns = st.st_ctime_ns
@@ -109,14 +117,17 @@ class Inodes:
             self._nodes[node.ino] = node
         node.nlookup += 1
 
-    def forget(self, ino: int, count: int) -> None:
-        """Count *count* references less; what nobody can reach any more is let go."""
+    def forget(self, ino: int, count: int) -> Node | None:
+        """Count *count* references less; what nobody can reach any more is let go.
+
+        Returns the node if it is the last reference that goes.
+        """
         node = self._nodes.get(ino)
         if node is None or node.parent is None:
-            return
+            return None
         node.nlookup -= count
         if node.nlookup > 0:
-            return
+            return None
         node.nlookup = 0
         del self._nodes[ino]
         node.attr = None
@@ -124,6 +135,7 @@ class Inodes:
             self.tree.forget(node)
         elif node.kind == _DIR:
             self._unload(node)
+        return node
 
     def _unload(self, node: Node) -> None:
         """Drop the children of the directory *node* if they can be read again just the same.

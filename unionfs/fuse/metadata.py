@@ -138,7 +138,9 @@ class MetadataHandlers(State):
 
     @answers_later
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
-        """Set an attribute."""
+        """Set an attribute; EPERM for fuse-overlayfs's own, which the next mount would obey."""
+        if name.startswith(FUSE_OVERLAYFS_PREFIX):
+            raise FUSEError(errno.EPERM)
         node = self.inodes[inode]
         upper = await self.copy_up(node)
         attributes.set_xattr(upper, node, name, value)
@@ -146,6 +148,8 @@ class MetadataHandlers(State):
     @answers_later
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         """Remove an attribute; ENODATA if there is none, without a copy-up."""
+        if name.startswith(FUSE_OVERLAYFS_PREFIX):
+            raise FUSEError(errno.ENODATA)
         node = self.inodes[inode]
         self.writer()
         flavour = self.tree.layers[0].flavour

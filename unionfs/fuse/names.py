@@ -60,8 +60,8 @@ class NameHandlers(State):
 
     @answers
     def opendir(self, inode: int, ctx: RequestContext) -> int:
-        """Open a directory for listing, or say that this needs no request (``cached_dirs``)."""
-        if self.cached_dirs:
+        """Open a directory for listing, or say that this needs no request (``by_node``)."""
+        if self.by_node:
             raise FUSEError(errno.ENOSYS)
         return self.files.open_dir(self.inodes[inode])
 
@@ -128,11 +128,11 @@ class NameHandlers(State):
         upper, parent = self._parent(parent_inode)
         owner = Owner(ctx.uid, ctx.gid)
         node, fd = create.create_file(upper, parent, name, mode & _MODE, owner)
-        handle = self.files.adopt(node, fd)
         try:
             attr = self._show(parent, name, node)
+            handle = self.files.adopt(node, fd)
         except BaseException:
-            self.files.close(handle)
+            os.close(fd)
             raise
         return FileInfo(fh=handle, keep_cache=True), attr
 
@@ -225,7 +225,10 @@ class NameHandlers(State):
         await self._copy_up_movable(source, target, exchange=bool(flags))
         upper, old = self._parent(parent_inode_old)
         _, new = self._parent(parent_inode_new)
-        rename(upper, old, name_old, new, name_new, flags)
+        try:
+            rename(upper, old, name_old, new, name_new, flags)
+        finally:
+            self.files.catch_up()
         self._directory_moved(source)
         if target is not None and flags & pyfuse3.RENAME_EXCHANGE:
             self._directory_moved(target)

@@ -13,9 +13,13 @@ import os
 import sys
 from typing import Protocol
 
+VERSION = 1  # of the interface below; an extension that was built from other sources is not used
+
 
 class Hooks(Protocol):
     """What the extension offers."""
+
+    VERSION: int
 
     def descriptor(self) -> int:
         """Return the hooked session's descriptor; -1 while no session is hooked."""
@@ -28,6 +32,15 @@ class Hooks(Protocol):
 
         For the handler of that request, before it awaits anything.
         """
+
+    def share(self, node: int, fd: int) -> None:
+        """Answer READ of *node* (its number) from the descriptor *fd*, until ``unshare``."""
+
+    def unshare(self, node: int) -> None:
+        """Answer READ of *node* no more; before its descriptor is closed."""
+
+    def answered(self) -> int:
+        """Return how many requests were answered without Python."""
 
     def set_spin(self, limit: int) -> None:
         """Let reads of an empty queue try again for at most *limit* microseconds; 0: never."""
@@ -50,7 +63,7 @@ def _load() -> Hooks | None:
         return None
     finally:
         sys.setdlopenflags(flags)
-    return module
+    return module if getattr(module, "VERSION", 0) == VERSION else None
 
 
 def _never() -> bool:

@@ -34,4 +34,6 @@ class Operations(NameHandlers, DataHandlers, MetadataHandlers, pyfuse3.Operation
         """Take back the references that the kernel gives up."""
         forget = self.inodes.forget
         for inode, count in inode_list:
-            forget(inode, count)
+            node = forget(inode, count)
+            if node is not None and node.file is not None:
+                self.files.drop(node)

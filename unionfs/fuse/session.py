@@ -82,7 +82,7 @@ class Session:
             raise UnavailableError(f"cannot mount on {os.fsdecode(self.target)}: {error}") from None
         self._mounted = True
         if native.hooked():
-            self._operations.cached_dirs = True
+            self._operations.serve_by_node()
             loop.install_hooked(_fuse_descriptor(), spin=self.config.spin)
         else:
             loop.install(_fuse_descriptor())

@@ -25,7 +25,8 @@ _INLINE = 1 << 20  # bytes that are copied at once rather than in a thread (abou
 class State:
     """One mount: its tree, its upper (None: read-only), the kernel's nodes and handles.
 
-    ``cached_dirs``: the kernel caches directories and lists them by node, without handles.
+    ``by_node``: opening needs no request, the kernel caches directories, and what would carry a
+    handle carries the node's number in its place (``native``).
 
     ``_copying`` has an event for each node that a thread is copying up; whoever needs that copy
     waits for it. Everything else in the mount is free to go on meanwhile, with the old content.
@@ -36,12 +37,20 @@ class State:
         self.upper = upper
         self.inodes = Inodes(tree, upper)
         self.files = Files(tree)
-        self.cached_dirs = False
+        self.by_node = False
         self._copying: dict[Node, trio.Event] = {}
 
+    def serve_by_node(self) -> None:
+        """From now on handles are nodes' numbers; before the first request only."""
+        self.by_node = self.files.by_node = True
+
     def dir_of(self, fh: int) -> Node:
-        """Return the directory that *fh* stands for: with ``cached_dirs`` it is the node."""
-        return self.inodes[fh] if self.cached_dirs else self.files.dirs[fh]
+        """Return the directory that *fh* stands for."""
+        return self.inodes[fh] if self.by_node else self.files.dirs[fh]
+
+    def node_of(self, fh: int) -> Node:
+        """Return the file that *fh* stands for."""
+        return self.inodes[fh] if self.by_node else self.files.nodes[fh]
 
     def writer(self) -> Upper:
         """Return the upper. Raises EROFS where there is none."""
@@ -131,7 +140,8 @@ class State:
                 copy.copy()
             else:
                 await self._in_thread(node, copy.copy)
-            copy.commit()
+            if node.source is not None:  # else a directory was copied whole meanwhile, this with it
+                copy.commit()
         finally:
             copy.close()
         self.files.moved(node)

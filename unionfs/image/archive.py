@@ -52,7 +52,7 @@ class ArchiveFiles:
         """Read the index. Raises TarFormatError, BadArchiveError, LimitError, OSError."""
         self._fd = fd
         self._path = path
-        self._members: dict[bytes, _Data | _Link] = {}
+        self._members: dict[bytes, _Data | _Link | None] = {}
         self._index(limits)
 
     def open(self, name: bytes) -> Section:
@@ -67,8 +67,11 @@ class ArchiveFiles:
         return Section(os.dup(self._fd), member.offset, member.size)
 
     def has(self, name: bytes) -> bool:
-        """Return whether the archive has a member *name*."""
-        return _normal(name) in self._members
+        """Return whether the archive has a member *name* or something below it."""
+        wanted = _normal(name)
+        return wanted in self._members or any(
+            member.startswith(wanted + b"/") for member in self._members
+        )
 
     def close(self) -> None:
         """Close the archive."""
@@ -85,6 +88,8 @@ class ArchiveFiles:
                 self._members[name] = _Data(stream.offset, entry.size)
             elif entry.kind in _LINKS:
                 self._members[name] = _Link(_target(name, entry))
+            else:
+                self._members[name] = None
             if len(self._members) > _MAX_MEMBERS:
                 raise TooManyMembersError(
                     f"{self._path} has more than {_MAX_MEMBERS} members: no archive of an image"

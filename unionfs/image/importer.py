@@ -14,7 +14,7 @@ from unionfs.image.docker import plan_from_docker
 from unionfs.image.files import Files
 from unionfs.image.layers import applier
 from unionfs.image.layout import is_layout, plan_from_layout
-from unionfs.image.naming import source_names
+from unionfs.image.naming import naming, source_names
 from unionfs.image.plan import LayerSource, Plan, check_blob_size
 from unionfs.image.platform import Platform, host, parse_platform
 from unionfs.image.progress import OneAtATime, Progress, Quiet
@@ -49,6 +49,7 @@ def import_image(
     told = OneAtATime(progress or Quiet())
     where = parse(source)
     with (
+        naming(where.path),
         store.failures_named(f"importing {where}"),
         store.scratch() as scratch,
         opened(where, scratch, bounds) as (found, files),
@@ -106,5 +107,6 @@ class _Import:
         with self._files.open(layer.name) as section:
             self._progress.layer_started(layer.diff_id, section.size)
             apply = applier(section, layer.digest, self._store.flavour, self._limits, advanced)
-            self._store.layers.ingest(layer.diff_id, apply)
+            with naming(f"layer {layer.diff_id}"):
+                self._store.layers.ingest(layer.diff_id, apply)
         self._progress.layer_done(layer.diff_id, stored_before=False)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from unionfs.digest import Digest
+from unionfs.errors import CorruptError
 from unionfs.image.files import Section
 from unionfs.ondisk.flavour import Flavour
 from unionfs.tarball.apply import Applied, apply_layer
@@ -62,13 +63,18 @@ def applier(
         if digest is not None:
             verifying = VerifyingReader(raw, digest, section.size)
             raw = cast("BinaryIO", verifying)
-        applied = apply_layer(
-            open_decompressed(raw),
-            dest_fd,
-            flavour=flavour,
-            limits=limits,
-            progress=lambda _: progress(counting.news()),
-        )
+        try:
+            applied = apply_layer(
+                open_decompressed(raw),
+                dest_fd,
+                flavour=flavour,
+                limits=limits,
+                progress=lambda _: progress(counting.news()),
+            )
+        except CorruptError:
+            if verifying is not None:
+                verifying.finish()  # the wrong bytes are the reason, where they are wrong
+            raise
         if verifying is not None:
             verifying.finish()
         progress(counting.news())

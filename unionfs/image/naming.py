@@ -1,16 +1,32 @@
-"""What an imported image is called when nobody says: by its source, else by its file."""
+"""What things are called: an imported image that nobody names, and what an error is about."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+from unionfs.errors import ConflictError, CorruptError, NotFoundError, RefusedError
 from unionfs.image.source import Source
 from unionfs.store.names import BadNameError, image_name
 
 _SUFFIX = re.compile(r"\.(tar|tgz|tzst|gz|zst|xz|oci|docker|img)$", re.IGNORECASE)
 _UNFIT = re.compile(r"[^a-z0-9]+")
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Put *what* before the message of an error about input, unless it is in there already.
+
+    What reads a document or a tar knows what is wrong with it, and not which one it is.
+    """
+    try:
+        yield
+    except (CorruptError, RefusedError, NotFoundError, ConflictError) as error:
+        if what not in str(error):
+            error.args = (f"{what}: {error}",)
+        raise
 
 
 def source_names(source: Source, called: Sequence[str]) -> list[str]:

@@ -58,6 +58,7 @@ def run_all(jobs: Sequence[Callable[[], None]], stop: Stop) -> None:
                 job()
             except BaseException as error:  # raised again in the calling thread
                 results.put(error)
+                stop.set()  # after that: nothing that ends by it shall be the first error
             else:
                 results.put(None)
 

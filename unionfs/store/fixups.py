@@ -174,12 +174,15 @@ def _topmost(layers: Sequence[VisibleLayer], path: bytes) -> int:
 def _find(layer: str, path: bytes, flavour: Flavour) -> tuple[int | None, bool]:
     """Look for the directory *path* in one layer, never through a link.
 
-    Return its descriptor, None if it is not there, and whether the layer hides what is at *path*
-    in the layers below: by an opaque directory, a whiteout or anything else that is no directory.
+    Return its descriptor, None if it is not there, and whether the layer hides the directory of
+    that path in the layers below: by an opaque parent, a whiteout or anything else that is no
+    directory. (If it is opaque itself, that hides what was in it, and does not make it another:
+    image-spec layer.md, "Opaque Whiteout".)
     """
     fd = os.open(layer, _DIR)
-    hides = False  # an opaque root has ended the stack already
+    hides = False
     for name in path.split(b"/") if path else ():
+        hides = hides or read_dir_marks(fd, flavour).opaque
         try:
             below = open_dir(fd, name)
         except FileNotFoundError:
@@ -189,7 +192,6 @@ def _find(layer: str, path: bytes, flavour: Flavour) -> tuple[int | None, bool]:
         finally:
             os.close(fd)
         fd = below
-        hides = hides or read_dir_marks(fd, flavour).opaque
     return fd, hides
 
 

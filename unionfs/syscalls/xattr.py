@@ -15,8 +15,8 @@ import xattr as _xattr
 
 from unionfs.syscalls.at import PathFd, proc_path
 
-CREATE = os.XATTR_CREATE
-REPLACE = os.XATTR_REPLACE
+CREATE: int = _xattr.XATTR_CREATE  # the package's numbers are not the system's
+REPLACE: int = _xattr.XATTR_REPLACE
 
 _ABSENT = frozenset((errno.ENODATA, errno.EOPNOTSUPP))
 

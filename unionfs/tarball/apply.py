@@ -55,10 +55,10 @@ class Applied:
 
     ``tar_size``: bytes of the uncompressed tar, all of which ``diff_id`` covers. ``content_size``:
     sum of the apparent sizes of its regular files. ``entries``: entries of the tar.
-    ``implicit_dirs``: paths of the directories that no entry described (0755, ours, time 0),
-    parents first; ``.`` is the layer's root. ``root_opaque``: the layer hides all those below it,
-    which no mark on a layer's root can say to overlayfs. ``warnings``: a line for each kind of
-    thing that was not kept.
+    ``implicit_dirs``: paths of the directories that no entry described and that replace nothing
+    (0755, ours, time 0), parents first; ``.`` is the layer's root. ``root_opaque``: the layer hides
+    all those below it, which no mark on a layer's root can say to overlayfs. ``warnings``: a line
+    for each kind of thing that was not kept.
     """
 
     diff_id: Digest
@@ -170,6 +170,10 @@ class _Layer:
             return None
         *parents, leaf = parts
         check_parents(parents, entry.name)
+        if leaf.startswith(AUFS_PREFIX) and self._tree.is_below_file(parents):
+            # umoci writes these for a directory that became a file, which hides them all anyway.
+            self.warnings.add("whiteout below something that is no directory ignored", entry.name)
+            return None
         parent = self._tree.directory(parents, entry.name)
         if leaf.startswith(AUFS_PREFIX):
             self._whiteout(parent, leaf, entry)
@@ -196,7 +200,7 @@ class _Layer:
         _check_length(hidden, entry)
         node = parent.children.get(hidden)
         if node is not None:
-            self._tree.make_opaque(node)
+            self._tree.make_replacing(node)
             return
         self._tree.count()
         try:

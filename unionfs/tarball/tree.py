@@ -8,6 +8,7 @@ may forbid writing, and a default ACL would be inherited.
 from __future__ import annotations
 
 import os
+import stat
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -37,6 +38,7 @@ class Settings(NamedTuple):
 
 
 IMPLICIT = Settings(_IMPLICIT_MODE, 0, ())
+REPLACING = Settings(_IMPLICIT_MODE, 0, ())  # the same, and what is below lends it nothing
 
 
 class Dir:
@@ -113,6 +115,20 @@ class Tree:
             node = node.children.get(part) or self._imply(node, part, name)
         return node
 
+    def is_below_file(self, parts: list[bytes]) -> bool:
+        """Return whether the layer has something on the way *parts* that can have nothing below.
+
+        That is neither a directory, nor a symbolic link (which ``directory`` refuses), nor a
+        whiteout (in whose place ``directory`` makes one).
+        """
+        node = self.root
+        for part in parts:
+            below = node.children.get(part)
+            if below is None:
+                return self._is_file(node, part)
+            node = below
+        return False
+
     def find(self, parts: list[bytes]) -> Dir | None:
         """Return the directory *parts* if it is in the layer."""
         node: Dir | None = self.root
@@ -139,13 +155,19 @@ class Tree:
             os.unlink(name, dir_fd=fd)
             os.mkdir(name, _BUSY_MODE, dir_fd=fd)
             node = self._add(parent, name)
-            self.make_opaque(node)
+            self.make_replacing(node)
             return node
         return self._add(parent, name)
 
     def make_opaque(self, node: Dir) -> None:
         """Let nothing of the lower layers show through *node*. Raises OSError."""
         xattr.set_(self.fd(node), self._flavour.opaque, b"y")
+
+    def make_replacing(self, node: Dir) -> None:
+        """Let *node* stand for itself: it is not what the lower layers have there."""
+        self.make_opaque(node)
+        if node.settings is IMPLICIT:
+            node.settings = REPLACING
 
     def clear(self, parent: Dir, name: bytes) -> None:
         """Remove whatever is called *name* in *parent*, a directory with its content."""
@@ -174,6 +196,13 @@ class Tree:
                 set_acls(fd, node.path(), settings.acls)
             os.utime(fd, ns=(settings.mtime_ns, settings.mtime_ns))
         return tuple(sorted(implied, key=lambda path: b"" if path == b"." else path))
+
+    def _is_file(self, parent: Dir, name: bytes) -> bool:
+        try:
+            st = os.stat(name, dir_fd=self.fd(parent), follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return not stat.S_ISLNK(st.st_mode) and not is_whiteout(st)
 
     def _imply(self, parent: Dir, name: bytes, entry: bytes) -> Dir:
         fd = self.fd(parent)

@@ -2,7 +2,7 @@
 
 A mount with ``metacopy=on`` copies up an inode without its content: the copy has the size, a hole,
 and a mark. Serving it as it is would give zeros. We never write such files, and read them where
-somebody else did; a write first brings the data in (``upper.copyup.own_data``).
+somebody else did; a write first brings the data in (``fuse.state.State.own_data``).
 """
 
 from __future__ import annotations
@@ -81,9 +81,13 @@ def _search(tree: Tree, node: Node, layer: Layer, redirect: bytes | None) -> int
         if not stat.S_ISREG(st.st_mode):
             break
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=part.fd())
-        if not is_metacopy(fd, part.layer):
-            return fd
-        further = xattr.get(fd, part.layer.flavour.redirect)
+        try:
+            if not is_metacopy(fd, part.layer):
+                return fd
+            further = xattr.get(fd, part.layer.flavour.redirect)
+        except BaseException:
+            os.close(fd)
+            raise
         os.close(fd)
         if further is not None:
             return _search(tree, node, part.layer, further)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from typing import NamedTuple
 
 from unionfs.ondisk.whiteout import AUFS_META, AUFS_OPAQUE, AUFS_PREFIX, is_whiteout
@@ -23,6 +24,7 @@ class Scan(NamedTuple):
     opaque: bool
 
 
+_ENCODING = sys.getfilesystemencoding()  # what os.fsencode uses, without its checks of type
 _NONE: frozenset[bytes] = frozenset()
 
 
@@ -31,10 +33,9 @@ def scan(part: Part) -> Scan:
     fd = part.fd()
     kinds: dict[bytes, int] = {}
     odd: list[bytes] = []
-    encode = os.fsencode
     with os.scandir(fd) as entries:
         for entry in entries:
-            name = encode(entry.name)
+            name = entry.name.encode(_ENCODING, "surrogateescape")
             if entry.is_file(follow_symlinks=False):
                 kinds[name] = stat.S_IFREG
             elif entry.is_dir(follow_symlinks=False):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable
 
 from unionfs.ondisk.origin import Origin
@@ -121,11 +122,14 @@ def _publish(upper: Upper, temporary: bytes, above: Part, name: bytes, *, impure
         xattr.set_(fd, upper.flavour.impure, b"y")
         above.impure = True
     os.rename(temporary, name, src_dir_fd=upper.work.fd, dst_dir_fd=fd)
-    _keep_times(fd, before)
+    keep_times(fd, before)
 
 
-def _keep_times(fd: int, before: os.stat_result) -> None:
-    """Set the times of the directory *fd* back, if that can be done: the copy is in its place."""
+def keep_times(fd: int, before: os.stat_result) -> None:
+    """Set the times of the directory *fd* back after a change that does not show.
+
+    If that can be done: the change itself is done.
+    """
     try:
         os.utime(fd, ns=(before.st_atime_ns, before.st_mtime_ns))
     except OSError:
@@ -172,11 +176,13 @@ class FileCopy:
         self._stat = os.stat(name, dir_fd=directory, follow_symlinks=False)
         self._origin = upper.origin_of(node.source, name)
         self._source = self._target = -1
+        self._shortened = False
         self.size = 0
         if node.kind == stat.S_IFREG:
             self.size = self._stat.st_size
             if keep is not None and self._stat.st_nlink == 1:
                 self.size = min(keep, self.size)
+                self._shortened = self.size < self._stat.st_size
             self._source = metacopy.open_readable(upper.tree, node)
         try:
             self._make()
@@ -231,6 +237,8 @@ class FileCopy:
             target = self._target
             _mark_origin(upper, target, self._origin)
             copy_to_fd(path, self._target, st, upper.flavour)
+            if self._shortened:  # it is the truncated file already, should nothing more come
+                os.utime(self._target, ns=(st.st_atime_ns, time.time_ns()))
             return
         os.chown(copy, st.st_uid, st.st_gid, follow_symlinks=False)
         _mark_origin(upper, target, self._origin)
@@ -274,6 +282,8 @@ class FileCopy:
         node.source = None
         node.nlink = links
         link_up(upper, node, above, node.name)
+        node.anchor = -1  # the name holds it; thousands of links must not cost as many descriptors
+        os.close(anchor)
 
     def close(self) -> None:
         """Release the descriptors, and the copy if it was not published."""

@@ -46,6 +46,24 @@ def identify(tree: Tree, upper: Upper | None, node: Node, st: os.stat_result) ->
     return tree.links.setdefault(node.identity, node)
 
 
+def settle(parent: Node, name: bytes, node: Node) -> None:
+    """Let *node*, held by its anchor, be found at *name* in *parent* from now on, if it is there.
+
+    So that files with several names do not keep a descriptor each. Raises OSError.
+    """
+    above = parent.upper_part()
+    if node.anchor < 0 or node.dead or node.source is not None or above is None:
+        return
+    try:
+        there = os.stat(name, dir_fd=above.fd(), follow_symlinks=False)
+    except FileNotFoundError:
+        return  # a lower name of it, which leads here through the index
+    if os.path.samestat(there, os.stat(node.anchor)):
+        node.parent, node.name = parent, name
+        os.close(node.anchor)
+        node.anchor = -1
+
+
 def _of_directory(upper: Upper | None, node: Node, st: os.stat_result) -> tuple[int, int]:
     """Return the identity of a directory: its topmost lower part's, else the upper's own.
 
@@ -57,31 +75,39 @@ def _of_directory(upper: Upper | None, node: Node, st: os.stat_result) -> tuple[
     if len(node.parts) > 1:
         lower = os.stat(node.parts[1].fd())
     elif upper is not None and _may_have_origin(node):
-        lower = _origin_of(upper, node, node.parts[0].fd())
+        origin = _origin(upper, node.parts[0].fd())
+        lower = _lower_stat(upper, node, origin)
     return (lower.st_dev, lower.st_ino) if lower else (st.st_dev, st.st_ino)
 
 
 def _of_upper(tree: Tree, upper: Upper | None, node: Node, st: os.stat_result) -> tuple[int, int]:
-    """Return the identity of an upper file: its origin's if it has one that can be reached."""
+    """Return the identity of an upper file: its origin's if it has one that can be reached.
+
+    A copy of a lower file that has other names is that file only if the index says so.
+    """
     own = (st.st_dev, st.st_ino)
     if upper is None or (st.st_nlink == 1 and not _may_have_origin(node)):
         return own  # a file linked elsewhere may be a copy from there
     copy = name_path(*tree.place(node))
-    lower = _origin_of(upper, node, copy)
-    if lower is None:
+    origin = _origin(upper, copy)
+    lower = _lower_stat(upper, node, origin)
+    if lower is None or origin is None:
         return own
     if st.st_nlink > 1:
+        if lower.st_nlink > 1 and not index.has(upper, origin, st):
+            return own
         node.nlink = index.read_nlink(upper, copy, st.st_nlink)
     return lower.st_dev, lower.st_ino
 
 
-def _origin_of(upper: Upper, node: Node, copy: int | bytes) -> os.stat_result | None:
-    """Return the attributes of the lower file that *copy*, of *node*, was copied from."""
-    origin = decode(xattr.get(copy, upper.flavour.origin))
+def _origin(upper: Upper, copy: int | bytes) -> Origin | None:
+    return decode(xattr.get(copy, upper.flavour.origin))
+
+
+def _lower_stat(upper: Upper, node: Node, origin: Origin | None) -> os.stat_result | None:
+    """Return the attributes of the lower file that *node* was copied from, if it is still one."""
     lower = index.lower_stat(upper, origin) if origin else None
-    if lower is None or stat.S_IFMT(lower.st_mode) != node.kind:
-        return None
-    return lower
+    return lower if lower and stat.S_IFMT(lower.st_mode) == node.kind else None
 
 
 def _may_have_origin(node: Node) -> bool:

@@ -59,6 +59,20 @@ def find(upper: Upper, origin: Origin) -> int:
         return -1
 
 
+def has(upper: Upper, origin: Origin, st: os.stat_result) -> bool:
+    """Return whether the upper file with attributes *st* is the copy of *origin*. Raises OSError.
+
+    With another work directory than before there may be several files with one origin.
+    """
+    if not _opened(upper):
+        return False
+    try:
+        entry = os.stat(origin.index_name(), dir_fd=upper.index_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(entry, st)
+
+
 def _opened(upper: Upper) -> bool:
     """Return whether there is an index, opened now if it was not."""
     if upper.index_fd < 0 and upper.work.has_index():

@@ -24,8 +24,9 @@ from unionfs.syscalls.at import (
 from unionfs.union.layer import Part
 from unionfs.union.node import Node
 from unionfs.upper import index
-from unionfs.upper.copyup import copy_up, ensure_dir, ensure_name
+from unionfs.upper.copyup import copy_up, ensure_dir, ensure_name, keep_times
 from unionfs.upper.create import check_name
+from unionfs.upper.identity import identify
 from unionfs.upper.metadata import copy_to_fd
 from unionfs.upper.remove import check_empty, dir_gone, held, name_gone
 from unionfs.upper.upper import Upper
@@ -124,8 +125,10 @@ def make_pure(upper: Upper, node: Node) -> None:
             if child.is_dir:
                 pending.append((child, False))
             else:
-                copy_up(upper, child)
-                ensure_name(upper, child, each, name)
+                known = identify(upper.tree, upper, child, upper.tree.stat(child))
+                upper.tree.load(each)[name] = known
+                copy_up(upper, known)
+                ensure_name(upper, known, each, name)
 
 
 def _make_opaque(upper: Upper, node: Node) -> None:
@@ -212,7 +215,9 @@ def _swap_for_empty(upper: Upper, above: Part, name: bytes) -> None:
             copy_to_fd(old, fd, st, upper.flavour)
         finally:
             os.close(fd)
+        before = os.fstat(above.fd())
         renameat2(work.fd, temporary, above.fd(), name, RENAME_EXCHANGE)
+        keep_times(above.fd(), before)
     finally:
         clear_away(work.fd, temporary)
 

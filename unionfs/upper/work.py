@@ -9,6 +9,7 @@ import time
 
 from unionfs.errors import ConflictError, NotFoundError, RefusedError
 from unionfs.ondisk.whiteout import make_whiteout, share_whiteout
+from unionfs.syscalls import xattr
 from unionfs.syscalls.at import exists, open_dir
 
 _WORK = b"work"  # the kernel's names inside workdir (fs/overlayfs/super.c)
@@ -75,7 +76,7 @@ class WorkDir:
             os.mkdir(_WORK, 0o700, dir_fd=self._root)
         except FileExistsError:
             pass
-        fd = open_dir(self._root, _WORK)
+        fd = self._open_work()
         try:
             if exists(fd, _INCOMPAT + b"/" + _VOLATILE):
                 raise VolatileUpperError(
@@ -84,6 +85,27 @@ class WorkDir:
                 )
             for name in os.listdir(fd):
                 discard(fd, os.fsencode(name))
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _open_work(self) -> int:
+        """Return a descriptor of the ``work`` directory, which passes nothing of its own on.
+
+        A default ACL or set-group-ID of the user's ``workdir`` would come to be on every new file.
+        The kernel leaves the directory with mode 0, which keeps out who is not root.
+        """
+        try:
+            fd = open_dir(self._root, _WORK)
+        except PermissionError:
+            os.chmod(_WORK, 0o700, dir_fd=self._root)
+            fd = open_dir(self._root, _WORK)
+        try:
+            os.fchmod(fd, 0o700)
+            for name in (b"system.posix_acl_default", b"system.posix_acl_access"):
+                if xattr.get(fd, name) is not None:
+                    xattr.remove(fd, name)
         except BaseException:
             os.close(fd)
             raise

@@ -95,6 +95,11 @@ def test_an_opaque_parent_hides_what_is_below_it(store: Store):
     assert shown(store, "usr/lib", BASE, hiding, IMPLICIT) == (0o755, 0)
 
 
+def test_an_opaque_directory_is_still_the_same_directory(store: Store):
+    assert shown(store, "usr/lib", BASE, tar(opaque("usr/lib"))) == (0o701, 300)
+    assert shown(store, "usr", BASE, tar(opaque("usr"))) == (0o750, 200)
+
+
 def test_the_layer_that_replaces_a_directory_describes_nothing_of_the_old_one(store: Store):
     replacing = tar(whiteout("usr"), file("usr/lib/b", b"new"))
     assert shown(store, "usr", BASE, replacing) == (0o755, 0)

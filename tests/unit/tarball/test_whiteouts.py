@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 
 import pytest
 
@@ -91,3 +92,23 @@ def test_names_that_only_contain_the_prefix(tmp_path):
 def test_longest_whiteouts(tmp_path):
     layer = apply(tmp_path, tars.tar(tars.whiteout("n" * 251), tars.file("n" * 255)))
     assert layer.is_whiteout("n" * 251)
+
+
+def test_whiteouts_below_a_file_that_replaced_a_directory(tmp_path):
+    """umoci writes these: ``a`` was a directory below, and became a file."""
+    for members in (
+        [tars.file("a", b"1"), tars.whiteout("a/x"), tars.whiteout("a/b/y"), tars.opaque("a")],
+        [tars.fifo("a"), tars.whiteout("a/x")],
+    ):
+        layer = apply(tmp_path, tars.tar(*members))
+        assert layer.names() == {b"a"}
+        assert any("whiteout below" in line for line in layer.applied.warnings)
+        os.rename(layer.path, layer.path + b".done%d" % len(members))
+
+
+def test_a_directory_that_replaces_something_takes_nothing_from_below(tmp_path):
+    members = [tars.whiteout("a"), tars.file("a/x"), tars.file("b/y"), tars.whiteout("b")]
+    layer = apply(tmp_path, tars.tar(*members, tars.opaque("c")))
+    assert layer.is_opaque("a")
+    assert layer.is_opaque("b")
+    assert layer.applied.implicit_dirs == (b".", b"c")

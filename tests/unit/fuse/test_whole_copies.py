@@ -1,0 +1,125 @@
+"""Copies that are made while others work: of whole directories, and of files in threads."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pyfuse3
+import pytest
+import trio
+
+from tests.support.worlds import ROOT, World
+from tests.unit.fuse.conftest import Build
+from unionfs.upper import rename
+from unionfs.upper.copyup import FileCopy
+
+pytestmark = pytest.mark.needs_root
+
+
+@pytest.fixture(autouse=True)
+def no_redirects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rename, "_REDIRECT_MAX", 0)
+
+
+@pytest.mark.usefixtures("inline")
+def test_an_open_file_goes_on_with_its_copy(lower: Path, build: Build) -> None:
+    (lower / "dir").mkdir()
+    (lower / "dir" / "file").write_bytes(b"content")
+    world = build()
+    handle = world.open(b"dir/file", os.O_RDONLY)
+    world.rename(b"dir", b"moved")
+    world.setattr(b"moved/file", mode=0o600)
+    assert world.getattr(b"moved/file").st_mode & 0o7777 == 0o600
+    world.setattr(b"moved/file", size=3)
+    assert world.do("read", handle, 0, 100) == b"con"
+    assert (lower / "dir" / "file").read_bytes() == b"content"
+
+
+@pytest.mark.usefixtures("inline")
+def test_names_that_nobody_looked_up_stay_links_of_one_file(lower: Path, build: Build) -> None:
+    (lower / "dir").mkdir()
+    (lower / "dir" / "one").write_bytes(b"linked")
+    os.link(lower / "dir" / "one", lower / "dir" / "two")
+    world = build()
+    world.rename(b"dir", b"moved")
+    world.write(b"moved/one", b"LINK")
+    assert world.read(b"moved/two") == b"LINKed"
+    world.close()
+    again = build()
+    assert again.read(b"moved/two") == b"LINKed"
+    assert again.lookup(b"moved/one") == again.lookup(b"moved/two")
+    assert again.getattr(b"moved/one").st_nlink == 2
+
+
+def _slow_copies(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Let copies in threads say that they began, and wait for leave to go on."""
+    monkeypatch.setattr(pyfuse3, "invalidate_inode", lambda *args, **kwargs: None)
+    started, go = threading.Event(), threading.Event()
+    real = FileCopy.copy
+
+    def slow(self: FileCopy, *args: object) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            started.set()
+            assert go.wait(10)
+        real(self)
+
+    monkeypatch.setattr(FileCopy, "copy", slow)
+    return started, go
+
+
+async def _open_for_writing(world: World, ino: int) -> None:
+    info = await world.ops.open(ino, os.O_WRONLY, ROOT)
+    await world.ops.write(info.fh, 0, b"WRITTEN")
+    await world.ops.release(info.fh)
+
+
+@pytest.mark.trio
+@pytest.mark.usefixtures("plain_mask")
+@pytest.mark.parametrize("change", ["unlink", "replace"])
+async def test_a_file_that_loses_its_name_while_it_is_copied(
+    lower: Path, build: Build, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    (lower / "file").write_bytes(b"content of the file")
+    world = build()
+    world.create(b"other", b"other")
+    started, go = _slow_copies(monkeypatch)
+    ino = world.lookup(b"file")
+    reader = world.open(b"file", os.O_RDONLY)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_open_for_writing, world, ino)
+        while not started.is_set():
+            await trio.sleep(0.001)
+        if change == "unlink":
+            await world.ops.unlink(1, b"file", ROOT)
+        else:
+            await world.ops.rename(1, b"other", 1, b"file", 0, ROOT)
+        go.set()
+    assert world.do("read", reader, 0, 100) == b"WRITTEN of the file"
+    assert world.do("getattr", ino, ROOT).st_nlink == 0
+    assert world.names(b"") == [b"other" if change == "unlink" else b"file"]
+    assert (lower / "file").read_bytes() == b"content of the file"
+    assert world.work is not None
+    assert set(os.listdir(world.work.fd)) <= {os.fsdecode(world.work._whiteout)}
+
+
+@pytest.mark.trio
+@pytest.mark.usefixtures("plain_mask")
+async def test_a_copy_in_a_thread_that_comes_too_late_is_dropped(
+    lower: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (lower / "dir").mkdir()
+    (lower / "dir" / "file").write_bytes(b"content of the file")
+    world = build()
+    started, go = _slow_copies(monkeypatch)
+    ino = world.lookup(b"dir/file")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_open_for_writing, world, ino)
+        while not started.is_set():
+            await trio.sleep(0.001)
+        await world.ops.rename(1, b"dir", 1, b"moved", 0, ROOT)
+        go.set()
+    assert world.read(b"moved/file") == b"WRITTEN of the file"
+    assert world.work is not None
+    assert set(os.listdir(world.work.fd)) <= {os.fsdecode(world.work._whiteout)}

@@ -1,0 +1,215 @@
+"""The verbs on plain directories: what they leave in the upper, and what they say has changed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.worlds import World, without_threads
+from unionfs.ondisk.flavour import Flavour
+from unionfs.ondisk.whiteout import is_whiteout
+from unionfs.upper.changes import changes
+
+pytestmark = pytest.mark.needs_root
+
+Build = Callable[..., World]
+
+
+@pytest.fixture
+def lower(tmp_path: Path) -> Path:
+    (tmp_path / "lower").mkdir()
+    return tmp_path / "lower"
+
+
+@pytest.fixture
+def build(tmp_path: Path, lower: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Build]:
+    with ExitStack() as stack:
+        stack.enter_context(without_threads(monkeypatch))
+        old = os.umask(0)
+        stack.callback(os.umask, old)
+
+        def build(**how: object) -> World:
+            lowers = (os.fsencode(lower),)
+            return stack.enter_context(
+                World(os.fsencode(tmp_path / "world"), lowers, **how)  # type: ignore[arg-type]
+            )
+
+        yield build
+
+
+def _changes(world: World, flavour: Flavour = Flavour.TRUSTED) -> list[str]:
+    found = changes(world.lowers, world.upperdir, flavour)
+    return [f"{change.kind} {os.fsdecode(change.path)}" for change in found]
+
+
+def _on_disk(world: World, path: str) -> os.stat_result:
+    return os.lstat(os.fsdecode(world.upperdir) + "/" + path)
+
+
+def test_changes_are_those_of_docker_diff(lower: Path, build: Build) -> None:
+    (lower / "dir" / "sub").mkdir(parents=True)
+    (lower / "dir" / "sub" / "file").touch()
+    (lower / "gone").mkdir()
+    (lower / "gone" / "inside").touch()
+    (lower / "kind").touch()
+    (lower / "untouched").touch()
+    world = build()
+    assert _changes(world) == []
+    world.write(b"dir/sub/file", b"x")
+    world.mkdir(b"dir/new")
+    world.create(b"dir/new/file")
+    world.unlink(b"gone/inside")
+    world.rmdir(b"gone")
+    world.unlink(b"kind")
+    world.mkdir(b"kind")
+    world.create(b"kind/inside")
+    world.create(b"short-lived")
+    world.unlink(b"short-lived")
+    assert _changes(world) == [
+        "C /dir",
+        "A /dir/new",
+        "A /dir/new/file",
+        "C /dir/sub",
+        "C /dir/sub/file",
+        "D /gone",
+        "C /kind",
+        "A /kind/inside",
+    ]
+
+
+def test_changes_of_moved_and_remade_directories(lower: Path, build: Build) -> None:
+    for path in ("moved/sub", "remade"):
+        (lower / path).mkdir(parents=True)
+        (lower / path / "file").touch()
+    world = build()
+    world.rename(b"moved", b"there")
+    world.unlink(b"remade/file")
+    world.rmdir(b"remade")
+    world.mkdir(b"remade")
+    assert _changes(world) == [
+        "D /moved",
+        "C /remade",
+        "D /remade/file",
+        "A /there",
+        "A /there/sub",
+        "A /there/sub/file",
+    ]
+
+
+def test_a_deleted_directory_made_again_stays_empty(lower: Path, build: Build) -> None:
+    (lower / "a" / "b").mkdir(parents=True)
+    (lower / "a" / "b" / "old").touch()
+    world = build()
+    world.unlink(b"a/b/old")
+    world.rmdir(b"a/b")
+    world.rmdir(b"a")
+    world.mkdir(b"a")
+    world.mkdir(b"a/b")
+    world.rename(b"a/b", b"b")
+    for each in (world, None):
+        seen = (each or build()).dump()
+        assert sorted(seen) == [b"", b"a", b"b"]
+        world.close()
+    assert os.getxattr(world.upperdir + b"/a", "trusted.overlay.opaque") == b"y"
+
+
+def test_user_attributes_do_for_everything_but_an_index(lower: Path, build: Build) -> None:
+    (lower / "dir" / "sub").mkdir(parents=True)
+    (lower / "dir" / "file").write_bytes(b"x")
+    (lower / "link").symlink_to("x")
+    world = build(flavour=Flavour.USER)
+    world.rename(b"dir", b"moved")
+    world.unlink(b"moved/file")
+    world.setattr(b"link", uid=5)
+    world.mkdir(b"dir")
+    numbers = world.numbers()
+    world.close()
+    again = build(flavour=Flavour.USER)
+    assert sorted(again.dump()) == [b"", b"dir", b"link", b"moved", b"moved/sub"]
+    same = {path: number for path, number in again.numbers().items() if path != b"link"}
+    assert same.items() <= numbers.items()
+    for folder, names, files in os.walk(world.upperdir):
+        for name in (*names, *files):
+            listed = os.listxattr(os.path.join(folder, name), follow_symlinks=False)
+            assert not [one for one in listed if one.startswith("trusted.")], name
+
+
+def test_a_stack_of_moves_survives_remounts(lower: Path, build: Build) -> None:
+    (lower / "a" / "b" / "c").mkdir(parents=True)
+    (lower / "a" / "b" / "c" / "file").write_bytes(b"content")
+    moves = [(b"a/b", b"b"), (b"b/c", b"a/c"), (b"a", b"b/a"), (b"b/a/c", b"c"), (b"b", b"a")]
+    world = build()
+    for old, new in moves:
+        world.rename(old, new)
+        before = world.dump()
+        world.close()
+        world = build()
+        assert world.dump() == before
+    assert world.read(b"c/file") == b"content"
+    assert sorted(world.dump()) == [b"", b"a", b"a/a", b"c", b"c/file"]
+
+
+def test_a_deep_tree_moves_with_few_descriptors(lower: Path, build: Build) -> None:
+    deep = "/".join(["d" * 100] * 60)  # longer than PATH_MAX, and than a redirect may be
+    here = os.open(lower, os.O_RDONLY)
+    for name in deep.split("/"):
+        os.mkdir(name, dir_fd=here)
+        below = os.open(name, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=here))
+    os.close(here)
+    world = build(descriptors=64)
+    opened = len(os.listdir("/proc/self/fd"))
+    path = os.fsencode(deep)
+    world.write(path + b"/file", b"deep")
+    world.rename(path, path.rpartition(b"/")[0] + b"/moved")
+    moved = path.rpartition(b"/")[0] + b"/moved"
+    assert world.read(moved + b"/file") == b"deep"
+    assert len(os.listdir("/proc/self/fd")) <= opened + 66
+    world.close()
+    again = build(descriptors=64)
+    assert again.read(moved + b"/file") == b"deep"
+    again.unlink(moved + b"/file")
+    while moved:
+        again.rmdir(moved)
+        moved = moved.rpartition(b"/")[0]
+    assert again.names(b"") == []
+    assert is_whiteout(_on_disk(again, "d" * 100))
+
+
+def test_a_whiteout_is_only_left_where_something_would_show(lower: Path, build: Build) -> None:
+    (lower / "lower").touch()
+    world = build()
+    world.create(b"own")
+    for name in (b"own", b"lower"):
+        world.rename(name, b"x" + name)
+        world.unlink(b"x" + name)
+    assert os.listdir(world.upperdir) == [b"lower"]
+    assert is_whiteout(_on_disk(world, "lower"))
+
+
+def test_a_copy_up_leaves_the_directorys_times(lower: Path, build: Build) -> None:
+    (lower / "dir").mkdir()
+    (lower / "dir" / "file").touch()
+    os.utime(lower / "dir", ns=(10**18, 10**18))
+    world = build()
+    world.setattr(b"dir/file", mode=0o600)
+    assert world.getattr(b"dir").st_mtime_ns == 10**18
+    world.create(b"dir/new")
+    assert world.getattr(b"dir").st_mtime_ns != 10**18
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK])
+def test_special_files_are_copied_up_as_they_are(lower: Path, build: Build, kind: int) -> None:
+    device = os.makedev(7, 7) if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0
+    os.mknod(lower / "special", kind | 0o640, device)
+    world = build()
+    world.setattr(b"special", mode=0o600)
+    st = _on_disk(world, "special")
+    assert (st.st_mode, st.st_rdev) == (kind | 0o600, device)
