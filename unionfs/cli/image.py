@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from unionfs.cli import output
 from unionfs.cli.context import Context
 from unionfs.cli.tree import Branch
-from unionfs.errors import CorruptError, RefusedError, UsageError
+from unionfs.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from unionfs.digest import Digest
     from unionfs.store.records import ImageRecord
@@ -64,7 +63,6 @@ def _import(context: Context) -> int:
     args = context.args
     limits = _limits(args.limit)
     with (
-        _named(args.source),
         context.store(create=True) as store,
         import_progress(quiet=context.quiet) as progress,
     ):
@@ -81,17 +79,6 @@ def _import(context: Context) -> int:
     else:
         print(image.id)
     return 0
-
-
-@contextmanager
-def _named(source: str) -> Iterator[None]:
-    """Let every failure meanwhile name *source*: what is wrong deep in a tar knows only the tar."""
-    try:
-        yield
-    except (CorruptError, RefusedError) as error:
-        if source in str(error):
-            raise
-        raise type(error)(f"{source}: {error}") from error
 
 
 def _limits(words: Sequence[str]) -> Limits:
