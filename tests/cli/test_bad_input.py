@@ -109,6 +109,8 @@ TABLE = [
     Row("image import docker-archive:{d}/file", 1, "{d}/file"),
     Row("image import {d}/file", 1, "{d}/file is neither an OCI layout nor a docker archive"),
     Row("image import docker-archive:{d}/file:ref", 1, "{d}/file is not a tar archive"),
+    Row("image import {t} --platform vindovs", 2, "'vindovs' is neither a system nor an arch"),
+    Row("image import {t} --platform linux/", 2, "not a platform: 'linux/'"),
     Row("image import rootfs:{d} --limit bogus=1", 2, "bogus=1"),
     Row("image import rootfs:{d} --limit max_bytes=many", 2, "max_bytes=many"),
     Row("image import rootfs:{d} --limit max_bytes=10", 1, "max_bytes=10"),
