@@ -31,7 +31,7 @@ def register(commands: Branch) -> None:
     images.command("ls", _ls, "list images")
     inspect = images.command("inspect", _inspect, "show all that is known about an image")
     inspect.add_argument("image", metavar="IMAGE")
-    rm = images.command("rm", _rm, "remove images that no container uses")
+    rm = images.command("rm", _rm, "remove names of images, and images without any left")
     rm.add_argument("images", metavar="IMAGE", nargs="+")
 
 
@@ -191,14 +191,21 @@ def _rm(context: Context) -> int:
     from unionfs.container.images import remove_images
 
     with context.store() as store:
-        removed, layers = remove_images(store, context.args.images)
+        removed = remove_images(store, context.args.images)
     if context.json:
         output.print_json(
-            {"images": [str(one) for one in removed], "layers": [str(one) for one in layers]}
+            {
+                "names": list(removed.names),
+                "images": [str(one) for one in removed.images],
+                "layers": [str(one) for one in removed.layers],
+            }
         )
         return 0
-    for image in removed:
+    if len(removed.names) > len(removed.images):
+        for name in removed.names:
+            print(f"removed name {name}")
+    for image in removed.images:
         print(f"removed image {image}")
-    for layer in layers:
+    for layer in removed.layers:
         print(f"removed layer {layer}")
     return 0
