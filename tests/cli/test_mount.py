@@ -82,6 +82,7 @@ def test_read_only(cli: Cli, target: Path, words: list[str]) -> None:
     with pytest.raises(OSError, match="Read-only"):
         (target / "x").touch()
     assert cli.json("inspect", "one")["mounts"][0]["read_only"] is True
+    assert "   mounted, read-only   one   " in cli("ls")
 
 
 def test_options_are_honoured(cli: Cli, target: Path) -> None:
@@ -91,6 +92,8 @@ def test_options_are_honoured(cli: Cli, target: Path) -> None:
 
 def test_an_image_without_a_container(cli: Cli, target: Path) -> None:
     assert cli("mount", "--image", "tiny", str(target)) == f"{target}\n"
+    assert cli.json("image", "inspect", "tiny")["mounts"] == [str(target)]
+    assert f"Mounted at:  {target}\n" in cli("image", "inspect", "tiny")
     with pytest.raises(OSError, match="Read-only"):
         (target / "x").touch()
     assert _mounted(cli) == []

@@ -68,7 +68,7 @@ def _row(document: dict[str, Any]) -> Sequence[str]:
         document["id"][:12],
         document["image"],
         output.age(document["created"]),
-        document["status"],
+        _status_words(document),
         document["name"],
         ", ".join(mount["target"] for mount in document["mounts"]),
     )
@@ -105,6 +105,11 @@ def _status(mounts: Sequence[dict[str, Any]], running: bool) -> str:
     if not mounts:
         return "created"
     return "dead mount" if any(mount["dead"] for mount in mounts) else "mounted"
+
+
+def _status_words(document: dict[str, Any]) -> str:
+    read_only = any(mount["read_only"] for mount in document["mounts"])
+    return f"{document['status']}{', read-only' if read_only else ''}"
 
 
 def _inspect(context: Context) -> int:

@@ -145,12 +145,16 @@ def _summary(image: ImageRecord, containers: Sequence[str]) -> dict[str, Any]:
 
 
 def _inspect(context: Context) -> int:
+    from unionfs.container.state import read_state
+
     with context.store() as store:
         image = store.images.resolve(context.args.image)
         containers = _users(store).get(image.id, [])
         sizes = {diff_id: store.layers.get(diff_id).content_size for diff_id in image.diff_ids}
     layers = [{"diff_id": str(one), "size": sizes[one]} for one in image.diff_ids]
+    mounts = read_state().of_image(image.id.hex)
     document = _summary(image, containers) | {
+        "mounts": [output.text_of(mounted.target) for mounted in mounts],
         "architecture": image.architecture,
         "os": image.os,
         "variant": image.variant,
@@ -179,6 +183,7 @@ def _print(image: ImageRecord, document: Mapping[str, Any]) -> None:
             "Size": f"{output.size(image.size)} ({image.size} bytes)",
             "Manifest": document["manifest_digest"] or "",
             "Containers": document["containers"],
+            "Mounted at": document["mounts"],
             "Layers": [
                 f"{layer['diff_id']}  {output.size(layer['size'])}" for layer in document["layers"]
             ],
