@@ -4,7 +4,7 @@ Each example compares a plain directory, the kernel's overlayfs and our union st
 its end what each driver makes of what the other one wrote (``tests.support.overlay_run``). A
 failing example is shown as a program to run by itself.
 
-``UNIONFS_TEST_FULL=1`` (or ``make test-full``) runs a hundred times as many examples, with longer sequences.
+``make test-full`` (or ``UNIONFS_TEST_FULL=1``) runs a hundred times as many, and longer ones.
 """
 
 from __future__ import annotations

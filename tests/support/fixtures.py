@@ -25,7 +25,7 @@ from tests.support.stacks import Layers
 
 @pytest.fixture(scope="session")
 def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
-    """A directory that every user may enter, in mounts that only we see, on tmpfs where possible."""
+    """A directory that every user may enter, in mounts that only we see; tmpfs if possible."""
     if not leftovers.in_own_namespace():
         kernel.own_mount_namespace()
     folder = os.fsencode(tmp_path_factory.mktemp("arena"))
@@ -37,7 +37,7 @@ def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
     mounted = make_arena(folder)
     yield folder
     if mounted:
-        kernel.umount(folder)
+        kernel.umount(folder, kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW)  # a test may hold a file
 
 
 @pytest.fixture

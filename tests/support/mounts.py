@@ -30,6 +30,7 @@ OURS = [sys.executable, "-m", "unionfs"]
 PROGRAM = shlex.split(os.environ.get("UNIONFS_TEST_PROGRAM", "")) or OURS
 LIFE_SECONDS = 600
 _LEAVE_SECONDS = 15
+_PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 # An unmount cuts off the answers to close(2) that nobody waits for; pyfuse3 calls that an error.
 _CUT_OFF = re.compile(rb".*fuse_release(dir)?\(\): fuse_reply_\* failed with No such file.*\n")
 _BAD_LOG = re.compile(rb"Traceback|\b(ERROR|CRITICAL|error)\b")
@@ -66,7 +67,8 @@ class KernelOverlay:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        kernel.umount(self.root)
+        if kernel.mounted_at(self.root) is not None:  # a test may have unmounted it
+            kernel.umount(self.root)
 
 
 class _Daemon:
@@ -74,6 +76,7 @@ class _Daemon:
 
     root: bytes
     log: bytes
+    pid: int
     expect_errors = False  # a test that provokes a logged error sets this
 
     def __enter__(self):
@@ -104,22 +107,19 @@ class _Daemon:
 
     def unmount(self) -> None:
         """Unmount, and fail unless the daemon leaves by itself with status 0."""
-        if kernel.mounted_at(self.root) is not None:
-            _umount_patiently(self.root)
+        try:
+            if kernel.mounted_at(self.root) is not None:
+                kernel.umount(self.root)
+        except OSError:  # something holds it: leave nothing behind all the same
+            kernel.umount(self.root, kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW)
+            os.kill(self.pid, signal.SIGKILL)
+            self.wait()
+            raise
         status = self.wait()
         assert status == 0, f"the daemon's exit status is {status}"
 
     def wait(self) -> int:
         raise NotImplementedError
-
-
-def _umount_patiently(target: bytes) -> None:
-    """Unmount; if something holds the mount, detach it so that nothing stays behind, and fail."""
-    try:
-        kernel.umount(target)
-    except OSError:
-        kernel.umount(target, kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW)
-        raise
 
 
 class HelperMount(_Daemon):
@@ -148,10 +148,11 @@ class HelperMount(_Daemon):
                 stdout=log,
                 stderr=log,
                 cwd=cwd,
-                env={**os.environ, **(env or {})},
+                env={**os.environ, "PYTHONPATH": _PROJECT, **(env or {})},
                 user=user,
                 preexec_fn=_limits(descriptors),
             )
+        self.pid = self.process.pid
         self._await_mount()
 
     def _await_mount(self) -> None:
@@ -167,12 +168,8 @@ class HelperMount(_Daemon):
         self.process.kill()
         status = self.process.wait()
         if kernel.mounted_at(self.root) is not None:
-            kernel.umount(self.root)
+            kernel.umount(self.root, kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW)
         raise MountFailed(f"exit status {status}: {self.logged().decode(errors='replace')}")
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send the daemon a signal, wait for its end and take its dead mount away."""
@@ -209,7 +206,7 @@ class Spawner:
             [sys.executable, "-m", "tests.support.spawner"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            cwd=os.path.dirname(os.path.dirname(os.path.dirname(__file__))),
+            cwd=_PROJECT,
         )
 
     def ask(self, **request) -> dict:

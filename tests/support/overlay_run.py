@@ -121,7 +121,7 @@ class Example:
             self._drop_kernel()
 
     def _drop_kernel(self) -> None:
-        """The kernel refused what a plain directory and we did: its tree is another one now."""
+        """The kernel did otherwise than a plain directory and we: its tree is another one now."""
         if self.kernel is not None:
             self.kernel.close_all()
         self.kernel = None
@@ -205,7 +205,10 @@ class Example:
         return lines
 
     def _judge(self, path: bytes, call: str, plain, kernels, ours) -> list[str]:
-        if parity.judge(self.rows, call, plain, kernels, ours).right:
+        verdict = parity.judge(self.rows, call, plain, kernels, ours)
+        if verdict.right:
+            if verdict.row is not None and call.startswith("tree.name"):
+                self._drop_kernel()
             return []
         return [f"{path!r}: {call}: {plain!r} / {kernels!r} / {ours!r}"]
 

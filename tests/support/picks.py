@@ -47,7 +47,7 @@ class _Tree:
     def __init__(self, root: bytes) -> None:
         self.paths: dict[str, list[bytes]] = {"file": [], "dir": [], "other": []}
         self._walk(root, b"")
-        self.paths["any"] = sorted(sum(self.paths.values(), []))
+        self.paths["any"] = sorted(path for paths in self.paths.values() for path in paths)
 
     def _walk(self, folder: bytes, prefix: bytes) -> None:
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):

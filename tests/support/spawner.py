@@ -1,9 +1,9 @@
 """A process that has imported the daemon's libraries once and forks a daemon for each mount.
 
 Starting Python, trio and pyfuse3 takes 0.3 s; a fork of a process that has them takes 5 ms. So the
-property tests get a fresh mount for every example. The child does what the
-mount helper's daemon does, from the words of ``-o`` on. Protocol: one JSON object a line on standard
-input, one on standard output.
+property tests get a fresh mount for every example. The child does what the mount helper's daemon
+does, from the words of ``-o`` on. Protocol: one JSON object a line on standard input, one on
+standard output.
 
 ``{"mount": OPTIONS, "target": PATH, "log": PATH}`` answers ``{"pid": N}`` when mounted, or
 ``{"error": TEXT}``. ``{"wait": PID}`` answers ``{"status": N}`` when that daemon has left.

@@ -132,9 +132,9 @@ def build_layer(root: bytes, layer: Layer, *, generation: int = 0) -> None:
 
 def _make(root: bytes, entry: Entry) -> None:
     at = root + b"/" + entry.path
-    if os.path.lexists(at):
-        if not (isinstance(entry, Dir) and os.path.isdir(at) and not os.path.islink(at)):
-            return
+    same = isinstance(entry, Dir) and os.path.isdir(at) and not os.path.islink(at)
+    if os.path.lexists(at) and not same:
+        return
     if not _parents(root, entry.path):
         return
     if isinstance(entry, Link):

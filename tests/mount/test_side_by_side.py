@@ -1,0 +1,203 @@
+"""Several processes at once: large copy-ups, signals, locks, storms on the same names."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from tests.support.files import opened, read, write
+from tests.support.stacks import Dir, File, build_stack
+
+pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
+
+BIG = 200_000_000
+
+
+@pytest.fixture
+def root(scratch, union):
+    layers = build_stack(
+        scratch + b"/s",
+        [
+            [File(b"big", b"b", BIG), File(b"small"), Dir(b"d")]
+            + [File(b"d/%d" % n) for n in range(50)]
+        ],
+    )
+    return union(layers).root
+
+
+def _in_background(function) -> threading.Thread:
+    thread = threading.Thread(target=function)
+    thread.start()
+    return thread
+
+
+def test_a_large_copy_up_stops_nobody_else(root):
+    """While 200 MB are copied, other files are read, listed, made and copied up."""
+    done = threading.Event()
+
+    def copy_up() -> None:
+        with opened(root + b"/big", os.O_RDWR) as fd:
+            os.pwrite(fd, b"x", 0)
+        done.set()
+
+    worker = _in_background(copy_up)
+    answered = 0
+    while not done.is_set():
+        name = root + b"/d/%d" % (answered % 50)
+        assert read(name) == b"x" * 10 if answered < 50 else read(name)
+        os.chmod(name, 0o600)
+        write(root + b"/new%d" % answered, b"new")
+        os.listdir(root + b"/d")
+        answered += 1
+    worker.join()
+    assert answered >= 3, "others waited for the copy"
+    with opened(root + b"/big", os.O_RDONLY) as fd:
+        assert os.pread(fd, 3, 0) == b"xbb"
+
+
+def test_readers_of_the_file_itself_go_on(root):
+    done = threading.Event()
+
+    def copy_up() -> None:
+        os.chmod(root + b"/big", 0o600)
+        done.set()
+
+    with opened(root + b"/big", os.O_RDONLY) as fd:
+        worker = _in_background(copy_up)
+        offset = 0
+        while not done.is_set():
+            assert os.pread(fd, 4096, offset % (BIG - 4096)) == b"b" * 4096
+            offset += 1_234_567
+        worker.join()
+        assert os.pread(fd, 4096, BIG - 4096) == b"b" * 4096
+
+
+def test_two_writers_start_one_copy(root):
+    """Both changes are there; neither copy overwrote the other."""
+
+    def put(at: int, what: bytes):
+        def run() -> None:
+            with opened(root + b"/big", os.O_RDWR) as fd:
+                os.pwrite(fd, what, at)
+
+        return run
+
+    workers = [_in_background(put(n * 1_000_000, b"%03d" % n)) for n in range(6)]
+    for worker in workers:
+        worker.join()
+    with opened(root + b"/big", os.O_RDONLY) as fd:
+        for n in range(6):
+            assert os.pread(fd, 4, n * 1_000_000) == b"%03db" % n
+        assert os.fstat(fd).st_size == BIG
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_signal_to_the_writer_that_started_a_copy(root, number):
+    """The writer dies at once or when the copy is made; the file is whole either way."""
+    program = "import os,sys; fd=os.open(sys.argv[1], os.O_RDWR); os.pwrite(fd, b'x', 0)"
+    for _ in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, root + b"/big"], stderr=subprocess.DEVNULL
+        )
+        time.sleep(0.06)
+        process.send_signal(number)
+        process.wait(30)
+    with opened(root + b"/big", os.O_RDONLY) as fd:
+        assert os.fstat(fd).st_size == BIG
+        assert os.pread(fd, 1, 0) in (b"b", b"x")
+        assert os.pread(fd, 8, BIG - 8) == b"b" * 8
+    write(root + b"/big", b"works")
+    assert read(root + b"/big") == b"works"
+
+
+def test_record_locks_between_processes(root):
+    """fcntl(2) locks, taken before and after a copy-up, on parts of a file."""
+    program = (
+        "import fcntl,os,struct,sys\n"
+        "fd=os.open(sys.argv[1], os.O_RDWR)\n"
+        "try: fcntl.lockf(fd, fcntl.LOCK_EX|fcntl.LOCK_NB, 10, int(sys.argv[2]))\n"
+        "except OSError: sys.exit(7)\n"
+    )
+
+    def other_gets(start: int) -> bool:
+        words = [sys.executable, "-c", program, root + b"/small", str(start)]
+        return subprocess.run(words, check=False).returncode == 0
+
+    with opened(root + b"/small", os.O_RDWR) as fd:
+        fcntl.lockf(fd, fcntl.LOCK_EX, 10, 0)
+        assert not other_gets(5)
+        assert other_gets(10)
+        os.pwrite(fd, b"x", 0)
+        assert not other_gets(5)
+        lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 100, 10, 0)
+        fcntl.fcntl(fd, 37, lock)  # F_OFD_SETLK
+        assert not other_gets(100)
+    assert other_gets(0)
+
+
+def test_flock_counts_across_many_processes(root):
+    """Ten processes add one to a number in a lower file a hundred times each, under flock."""
+    write(root + b"/count", b"0")
+    program = (
+        "import fcntl,os,sys\n"
+        "for _ in range(100):\n"
+        "    fd=os.open(sys.argv[1], os.O_RDWR)\n"
+        "    fcntl.flock(fd, fcntl.LOCK_EX)\n"
+        "    n=int(os.pread(fd, 20, 0)); os.pwrite(fd, b'%d' % (n+1), 0)\n"
+        "    os.close(fd)\n"
+    )
+    workers = [
+        subprocess.Popen([sys.executable, "-c", program, root + b"/count"]) for _ in range(5)
+    ]
+    assert [worker.wait(120) for worker in workers] == [0] * 5
+    assert read(root + b"/count") == b"500"
+
+
+def test_appends_of_many_processes_are_all_there(root):
+    program = (
+        "import os,sys\n"
+        "fd=os.open(sys.argv[1], os.O_WRONLY|os.O_APPEND)\n"
+        "for n in range(200): os.write(fd, b'%s-%03d\\n' % (sys.argv[2].encode(), n))\n"
+    )
+    workers = [
+        subprocess.Popen([sys.executable, "-c", program, root + b"/small", name]) for name in "abc"
+    ]
+    assert [worker.wait(120) for worker in workers] == [0] * 3
+    lines = read(root + b"/small")[10:].split()
+    assert sorted(lines) == sorted(b"%c-%03d" % (c, n) for c in b"abc" for n in range(200))
+
+
+def test_a_storm_on_a_few_names(root):
+    """Create, rename, link and remove of the same names: only the errors there can be, no loss."""
+    program = (
+        "import errno,os,random,sys\n"
+        "root=sys.argv[1]; r=random.Random(int(sys.argv[2]))\n"
+        "ok={'ENOENT','EEXIST','ENOTEMPTY','ENOTDIR','EISDIR','EINVAL','EPERM'}\n"
+        "name=lambda: root+'/'+r.choice('xyz')+r.choice(['','/x','/y'])\n"
+        "def create(): os.close(os.open(name(), os.O_CREAT|os.O_WRONLY))\n"
+        "calls=[create, lambda: os.mkdir(name()), lambda: os.rename(name(), name()),\n"
+        "       lambda: os.unlink(name()), lambda: os.rmdir(name()),\n"
+        "       lambda: os.link(name(), name()),\n"
+        "       lambda: os.chmod(name(), 0o700), lambda: os.listdir(name())]\n"
+        "for _ in range(600):\n"
+        "    try: r.choice(calls)()\n"
+        "    except OSError as e:\n"
+        "        if errno.errorcode[e.errno] not in ok: raise\n"
+    )
+    where = root + b"/d"
+    workers = [
+        subprocess.Popen([sys.executable, "-c", program, where, str(seed)]) for seed in range(4)
+    ]
+    assert [worker.wait(200) for worker in workers] == [0] * 4
+    for folder, dirs, files in os.walk(where):
+        for name in dirs + files:
+            os.lstat(os.path.join(folder, name))
+    assert {b"%d" % n for n in range(50)} <= set(os.listdir(where))
