@@ -103,13 +103,10 @@ class Files:
 
         Opening the copy anew might fail, and the openers would read old content for ever.
         """
-        file = node.file
-        if file is None:
-            if fd >= 0:
-                os.close(fd)
-            return
-        os.close(file.fd)
-        file.fd, file.writable, file.lower = fd, True, False
+        if node.file is not None:
+            self._change(node, fd, writable=True, lower=False)
+        elif fd >= 0:
+            os.close(fd)
 
     def catch_up(self) -> None:
         """After a move that may have copied whole directories: as ``moved`` for all it copied."""
@@ -118,13 +115,15 @@ class Files:
                 self._reopen(node, write=False)
 
     def _reopen(self, node: Node, *, write: bool) -> None:
-        file = node.file
         fd = self._open_fd(node, write=write)
+        self._change(node, fd, writable=write, lower=node.source is not None)
+
+    def _change(self, node: Node, fd: int, *, writable: bool, lower: bool) -> None:
+        """Let *fd* take the place of the descriptor of the open *node*."""
+        file = node.file
         self._unshare(node)
         os.close(file.fd)
-        file.fd = fd
-        file.writable = write
-        file.lower = node.source is not None
+        file.fd, file.writable, file.lower = fd, writable, lower
         self._share(node, file)
 
     def _share(self, node: Node, file: OpenFile) -> None:

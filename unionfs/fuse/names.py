@@ -14,6 +14,7 @@ from unionfs.fuse.inodes import absent, bare
 from unionfs.fuse.listing import Foresight, snapshot
 from unionfs.fuse.state import State
 from unionfs.union.node import Node
+from unionfs.union.tree import Tree
 from unionfs.upper import create, remove
 from unionfs.upper.create import Owner
 from unionfs.upper.rename import rename
@@ -27,8 +28,8 @@ _MODE = 0o7777
 class NameHandlers(State):
     """The part of ``Operations`` that is about names in directories."""
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)  # type: ignore[arg-type]
+    def __init__(self, tree: Tree, upper: Upper | None, *, read_only: bool) -> None:
+        super().__init__(tree, upper, read_only=read_only)
         self._absent = absent()
         self._bare = bare()
         self._foresight = Foresight()

@@ -32,9 +32,9 @@ class State:
     waits for it. Everything else in the mount is free to go on meanwhile, with the old content.
     """
 
-    def __init__(self, tree: Tree, upper: Upper | None) -> None:
+    def __init__(self, tree: Tree, upper: Upper | None, *, read_only: bool) -> None:
         self.tree = tree
-        self.upper = upper
+        self.upper = None if read_only else upper
         self.inodes = Inodes(tree, upper)
         self.files = Files(tree)
         self.by_node = False

@@ -243,3 +243,17 @@ def test_a_name_that_was_made_is_not_remembered_as_absent(
     assert told == [(1, b"new")]
     assert world.names(b"") == [b"new"]
     assert world.ops.files.nodes == {}
+
+
+def test_a_read_only_mount_finds_the_copies_of_hard_links(lower: Path, build: Build) -> None:
+    """It asked no index: the other name showed the old content, and was another file."""
+    (lower / "one").write_bytes(b"old")
+    os.link(lower / "one", lower / "two")
+    world = build()
+    world.write(b"one", b"new")
+    world.close()
+    again = build(read_only=True)
+    assert again.read(b"two") == b"new"
+    assert again.lookup(b"one").st_ino == again.lookup(b"two").st_ino
+    with pytest.raises(OSError, match="Read-only"):
+        again.write(b"two", b"x")
