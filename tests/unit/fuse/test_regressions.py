@@ -254,6 +254,6 @@ def test_a_read_only_mount_finds_the_copies_of_hard_links(lower: Path, build: Bu
     world.close()
     again = build(read_only=True)
     assert again.read(b"two") == b"new"
-    assert again.lookup(b"one").st_ino == again.lookup(b"two").st_ino
+    assert again.lookup(b"one") == again.lookup(b"two")
     with pytest.raises(OSError, match="Read-only"):
         again.write(b"two", b"x")
