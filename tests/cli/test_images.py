@@ -76,6 +76,7 @@ def test_rm_is_refused_while_a_container_uses_the_image(own: Cli, rootfs: Path) 
 
 
 def test_rm_takes_a_name_and_with_the_last_one_the_image(own: Cli, rootfs: Path) -> None:
+    own.env["SOURCE_DATE_EPOCH"] = "1"  # or the next second's import is another image
     for name in ("a", "b:1", "here/c"):
         own("image", "import", f"rootfs:{rootfs}", "--name", name)
     (image,) = {one["id"] for one in own.json("image", "ls")}
@@ -90,6 +91,7 @@ def test_rm_takes_a_name_and_with_the_last_one_the_image(own: Cli, rootfs: Path)
 
 
 def test_rm_of_an_id_takes_all_names_and_tells_them(own: Cli, rootfs: Path) -> None:
+    own.env["SOURCE_DATE_EPOCH"] = "1"
     own("image", "import", f"rootfs:{rootfs}", "--name", "a")
     own("image", "import", f"rootfs:{rootfs}", "--name", "b")
     image = own.json("image", "inspect", "a")["id"]
