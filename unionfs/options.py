@@ -89,6 +89,19 @@ class MountConfig:
     ignored: tuple[str, ...] = ()  # options to name as "unknown argument ignored: X"
 
 
+# What a mount's user may ask for, with the meaning, for the help texts.
+EXPLAINED = """\
+  ro                    allow no changes
+  allow_other           let other users in; allow_root: only root (root's default: allow_other)
+  suid, dev             let set-ID programs and device files work: in root's mounts only
+  noexec                let no program run
+  atime                 keep access times; nodiratime: not of directories
+  volatile              sync nothing: faster, and a crash of the machine may lose it all
+  redirect_dir=off      renaming a directory of a lower layer fails with EXDEV
+  max_read=BYTES        read no more at once
+  spin=MICROSECONDS     wait awake for the next request (off, auto; default: auto)
+"""
+
 # Fields that the driver does not honour yet, with the option that sets each.
 NOT_HONOURED_YET = {
     "uid_map": "uidmapping",

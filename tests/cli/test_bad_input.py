@@ -31,9 +31,12 @@ class Row(NamedTuple):
 TABLE = [
     # No such command, option or argument.
     Row("", 2, "COMMAND"),
-    Row("bogus", 2, "bogus"),
+    Row("bogus", 2, "no such command: bogus (see: unionfs --help)"),
+    Row("commit {c} x", 2, "no such command: commit (see: unionfs --help)"),
+    Row("crate {i}", 2, "no such command: crate (see: unionfs --help; to mount on {i}"),
     Row("image", 2, "COMMAND"),
-    Row("image bogus", 2, "bogus"),
+    Row("image bogus", 2, "no such command: bogus (see: unionfs image --help)"),
+    Row("-o lowerdir={d}", 2, "(see: unionfs --help)"),
     Row("ls --bogus", 2, "--bogus"),
     Row("ls extra", 2, "extra"),
     Row("image import", 2, "SOURCE"),
@@ -64,6 +67,19 @@ TABLE = [
     Row("image inspect nope", 1, "nope"),
     Row("image rm nope", 1, "nope"),
     Row("layer inspect nope", 1, "nope"),
+    # An image where a container is wanted.
+    Row("mount {i}", 1, "unionfs create {i}, or unionfs mount --image {i} TARGET"),
+    Row("mount {i} {t}", 1, "no such container: {i}; it is an image"),
+    Row("inspect {i}", 1, "unionfs image inspect {i}"),
+    Row("diff {i}", 1, "unionfs create {i}"),
+    Row("rm {i}", 1, "unionfs image rm {i}"),
+    Row("bundle {i} {t}/bundle", 1, "unionfs create {i}"),
+    # Stores that are none.
+    Row("--root {d} ls", 1, "{d} is not a store and is not empty: it holds 'file'"),
+    Row("--root {d} image ls", 1, "{d} is not a store"),
+    Row("--root {d}/file layer ls", 1, "{d}/file is not a store and not a directory"),
+    Row("--root {d}/file df", 1, "{d}/file is not a store"),
+    Row("--root {d}/none create {i}", 1, "no store at {d}/none"),
     # Names with slashes and dots, and other things that are no names.
     Row("create {i} --name ../evil", 2, "../evil"),
     Row("create {i} --name a/b", 2, "a/b"),
@@ -91,7 +107,10 @@ TABLE = [
     Row("image import oci:{d}", 1, "{d}"),
     Row("image import oci-archive:{d}/file", 1, "{d}/file"),
     Row("image import docker-archive:{d}/file", 1, "{d}/file"),
-    Row("image import {d}/file", 1, "{d}/file"),
+    Row("image import {d}/file", 1, "{d}/file is neither an OCI layout nor a docker archive"),
+    Row("image import docker-archive:{d}/file:ref", 1, "{d}/file is not a tar archive"),
+    Row("image import {t} --platform vindovs", 2, "'vindovs' is neither a system nor an arch"),
+    Row("image import {t} --platform linux/", 2, "not a platform: 'linux/'"),
     Row("image import rootfs:{d} --limit bogus=1", 2, "bogus=1"),
     Row("image import rootfs:{d} --limit max_bytes=many", 2, "max_bytes=many"),
     Row("image import rootfs:{d} --limit max_bytes=10", 1, "max_bytes=10"),
@@ -100,7 +119,7 @@ TABLE = [
     Row("mount {c} {d}/file", 1, "{d}/file is not a directory"),
     Row("mount {c} {d}", 1, "{d} is not empty"),
     Row("mount --image {i} {d}", 1, "{d} is not empty"),
-    Row("mount {c} {t} -o bogus", 2, "bogus"),
+    Row("mount {c} {t} -o bogus", 2, "-o bogus: unknown option (see: unionfs mount --help)"),
     Row("mount {c} {t} -o lowerdir=/etc", 2, "lowerdir"),
     Row("mount {c} {t} -o upperdir=/etc,workdir=/tmp", 2, "upperdir"),
     Row("mount {c} {t} -o fsname=x", 2, "fsname"),
@@ -110,7 +129,8 @@ TABLE = [
     Row("run {c} none", 127, "none"),
     Row("run {c} ../../bin/sh-not-here", 127, "sh-not-here"),
     Row("run {c} /etc/passwd", 126, "/etc/passwd"),
-    Row("run -u nobody-here {c} sh", 1, "nobody-here"),
+    Row("run -u nobody-here {c} sh", 1, "the image has no user 'nobody-here'"),
+    Row("run -u root:none {c} sh", 1, "the image has no group 'none' ('root:none' was asked for)"),
     Row("run -u 4294967296 {c} sh", 1, "4294967296"),
     Row("run -e =x {c} sh", 2, "=x"),
     Row("bundle {c} {d}/file", 1, "{d}/file"),
@@ -168,6 +188,15 @@ def test_no_store_is_an_error_only_where_one_is_needed(tmp_path: Path) -> None:
     assert "no store" in cli.fails("run", "tiny", "sh")
     assert cli.json("ls") == []
     assert not cli.root.exists()
+
+
+def test_a_missing_store_is_said_to_whoever_named_it(tmp_path: Path) -> None:
+    named = ["--root", str(tmp_path / "none")]
+    done = Cli(tmp_path).run(*named, "image", "ls")
+    assert done.returncode == 0
+    assert done.stderr == f"unionfs: there is no store at {tmp_path}/none yet\n"
+    assert Cli(tmp_path).json(*named, "image", "ls") == []
+    assert Cli(tmp_path)(*named, "-q", "ls") == ""
 
 
 def test_a_root_that_is_something_else_is_left_alone(full: Path) -> None:

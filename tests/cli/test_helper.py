@@ -155,7 +155,7 @@ class TestErrors:
             (["-o", LOWER], "no mount point"),
             (["-o", f"{LOWER},upperdir=/u", "/m"], "upperdir is given without workdir"),
             (["-o", "ro", "/m"], "no lower directories"),
-            (["moutn", "web"], "moutn is no command"),
+            (["moutn", "web"], "no such command: moutn"),
             (["/m", "-o"], "-o needs a value"),
             (["-x", "-o", LOWER, "/m"], "unknown option -x"),
             (["--frob", "-o", LOWER, "/m"], "unknown option --frob"),

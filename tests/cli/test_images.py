@@ -75,6 +75,35 @@ def test_rm_is_refused_while_a_container_uses_the_image(own: Cli, rootfs: Path) 
     own("image", "rm", "a")
 
 
+def test_rm_takes_a_name_and_with_the_last_one_the_image(own: Cli, rootfs: Path) -> None:
+    own.env["SOURCE_DATE_EPOCH"] = "1"  # or the next second's import is another image
+    for name in ("a", "b:1", "here/c"):
+        own("image", "import", f"rootfs:{rootfs}", "--name", name)
+    (image,) = {one["id"] for one in own.json("image", "ls")}
+    own("create", "a", "--name", "one")
+    assert own("image", "rm", "a") == "removed name a:latest\n"
+    assert own.json("image", "inspect", "b:1")["names"] == ["b:1", "here/c:latest"]
+    assert own.fails("image", "rm", "c", "b:1") == "image b:1 is used by container one"
+    own("rm", "one")
+    removed = own.json("image", "rm", "c", "b:1")
+    assert (removed["names"], removed["images"]) == (["b:1", "here/c:latest"], [image])
+    assert own.json("image", "ls") == own.json("layer", "ls") == []
+
+
+def test_rm_of_an_id_takes_all_names_and_tells_them(own: Cli, rootfs: Path) -> None:
+    own.env["SOURCE_DATE_EPOCH"] = "1"
+    own("image", "import", f"rootfs:{rootfs}", "--name", "a")
+    own("image", "import", f"rootfs:{rootfs}", "--name", "b")
+    image = own.json("image", "inspect", "a")["id"]
+    printed = own("image", "rm", image.partition(":")[2][:12]).splitlines()
+    assert printed[:3] == [
+        "removed name a:latest",
+        "removed name b:latest",
+        f"removed image {image}",
+    ]
+    assert own.json("image", "ls") == []
+
+
 def test_rm_of_several_is_all_or_none(own: Cli, rootfs: Path) -> None:
     own("image", "import", f"rootfs:{rootfs}", "--name", "a")
     assert "no such image: none" in own.fails("image", "rm", "a", "none")

@@ -82,6 +82,7 @@ def test_read_only(cli: Cli, target: Path, words: list[str]) -> None:
     with pytest.raises(OSError, match="Read-only"):
         (target / "x").touch()
     assert cli.json("inspect", "one")["mounts"][0]["read_only"] is True
+    assert "   mounted, read-only   one   " in cli("ls")
 
 
 def test_options_are_honoured(cli: Cli, target: Path) -> None:
@@ -91,6 +92,8 @@ def test_options_are_honoured(cli: Cli, target: Path) -> None:
 
 def test_an_image_without_a_container(cli: Cli, target: Path) -> None:
     assert cli("mount", "--image", "tiny", str(target)) == f"{target}\n"
+    assert cli.json("image", "inspect", "tiny")["mounts"] == [str(target)]
+    assert f"Mounted at:  {target}\n" in cli("image", "inspect", "tiny")
     with pytest.raises(OSError, match="Read-only"):
         (target / "x").touch()
     assert _mounted(cli) == []
@@ -155,6 +158,26 @@ def test_the_mount_of_a_killed_daemon_is_seen_and_cleared(cli: Cli, target: Path
     _kill_daemon(cli)
     assert cli("umount", "one") == ""
     assert list(target.iterdir()) == []
+
+
+def test_a_dead_mount_is_unmounted_by_a_name_without_a_slash(cli: Cli, target: Path) -> None:
+    cli("mount", "one", str(target))
+    _kill_daemon(cli)
+    assert cli("umount", target.name, cwd=target.parent) == ""
+    assert list(target.iterdir()) == []
+
+
+def test_the_directory_one_stands_in_is_left_first(cli: Cli, target: Path) -> None:
+    cli("mount", "one", str(target))
+    assert cli("umount", ".", cwd=target) == ""
+    cli("mount", "one", str(target))
+    with subprocess.Popen(["sleep", "60"], cwd=target) as sleeper:
+        try:
+            error = cli.fails("umount", ".", cwd=target)
+            assert error == f"{target} is in use by sleep ({sleeper.pid})"
+        finally:
+            sleeper.kill()
+    cli("umount", "one", cwd=target)
 
 
 def test_a_killed_daemon_is_no_reason_to_keep_a_container(cli: Cli, target: Path) -> None:

@@ -21,9 +21,10 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from tests.support import kernel, ops, parity, trees
+from tests.support.answers import stamp
 from tests.support.arena import make_arena
 from tests.support.mounts import KernelOverlay, Mounted, SessionMount, Spawner
-from tests.support.ops import Op, World, perform, stamp
+from tests.support.ops import Op, World, perform
 from tests.support.picks import resolve
 from tests.support.stacks import Layers, Stack, build_stack
 

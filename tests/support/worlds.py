@@ -83,6 +83,7 @@ def without_threads(patch: pytest.MonkeyPatch) -> Iterator[None]:
     with patch.context() as context:
         context.setattr(trio.to_thread, "run_sync", at_once)
         context.setattr(pyfuse3, "invalidate_inode", lambda *args, **kwargs: None)
+        context.setattr(pyfuse3, "invalidate_entry_async", lambda *args, **kwargs: None)
         yield
 
 
@@ -111,11 +112,11 @@ class World:
         self._closed = False
         self._guest = work is not None
         self.work = work
-        if not read_only and work is None:
-            self.work = WorkDir(self.workdir, wait=0.0)
+        if work is None:
+            self.work = WorkDir(self.workdir, wait=0.0, writable=not read_only)
         self.tree = Tree(layers, pool)
         self.upper = Upper(self.tree, self.work, redirect_dir=redirect_dir) if self.work else None
-        self.ops = Operations(self.tree, self.upper)
+        self.ops = Operations(self.tree, self.upper, read_only=read_only)
 
     def __enter__(self) -> World:
         return self

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from unionfs import __version__
 from unionfs.cli import container, df, image, layer, mounting, running
 from unionfs.cli.context import Context
+from unionfs.cli.helper import USAGE
 from unionfs.cli.tree import Branch, Parser, add_global_options
 
 _DESCRIPTION = "Mount container root filesystems from images."
 _EPILOG = """\
 IMAGE, CONTAINER and LAYER are names, IDs or the beginning of one.
-As a mount helper: unionfs -o lowerdir=A:B,upperdir=U,workdir=W TARGET
+
+The form that mount(8) and container engines call:
 """
 
 
@@ -35,7 +37,7 @@ def build() -> Parser:
     parser = Parser(
         prog="unionfs",
         description=_DESCRIPTION,
-        epilog=_EPILOG,
+        epilog=f"{_EPILOG}\n{USAGE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_global_options(parser, top=True)

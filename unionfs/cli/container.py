@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from unionfs.cli import output
-from unionfs.cli.context import Context, note
+from unionfs.cli.context import Context, find_container, note
 from unionfs.cli.tree import Branch
 from unionfs.errors import UnionfsError, os_error_line
 
@@ -68,7 +68,7 @@ def _row(document: dict[str, Any]) -> Sequence[str]:
         document["id"][:12],
         document["image"],
         output.age(document["created"]),
-        document["status"],
+        _status_words(document),
         document["name"],
         ", ".join(mount["target"] for mount in document["mounts"]),
     )
@@ -107,11 +107,16 @@ def _status(mounts: Sequence[dict[str, Any]], running: bool) -> str:
     return "dead mount" if any(mount["dead"] for mount in mounts) else "mounted"
 
 
+def _status_words(document: dict[str, Any]) -> str:
+    read_only = any(mount["read_only"] for mount in document["mounts"])
+    return f"{document['status']}{', read-only' if read_only else ''}"
+
+
 def _inspect(context: Context) -> int:
     from unionfs.container.state import read_state
 
     with context.store() as store:
-        container = store.containers.resolve(context.args.container)
+        container = find_container(store, context.args.container, "unionfs image inspect {}")
         document = _document(store, container, read_state()) | _directories(store, container)
         config = store.images.get(container.image_id).run_config
     if context.json:
@@ -152,7 +157,7 @@ def _diff(context: Context) -> int:
     from unionfs.container.diff import diff
 
     with context.store() as store:
-        found = diff(store, store.containers.resolve(context.args.container))
+        found = diff(store, find_container(store, context.args.container, "unionfs create {}"))
         if context.json:
             output.print_json(
                 [{"kind": one.kind, "path": output.text_of(one.path)} for one in found]
@@ -171,7 +176,7 @@ def _rm(context: Context) -> int:
     with context.store() as store:
         for text in context.args.containers:
             try:
-                container = store.containers.resolve(text)
+                container = find_container(store, text, "unionfs image rm {}")
                 remove(store, container, force=context.args.force, note=note)
             except (UnionfsError, OSError) as error:
                 line = os_error_line(error) if isinstance(error, OSError) else str(error)

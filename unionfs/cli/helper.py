@@ -26,6 +26,7 @@ usage: unionfs -o lowerdir=DIR[:DIR…][,upperdir=DIR,workdir=DIR][,OPTION…] [
   -V, --version   print the version
   -h, --help      print this
 As mount.*: -f fake, -s sloppy, -n no mtab, -t TYPE.
+Options beside the directories: unionfs mount --help
 """
 
 
@@ -118,7 +119,7 @@ def _flag(call: Call, word: str, as_mount: bool) -> None:
         elif name == "-v":
             call.verbose = True
         elif not (_mount_flag if as_mount else _fuse_flag)(call, name):
-            raise HelperUsageError(f"unknown option {name} (-h tells which there are)")
+            raise HelperUsageError(f"unknown option {name} (see: unionfs --help)")
 
 
 def _mount_flag(call: Call, name: str) -> bool:
@@ -143,10 +144,11 @@ def _fuse_flag(call: Call, name: str) -> bool:
 
 def _mount(call: Call) -> None:
     if not call.words:
-        raise HelperUsageError("no mount point: unionfs -o OPTIONS TARGET (-h tells more)")
+        raise HelperUsageError("no mount point: unionfs -o OPTIONS TARGET (see: unionfs --help)")
     if not call.options:
         raise HelperUsageError(
-            f"{call.words[0]} is no command, and mounting {call.words[-1]} needs -o lowerdir=…"
+            f"no such command: {call.words[0]} (see: unionfs --help; "
+            f"to mount on {call.words[-1]}, give -o lowerdir=…)"
         )
     from unionfs.daemon import spawn
     from unionfs.options import parse_helper_options

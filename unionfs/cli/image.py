@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from unionfs.cli import output
 from unionfs.cli.context import Context
 from unionfs.cli.tree import Branch
-from unionfs.errors import CorruptError, RefusedError, UsageError
+from unionfs.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from unionfs.digest import Digest
     from unionfs.store.records import ImageRecord
@@ -32,7 +31,7 @@ def register(commands: Branch) -> None:
     images.command("ls", _ls, "list images")
     inspect = images.command("inspect", _inspect, "show all that is known about an image")
     inspect.add_argument("image", metavar="IMAGE")
-    rm = images.command("rm", _rm, "remove images that no container uses")
+    rm = images.command("rm", _rm, "remove names of images, and images without any left")
     rm.add_argument("images", metavar="IMAGE", nargs="+")
 
 
@@ -64,7 +63,6 @@ def _import(context: Context) -> int:
     args = context.args
     limits = _limits(args.limit)
     with (
-        _named(args.source),
         context.store(create=True) as store,
         import_progress(quiet=context.quiet) as progress,
     ):
@@ -81,17 +79,6 @@ def _import(context: Context) -> int:
     else:
         print(image.id)
     return 0
-
-
-@contextmanager
-def _named(source: str) -> Iterator[None]:
-    """Let every failure meanwhile name *source*: what is wrong deep in a tar knows only the tar."""
-    try:
-        yield
-    except (CorruptError, RefusedError) as error:
-        if source in str(error):
-            raise
-        raise type(error)(f"{source}: {error}") from error
 
 
 def _limits(words: Sequence[str]) -> Limits:
@@ -158,12 +145,16 @@ def _summary(image: ImageRecord, containers: Sequence[str]) -> dict[str, Any]:
 
 
 def _inspect(context: Context) -> int:
+    from unionfs.container.state import read_state
+
     with context.store() as store:
         image = store.images.resolve(context.args.image)
         containers = _users(store).get(image.id, [])
         sizes = {diff_id: store.layers.get(diff_id).content_size for diff_id in image.diff_ids}
     layers = [{"diff_id": str(one), "size": sizes[one]} for one in image.diff_ids]
+    mounts = read_state().of_image(image.id.hex)
     document = _summary(image, containers) | {
+        "mounts": [output.text_of(mounted.target) for mounted in mounts],
         "architecture": image.architecture,
         "os": image.os,
         "variant": image.variant,
@@ -192,6 +183,7 @@ def _print(image: ImageRecord, document: Mapping[str, Any]) -> None:
             "Size": f"{output.size(image.size)} ({image.size} bytes)",
             "Manifest": document["manifest_digest"] or "",
             "Containers": document["containers"],
+            "Mounted at": document["mounts"],
             "Layers": [
                 f"{layer['diff_id']}  {output.size(layer['size'])}" for layer in document["layers"]
             ],
@@ -204,14 +196,21 @@ def _rm(context: Context) -> int:
     from unionfs.container.images import remove_images
 
     with context.store() as store:
-        removed, layers = remove_images(store, context.args.images)
+        removed = remove_images(store, context.args.images)
     if context.json:
         output.print_json(
-            {"images": [str(one) for one in removed], "layers": [str(one) for one in layers]}
+            {
+                "names": list(removed.names),
+                "images": [str(one) for one in removed.images],
+                "layers": [str(one) for one in removed.layers],
+            }
         )
         return 0
-    for image in removed:
+    if len(removed.names) > len(removed.images):
+        for name in removed.names:
+            print(f"removed name {name}")
+    for image in removed.images:
         print(f"removed image {image}")
-    for layer in layers:
+    for layer in removed.layers:
         print(f"removed layer {layer}")
     return 0

@@ -5,21 +5,21 @@ Imports little: with ``mount`` the time until the daemon is forked is import tim
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 from typing import TYPE_CHECKING
 
 from unionfs.cli import output
-from unionfs.cli.context import Context
+from unionfs.cli.context import Context, find_container
 from unionfs.cli.tree import Branch
 from unionfs.errors import NotFoundError, UsageError
+from unionfs.options import EXPLAINED
 
 if TYPE_CHECKING:
     from unionfs.container.mount import Plan, Wish
 
-_MOUNT_USAGE = """\
-unionfs mount [OPTION…] CONTAINER [TARGET]
-       unionfs mount [OPTION…] --image IMAGE TARGET"""
+_IMAGE_HINT = "unionfs create {}, or unionfs mount --image {} TARGET"
 
 
 def register(commands: Branch) -> None:
@@ -29,7 +29,16 @@ def register(commands: Branch) -> None:
     mount.add_argument("--image", help="mount this image read-only, with no container")
     mount.add_argument("--read-only", action="store_true", help="allow no changes")
     mount.add_argument("--foreground", action="store_true", help="serve the mount in this process")
-    mount.add_argument("-o", metavar="OPTS", dest="options", action="append", default=[])
+    mount.add_argument(
+        "-o",
+        metavar="OPTS",
+        dest="options",
+        action="append",
+        default=[],
+        help="mount options, separated by commas",
+    )
+    mount.epilog = f"mount options:\n{EXPLAINED}"
+    mount.formatter_class = argparse.RawDescriptionHelpFormatter
     mount.usage = (
         "unionfs mount [OPTION…] CONTAINER [TARGET]\n       unionfs mount --image IMAGE TARGET"
     )
@@ -73,7 +82,7 @@ def _mount_container(context: Context, wish: Wish) -> int:
     if len(context.args.words) == 2:
         target = os.fsencode(context.args.words[1])
     with context.store() as store:
-        container = store.containers.resolve(name)
+        container = find_container(store, name, _IMAGE_HINT)
         if not context.args.foreground:
             _tell(context, mount_container(store, container, target, wish))
             return 0
@@ -107,16 +116,21 @@ def _umount(context: Context) -> int:
 def _umounted(context: Context, subject: str) -> list[bytes]:
     """Unmount *subject*, a path if it has a slash, else a container before a path here."""
     from unionfs.container.umount import umount_container, umount_target
+    from unionfs.daemon import client
     from unionfs.store.layout import Layout
 
+    if not subject:
+        raise UsageError("umount takes a container or a mount point")
+    target, is_path = client.resolve(os.fsencode(subject)), _is_there(subject)
+    os.chdir("/")  # where this process stands must not be what is in the way
     if "/" not in subject and context.has_store():
         with context.store() as store:
             try:
                 return umount_container(store, store.containers.resolve(subject))
             except NotFoundError:
-                if not _is_there(subject):
+                if not is_path:
                     raise
-    return umount_target(Layout(context.root), os.fsencode(subject))
+    return umount_target(Layout(context.root), target)
 
 
 def _is_there(path: str) -> bool:

@@ -6,7 +6,7 @@ import argparse
 import os
 
 from unionfs.cli import output
-from unionfs.cli.context import Context, note
+from unionfs.cli.context import Context, find_container, note
 from unionfs.cli.tree import Branch
 
 RUNTIMES = ("crun", "runc", "bubblewrap")
@@ -59,7 +59,7 @@ def _bundle(context: Context) -> int:
 
     args = context.args
     with context.store() as store:
-        container = store.containers.resolve(args.container)
+        container = find_container(store, args.container, "unionfs create {}")
     path = bundle(context.root, container, args.directory, terminal=args.tty, note=note)
     if context.json:
         output.print_json({"config": os.path.abspath(path)})

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     Handler = Callable[[Context], int]
 
+_COMMAND = "COMMAND"
+
 
 class CommandLineError(UsageError):
     """The words do not make a command."""
@@ -28,12 +30,18 @@ class Parser(argparse.ArgumentParser):
         """Raise CommandLineError with *message* and where to read more."""
         raise CommandLineError(f"{message} (see: {self.prog} --help)")
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Complain of a word that is no command; argparse would list all that there are."""
+        if action.metavar == _COMMAND and action.choices and value not in action.choices:
+            self.error(f"no such command: {value}")
+        super()._check_value(action, value)
+
 
 class Branch:
     """The commands below one word, or below the program itself."""
 
     def __init__(self, parser: Parser) -> None:
-        self._commands = parser.add_subparsers(metavar="COMMAND", title="commands", required=True)
+        self._commands = parser.add_subparsers(metavar=_COMMAND, title="commands", required=True)
 
     def command(
         self, name: str, handler: Handler, summary: str, *, aliases: tuple[str, ...] = ()

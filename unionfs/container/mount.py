@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from unionfs.container.locks import mount_lock
+from unionfs.container.locks import mount_lock, refuse_while_running
 from unionfs.container.state import Mounted, container_fsname, image_fsname, read_state
 from unionfs.daemon import client, spawn
 from unionfs.digest import Digest
@@ -81,10 +81,13 @@ def plan_container(
 ) -> Plan:
     """Return the plan for mounting *container* on *target* (None: its own ``merged`` directory).
 
-    To be called under ``mount_lock``. Raises AlreadyMountedError, UsageError for the options.
+    To be called under ``mount_lock``. Raises AlreadyMountedError, RunningError, UsageError for the
+    options.
     """
     home = os.fsencode(store.containers.path(container.id))
     for mounted in clear_dead_mounts(container):
+        if mounted.transient:
+            refuse_while_running(store, container)
         raise AlreadyMountedError(
             f"container {container.name} is already mounted at {mounted.shown}"
         )
@@ -125,8 +128,10 @@ def _configure(store: Store, image_id: Digest, wish: Wish) -> MountConfig:
     for name, option in _STORE_S.items():
         if getattr(config, name) != getattr(plain, name):
             raise UsageError(f"-o {option}: the store decides this for its mounts")
-    if config.ignored:
-        raise UsageError(f"-o {config.ignored[0]}: unknown option")
+    for option in config.ignored:
+        if not apply_options(plain, [option], privileged=True).ignored:
+            raise UsageError(f"-o {option}: only root's mounts can have this")
+        raise UsageError(f"-o {option}: unknown option (see: unionfs mount --help)")
     return replace(
         config,
         lowerdirs=tuple(os.fsencode(path) for path in store.images.stack(image_id)),

@@ -87,4 +87,5 @@ def _number(text: str, what: str, wanted: str) -> int:
         return int(text)
     if text.lstrip("-").isdecimal():
         raise BadUserError(f"user {wanted!r}: {what} {text} is not between 0 and {_MAX_ID}")
-    raise NoSuchUserError(f"user {wanted!r}: the image has no {what} {text!r}")
+    asked = "" if text == wanted else f" ({wanted!r} was asked for)"
+    raise NoSuchUserError(f"the image has no {what} {text!r}{asked}")

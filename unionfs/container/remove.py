@@ -38,9 +38,9 @@ def remove(
         store.containers.remove(container.id)  # its data is lost already, only the row is left
         return
     with mount_lock(store, container):
-        _leave_mounts(container, force, note)
         if not force:
             refuse_while_running(store, container)
+        _leave_mounts(container, force, note)
         _await_daemon(store, container)
         store.containers.remove(container.id)
 

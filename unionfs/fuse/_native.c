@@ -14,6 +14,8 @@
  *     writes and truncations (FUSE_HANDLE_KILLPRIV_V2), without which the kernel asks for
  *     security.capability before every write; and gives up FUSE_ATOMIC_O_TRUNC, since without OPEN
  *     nobody would truncate;
+ *   - entries of a listing whose generation is NAME_ONLY lose their node and attributes, which to the
+ *     kernel means that it has to look the name up when it wants more;
  *   - READ of a node whose descriptor Python has shared is answered here;
  *   - requests are counted by opcode;
  *   - an empty queue is asked again for some microseconds before the read gives up (see "Spinning").
@@ -30,8 +32,10 @@
 #include <fcntl.h>
 #include <fuse3/fuse_lowlevel.h>
 #include <linux/fuse.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -40,7 +44,10 @@
 #define OPCODES 64
 
 static int session_fd = -1;
+#define NAME_ONLY 2 /* unionfs.fuse.native.NAME_ONLY */
+
 static uint64_t init_unique;
+static uint64_t listing_unique;
 static uint32_t init_offered; /* the kernel's flags */
 static int kill_privileges;  /* the request being handled has to remove set-id bits */
 static unsigned long long counts[OPCODES];
@@ -306,16 +313,32 @@ again:
 		in_a_row = 0;
 		name_the_node(head, size);
 		break;
+	case FUSE_READDIRPLUS:
+		listing_unique = head->unique;
+		name_the_node(head, size);
+		break;
 	case FUSE_WRITE:
 	case FUSE_FSYNC:
 	case FUSE_FLUSH:
 	case FUSE_READDIR:
-	case FUSE_READDIRPLUS:
 	case FUSE_FSYNCDIR:
 		name_the_node(head, size);
 		break;
 	}
 	return size;
+}
+
+static void strip_bare_entries(char *data, size_t size)
+{
+	size_t at = 0;
+
+	while (at + FUSE_NAME_OFFSET_DIRENTPLUS <= size) {
+		struct fuse_direntplus *entry = (struct fuse_direntplus *)(data + at);
+
+		if (entry->entry_out.generation == NAME_ONLY)
+			memset(&entry->entry_out, 0, sizeof(entry->entry_out));
+		at += FUSE_DIRENTPLUS_SIZE(entry);
+	}
 }
 
 static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userdata)
@@ -331,6 +354,11 @@ static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userd
 			init->flags |= init_offered & (FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2);
 			init->flags &= ~FUSE_ATOMIC_O_TRUNC;
 		}
+	}
+	if (listing_unique && head->unique == listing_unique) {
+		listing_unique = 0;
+		if (count > 1 && head->error == 0)
+			strip_bare_entries(parts[1].iov_base, parts[1].iov_len);
 	}
 	return writev(fd, parts, count);
 }
@@ -488,7 +516,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 1) < 0)
+	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 2) < 0)
 		Py_CLEAR(made);
 	return made;
 }

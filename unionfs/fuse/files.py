@@ -98,6 +98,16 @@ class Files:
         if node.file is not None:
             self._reopen(node, write=False)
 
+    def go_on_with(self, node: Node, fd: int) -> None:
+        """After a copy-up of *node*, whose copy is open on *fd*, which is taken over.
+
+        Opening the copy anew might fail, and the openers would read old content for ever.
+        """
+        if node.file is not None:
+            self._change(node, fd, writable=True, lower=False)
+        elif fd >= 0:
+            os.close(fd)
+
     def catch_up(self) -> None:
         """After a move that may have copied whole directories: as ``moved`` for all it copied."""
         for node in list(self._open):
@@ -105,13 +115,15 @@ class Files:
                 self._reopen(node, write=False)
 
     def _reopen(self, node: Node, *, write: bool) -> None:
-        file = node.file
         fd = self._open_fd(node, write=write)
+        self._change(node, fd, writable=write, lower=node.source is not None)
+
+    def _change(self, node: Node, fd: int, *, writable: bool, lower: bool) -> None:
+        """Let *fd* take the place of the descriptor of the open *node*."""
+        file = node.file
         self._unshare(node)
         os.close(file.fd)
-        file.fd = fd
-        file.writable = write
-        file.lower = node.source is not None
+        file.fd, file.writable, file.lower = fd, writable, lower
         self._share(node, file)
 
     def _share(self, node: Node, file: OpenFile) -> None:

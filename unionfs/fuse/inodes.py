@@ -13,6 +13,7 @@ import stat
 
 from pyfuse3 import ROOT_INODE, EntryAttributes
 
+from unionfs.fuse import native
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
 from unionfs.upper.identity import identify, settle
@@ -100,6 +101,14 @@ class Inodes:
         attr.entry_timeout = FOREVER
         node.attr = attr
 
+    def expected(self, node: Node) -> int:
+        """Return the number that the lower file *node* has or will have; 0 if not certain."""
+        if node.ino:
+            return node.ino
+        assert node.source is not None
+        place = self._devices[node.source.layer.device]
+        return place | node.born if 1 < node.born < 1 << _DEVICE_SHIFT else 0
+
     def _number(self, node: Node, st: os.stat_result) -> int:
         """Return the number for *node*: its identity's, unless a living node has that."""
         device, ino = node.identity or (st.st_dev, st.st_ino)
@@ -169,4 +178,11 @@ def absent() -> EntryAttributes:
     attr = EntryAttributes()
     attr.st_ino = 0
     attr.entry_timeout = FOREVER
+    return attr
+
+
+def bare() -> EntryAttributes:
+    """Return an entry for listings that only name a file: the hook takes the rest out."""
+    attr = EntryAttributes()
+    attr.generation = native.NAME_ONLY
     return attr

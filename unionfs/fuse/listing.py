@@ -12,6 +12,10 @@ from typing import NamedTuple
 
 from unionfs.union.node import Node
 
+_SHARE = 4  # attributes pay when one file in so many is looked up after its directory was listed
+_SAMPLE = 32  # while they are given, every so many listings go without, to see whether they pay
+_MEMORY = 512  # files
+
 _KEPT = 8  # snapshots; a reader must be overtaken by so many changed listings to lose its place
 
 
@@ -50,3 +54,35 @@ def _anew(node: Node) -> Snapshot:
         found = Snapshot(0, names)
     node.listing = [*kept[1 - _KEPT :], found]
     return found
+
+
+class Foresight:
+    """Whether to give the attributes of files with a listing, which is a stat each.
+
+    ``find`` wants names only; ``tar`` and ``ls -l`` want every file's attributes, and would ask for
+    each. So listings begin without, lookups of listed files are counted, and when they are many,
+    listings bring attributes, until a sample shows that nobody asks any more.
+    """
+
+    __slots__ = ("_listed", "_turn", "_wanted")
+
+    def __init__(self) -> None:
+        self._listed = 0
+        self._wanted = 0
+        self._turn = 0
+
+    def names_only(self) -> bool:
+        """Return whether the next piece of a listing should have names only."""
+        self._turn += 1
+        return self._wanted * _SHARE <= self._listed or self._turn % _SAMPLE == 0
+
+    def listed(self, count: int) -> None:
+        """Note that *count* files were listed by name only."""
+        self._listed += count
+        if self._listed > _MEMORY:
+            self._listed //= 2
+            self._wanted //= 2
+
+    def wanted(self) -> None:
+        """Note that a file that was listed by name only is looked up."""
+        self._wanted += 1

@@ -20,6 +20,7 @@ from unionfs.fuse.guard import answers, answers_later
 from unionfs.fuse.state import State
 from unionfs.ondisk.flavour import FUSE_OVERLAYFS_PREFIX
 from unionfs.syscalls import xattr
+from unionfs.syscalls.capability import CAP_SYS_ADMIN, has_capability
 from unionfs.union.node import Node
 from unionfs.upper import attributes
 from unionfs.upper.upper import Upper
@@ -134,6 +135,8 @@ class MetadataHandlers(State):
             public = flavour.from_disk(name)
             if public is not None and not public.startswith(FUSE_OVERLAYFS_PREFIX):
                 shown.append(public)
+        if any(map(_is_trusted, shown)) and not _sees_trusted(ctx):
+            shown = [name for name in shown if not _is_trusted(name)]
         return shown
 
     @answers_later
@@ -157,3 +160,20 @@ class MetadataHandlers(State):
             raise FUSEError(errno.ENODATA)
         upper = await self.copy_up(node)
         attributes.remove_xattr(upper, node, name)
+
+
+def _is_trusted(name: bytes) -> bool:
+    return name.startswith(b"trusted.")
+
+
+def _sees_trusted(ctx: RequestContext) -> bool:
+    """Return whether a caller has CAP_SYS_ADMIN, without which no filesystem lists ``trusted.*``.
+
+    A caller that is not in this process's PID namespace (pid 0) is judged by its user ID.
+    """
+    if ctx.uid != 0 or ctx.pid == 0:
+        return ctx.uid == 0
+    try:
+        return has_capability(CAP_SYS_ADMIN, ctx.pid)
+    except OSError:
+        return True  # it has just ended: nobody is there to see the answer

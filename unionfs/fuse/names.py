@@ -10,10 +10,11 @@ import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext
 
 from unionfs.fuse.guard import answers, answers_later
-from unionfs.fuse.inodes import absent
-from unionfs.fuse.listing import snapshot
+from unionfs.fuse.inodes import absent, bare
+from unionfs.fuse.listing import Foresight, snapshot
 from unionfs.fuse.state import State
 from unionfs.union.node import Node
+from unionfs.union.tree import Tree
 from unionfs.upper import create, remove
 from unionfs.upper.create import Owner
 from unionfs.upper.rename import rename
@@ -27,9 +28,11 @@ _MODE = 0o7777
 class NameHandlers(State):
     """The part of ``Operations`` that is about names in directories."""
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)  # type: ignore[arg-type]
+    def __init__(self, tree: Tree, upper: Upper | None, *, read_only: bool) -> None:
+        super().__init__(tree, upper, read_only=read_only)
         self._absent = absent()
+        self._bare = bare()
+        self._foresight = Foresight()
 
     @answers
     def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
@@ -44,6 +47,8 @@ class NameHandlers(State):
             return self._missing(parent, name)
         if node.attr is None:
             node = inodes.enter(parent, name, node)
+            if parent.listing is not None and node.kind != stat.S_IFDIR:
+                self._foresight.wanted()
         inodes.shown(node)
         return node.attr  # type: ignore[no-any-return]
 
@@ -70,8 +75,11 @@ class NameHandlers(State):
         """List what follows position *start_id*; see ``listing`` for what a position is worth.
 
         Entries that went meanwhile are left out and new ones wait for a rewind, so that none that
-        stays is skipped or doubled (readdir(3p)).
+        stays is skipped or doubled (readdir(3p)). Files may come without attributes (see
+        ``Foresight``), which the hook has to say to the kernel.
         """
+        names_only = self.by_node and self._foresight.names_only()
+        bare_count = 0
         parent = self.dir_of(fh)
         children = self.tree.load(parent)
         (base, names), first = snapshot(parent, start_id)
@@ -87,13 +95,21 @@ class NameHandlers(State):
             if node is None:
                 continue
             if node.attr is None:
+                if names_only and node.source is not None and (number := inodes.expected(node)):
+                    self._bare.st_ino = number
+                    self._bare.st_mode = node.kind
+                    if not reply(token, name, self._bare, base + index + 1):
+                        break
+                    bare_count += 1
+                    continue
                 try:
                     node = inodes.enter(parent, name, node)
                 except FileNotFoundError:
                     continue  # removed behind our back: a listing goes on
             if not reply(token, name, node.attr, base + index + 1):
-                return
+                break
             inodes.shown(node)
+        self._foresight.listed(bare_count)
 
     def _list_dot(self, node: Node, name: bytes, position: int, token: ReaddirToken) -> bool:
         shown = node if name == b"." else node.parent or node
@@ -116,7 +132,12 @@ class NameHandlers(State):
         return upper, parent
 
     def _show(self, parent: Node, name: bytes, node: Node) -> EntryAttributes:
-        node = self.inodes.enter(parent, name, node)
+        """Answer with the new *name*; should that fail, the kernel must not know it as absent."""
+        try:
+            node = self.inodes.enter(parent, name, node)
+        except BaseException:
+            pyfuse3.invalidate_entry_async(parent.ino, name, ignore_enoent=True)
+            raise
         self.inodes.shown(node)
         return node.attr  # type: ignore[no-any-return]
 

@@ -13,7 +13,10 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 1  # of the interface below; an extension that was built from other sources is not used
+VERSION = 2  # of the interface below; an extension that was built from other sources is not used
+
+
+NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 
 
 class Hooks(Protocol):

@@ -25,9 +25,12 @@ class Operations(NameHandlers, DataHandlers, MetadataHandlers, pyfuse3.Operation
     enable_writeback_cache = False
     enable_acl = True
 
-    def __init__(self, tree: Tree, upper: Upper | None) -> None:
-        """Serve *tree*, with changes going to *upper* (None: read-only)."""
-        super().__init__(tree, upper)
+    def __init__(self, tree: Tree, upper: Upper | None, *, read_only: bool = False) -> None:
+        """Serve *tree*, with changes going to *upper*.
+
+        None where there is none; with *read_only* it is only asked which files are the same.
+        """
+        super().__init__(tree, upper, read_only=read_only)
 
     @answers
     def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:

@@ -14,14 +14,17 @@ from unionfs.fuse import loop, native
 from unionfs.fuse.operations import Operations
 from unionfs.ondisk.flavour import Flavour
 from unionfs.options import MountConfig
+from unionfs.syscalls.capability import (
+    CAP_SYS_ADMIN,
+    has_capability,
+    in_initial_user_namespace,
+)
 from unionfs.union.layer import FdPool, Layer
 from unionfs.union.tree import Tree
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import WorkDir
 
-_CAP_SYS_ADMIN = 21
 _WORKERS = 64  # requests that may be waiting for a copy or a sync at a time
-_INITIAL_USER_NAMESPACE = 0xEFFFFFFD  # PROC_USER_INIT_INO, linux/proc_ns.h
 
 
 class LoopError(ConflictError):
@@ -53,15 +56,14 @@ class Session:
             writable = config.upperdir is not None and not config.read_only
             _open_layers(config, flavour, pool, layers)
             _refuse_loops(config, target)
-            if writable:
-                assert config.workdir is not None
-                self._work = WorkDir(config.workdir)
+            if config.upperdir is not None and config.workdir is not None:
+                self._work = WorkDir(config.workdir, writable=writable)
             self._tree = Tree(layers, pool)
             if self._work is not None:
                 self._upper = Upper(
                     self._tree,
                     self._work,
-                    volatile=config.volatile,
+                    volatile=config.volatile and writable,
                     redirect_dir=config.redirect_dir,
                 )
         except BaseException:
@@ -70,7 +72,7 @@ class Session:
             if self._work is not None:
                 self._work.close()
             raise
-        self._operations = Operations(self._tree, self._upper)
+        self._operations = Operations(self._tree, self._upper, read_only=not writable)
 
     def mount(self) -> None:
         """Mount. Raises UnavailableError where the machine does not let us."""
@@ -111,18 +113,8 @@ class Session:
 def _flavour(userxattr: bool | None) -> Flavour:
     """Return the attributes to use: ``trusted.*`` needs CAP_SYS_ADMIN in the first namespace."""
     if userxattr is None:
-        userxattr = not _may_use_trusted()
+        userxattr = not (in_initial_user_namespace() and has_capability(CAP_SYS_ADMIN))
     return Flavour.USER if userxattr else Flavour.TRUSTED
-
-
-def _may_use_trusted() -> bool:
-    if os.stat("/proc/self/ns/user").st_ino != _INITIAL_USER_NAMESPACE:
-        return False
-    with open("/proc/self/status", "rb") as status:
-        for line in status:
-            if line.startswith(b"CapEff:"):
-                return bool(int(line.split()[1], 16) >> _CAP_SYS_ADMIN & 1)
-    return False
 
 
 def _open_layers(config: MountConfig, flavour: Flavour, pool: FdPool, layers: list[Layer]) -> None:

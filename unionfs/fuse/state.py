@@ -32,9 +32,9 @@ class State:
     waits for it. Everything else in the mount is free to go on meanwhile, with the old content.
     """
 
-    def __init__(self, tree: Tree, upper: Upper | None) -> None:
+    def __init__(self, tree: Tree, upper: Upper | None, *, read_only: bool) -> None:
         self.tree = tree
-        self.upper = upper
+        self.upper = None if read_only else upper
         self.inodes = Inodes(tree, upper)
         self.files = Files(tree)
         self.by_node = False
@@ -141,10 +141,17 @@ class State:
             else:
                 await self._in_thread(node, copy.copy)
             if node.source is not None:  # else a directory was copied whole meanwhile, this with it
-                copy.commit()
+                self._commit(copy)
         finally:
             copy.close()
-        self.files.moved(node)
+
+    def _commit(self, copy: FileCopy) -> None:
+        """Publish *copy*; whatever fails, who has the file open goes on with what is there now."""
+        try:
+            copy.commit()
+        finally:
+            if copy.node.source is None:
+                self.files.go_on_with(copy.node, copy.take())
 
     async def _in_thread(self, node: Node, copy: Callable[[], None]) -> None:
         event = self._copying[node] = trio.Event()

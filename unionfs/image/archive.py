@@ -15,7 +15,7 @@ from unionfs.errors import RefusedError
 from unionfs.image.files import MissingFileError, Section, shown
 from unionfs.tarball import header
 from unionfs.tarball.compression import open_decompressed
-from unionfs.tarball.header import TarFormatError
+from unionfs.tarball.header import TarFormatError, check_sum
 from unionfs.tarball.limits import Limits
 from unionfs.tarball.reader import TarReader
 from unionfs.tarball.stream import TarStream
@@ -36,6 +36,10 @@ class TooManyMembersError(BadArchiveError):
     """An archive has more members than that of an image can have."""
 
 
+class NotATarError(BadArchiveError):
+    """A file is no archive at all."""
+
+
 class _Data(NamedTuple):
     offset: int
     size: int
@@ -50,6 +54,9 @@ class ArchiveFiles:
 
     def __init__(self, fd: int, path: str, limits: Limits) -> None:
         """Read the index. Raises TarFormatError, BadArchiveError, LimitError, OSError."""
+        start = os.pread(fd, header.BLOCK, 0)
+        if start != header.ZERO_BLOCK and not (len(start) == header.BLOCK and check_sum(start)):
+            raise NotATarError(f"{path} is not a tar archive")
         self._fd = fd
         self._path = path
         self._members: dict[bytes, _Data | _Link | None] = {}

@@ -23,6 +23,10 @@ _MACHINES = {
     "mips64": ("mips64le", ""),
 }
 _SAME = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386", "armhf": "arm"}
+_SYSTEMS = frozenset(("darwin", "freebsd", "linux", "windows"))
+_ARCHITECTURES = frozenset(
+    ("386", "amd64", "arm", "arm64", "loong64", "mips64le", "ppc64le", "riscv64", "s390x")
+)
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -73,14 +77,27 @@ def host() -> Platform:
 
 
 def parse_platform(text: str) -> Platform:
-    """Return the platform that ``os/arch[/variant]`` or ``arch`` names. Raises BadPlatformError."""
+    """Return the platform that ``os/arch[/variant]``, ``arch`` or ``os`` names.
+
+    A word alone is what it is known as, the rest is this machine's (containerd's rule). Raises
+    BadPlatformError.
+    """
     words = text.split("/")
     if not 1 <= len(words) <= 3 or not all(_WORD.fullmatch(word) for word in words):
         raise BadPlatformError(f"not a platform: {text!r} (like linux/arm64 or linux/arm/v7)")
     if len(words) == 1:
-        words = ["linux", words[0]]
+        words = _completed(words[0])
     architecture = _SAME.get(words[1], words[1])
     return Platform(words[0], architecture, words[2] if len(words) > 2 else "")
+
+
+def _completed(word: str) -> list[str]:
+    if word in _SYSTEMS:
+        here = host()
+        return [word, here.architecture, here.variant]
+    if _SAME.get(word, word) in _ARCHITECTURES:
+        return ["linux", word]
+    raise BadPlatformError(f"not a platform: {word!r} is neither a system nor an architecture")
 
 
 def _arm_version(variant: str) -> int:

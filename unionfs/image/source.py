@@ -9,7 +9,13 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from unionfs.errors import NotFoundError, UsageError
-from unionfs.image.archive import ArchiveFiles, TooManyMembersError, open_archive, open_plain
+from unionfs.image.archive import (
+    ArchiveFiles,
+    NotATarError,
+    TooManyMembersError,
+    open_archive,
+    open_plain,
+)
 from unionfs.image.docker import is_docker_archive
 from unionfs.image.files import DirectoryFiles, Files
 from unionfs.image.layout import is_layout
@@ -86,6 +92,10 @@ def opened(source: Source, scratch: str, limits: Limits) -> Iterator[tuple[Sourc
             raise
         yield replace(source, kind=Kind.ROOTFS), None
         return
+    except NotATarError:
+        if source.kind is not None:
+            raise
+        raise _unknown(source) from None
     with closing(files):
         yield (source if source.kind else _detected(source, files, is_directory)), files
 
@@ -127,7 +137,11 @@ def _detected(source: Source, files: Files, is_directory: bool) -> Source:
         return replace(source, kind=Kind.OCI_ARCHIVE)
     if any(files.has(name) for name in _ROOT_DIRECTORIES):
         return replace(source, kind=Kind.ROOTFS)
-    raise NotAnImageError(
+    raise _unknown(source)
+
+
+def _unknown(source: Source) -> NotAnImageError:
+    return NotAnImageError(
         f"{source.path} is neither an OCI layout nor a docker archive nor a root filesystem"
         " (rootfs:PATH takes it as one all the same)"
     )

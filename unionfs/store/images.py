@@ -82,17 +82,19 @@ class Images:
             found = rows.execute("SELECT id FROM images ORDER BY imported DESC, rowid DESC")
             return [_record(rows, row["id"]) for row in found.fetchall()]
 
-    def remove(self, ids: Iterable[Digest]) -> Sequence[Digest]:
+    def remove(self, ids: Iterable[Digest], names: Iterable[str] = ()) -> Sequence[Digest]:
         """Remove images with all their names, and the layers that no other image needs.
 
-        All of *ids* or none. Return the diffIDs of the layers that went. Raises NotFoundError, and
-        ImageInUseError naming the containers.
+        From images that stay, take the full *names* away. All of *ids* and *names* or none. Return
+        the diffIDs of the layers that went. Raises NotFoundError, and ImageInUseError naming the
+        containers.
         """
         with self._parts.database.write() as rows:
             for image_id in ids:
                 record = _record(rows, str(image_id))
                 _refuse_if_used(rows, record)
                 rows.execute("DELETE FROM images WHERE id = ?", (str(image_id),))
+            rows.executemany("DELETE FROM names WHERE name = ?", [(name,) for name in names])
         with self._parts.failures_named("removing layers"):
             return self._garbage.collect()
 

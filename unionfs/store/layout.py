@@ -72,17 +72,23 @@ class Layout:
         if not self.exists():
             raise NoStoreError(f"no store at {self.root}")
 
-    def make(self) -> None:
-        """Make the directories that are missing, all 0700.
-
-        A root that holds other things is refused (NotAStoreError): somebody mistyped ``--root``.
-        """
-        os.makedirs(self.root, mode=0o700, exist_ok=True)
-        strangers = sorted(set(os.listdir(self.root)) - _MAY_BE_THERE)
+    def require_room(self) -> None:
+        """Raise NotAStoreError if the root is something else: somebody mistyped ``--root``."""
+        try:
+            strangers = sorted(set(os.listdir(self.root)) - _MAY_BE_THERE)
+        except FileNotFoundError:
+            return
+        except NotADirectoryError as error:
+            raise NotAStoreError(f"{self.root} is not a store and not a directory") from error
         if strangers and not self.exists():
             raise NotAStoreError(
                 f"{self.root} is not a store and is not empty: it holds {strangers[0]!r}"
             )
+
+    def make(self) -> None:
+        """Make the directories that are missing, all 0700; as ``require_room`` otherwise."""
+        self.require_room()
+        os.makedirs(self.root, mode=0o700, exist_ok=True)
         for name in (*_OURS, *_NESTED):
             os.makedirs(os.path.join(self.root, name), mode=0o700, exist_ok=True)
         if not os.path.isdir(self.empty):

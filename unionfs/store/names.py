@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Iterable
 
 from unionfs.errors import UsageError
 
@@ -54,6 +55,18 @@ def image_name(text: str) -> str:
     if not _TAG.fullmatch(tag):
         raise BadNameError(f"not a tag for an image: {tag!r} in {text!r}")
     return f"{repository}:{tag}"
+
+
+def name_meant(text: str, names: Iterable[str]) -> str | None:
+    """Return which of an image's *names* is *text*, its registry or ``:latest`` left out maybe.
+
+    None if *text* is not a name of it, but its ID, say.
+    """
+    try:
+        full = image_name(text)
+    except BadNameError:
+        return None
+    return next((name for name in names if name == full or name.endswith(f"/{full}")), None)
 
 
 def container_name(text: str) -> str:

@@ -22,7 +22,8 @@ class Node:
       upper directory, unless ``anchor`` (an O_PATH descriptor) holds it: a file without a name, or
       one whose known name went away while others remain.
 
-    What is known of it: ``kind`` (an ``S_IF*`` value), ``children`` (of a loaded directory),
+    What is known of it: ``kind`` (an ``S_IF*`` value), ``born`` (the inode number that its
+    directory gave for the copy it was read from), ``children`` (of a loaded directory),
     ``identity`` (device and inode number of the copy that gave the file its number), ``nlink``
     (links in the union where that differs from the file's own count, else 0), ``dead`` (no name is
     left).
@@ -37,6 +38,7 @@ class Node:
     __slots__ = (
         "anchor",
         "attr",
+        "born",
         "candidates",
         "children",
         "dead",
@@ -68,6 +70,7 @@ class Node:
         self.children: dict[bytes, Node] | None = None
         self.identity: tuple[int, int] | None = None
         self.nlink = 0
+        self.born = 0
         self.dead = False
         self.ino = 0
         self.nlookup = 0

@@ -14,78 +14,83 @@ from unionfs.union.layer import Part
 
 
 class Scan(NamedTuple):
-    """The entries of one directory: ``kinds`` by name (``S_IF*``), and the names it whites out.
+    """The entries of one directory and the names it whites out.
 
-    ``opaque`` is what an AUFS marker file says; attributes are read with the part.
+    ``entries`` has, by name, the kind (``S_IF*``) in the low 16 bits and the inode number (d_ino)
+    above: two numbers in one object, of which there is one per file. ``opaque`` is what an AUFS
+    marker file says; attributes are read with the part.
     """
 
-    kinds: dict[bytes, int]
+    entries: dict[bytes, int]
     whiteouts: frozenset[bytes]
     opaque: bool
 
 
+KIND = 0xFFFF
+NUMBER_SHIFT = 16
 _ENCODING = sys.getfilesystemencoding()  # what os.fsencode uses, without its checks of type
+_FILE, _DIR, _LINK = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK
 _NONE: frozenset[bytes] = frozenset()
 
 
 def scan(part: Part) -> Scan:
     """Read the directory of *part*. Raises OSError."""
     fd = part.fd()
-    kinds: dict[bytes, int] = {}
+    entries: dict[bytes, int] = {}
     odd: list[bytes] = []
-    with os.scandir(fd) as entries:
-        for entry in entries:
+    with os.scandir(fd) as found:
+        for entry in found:
             name = entry.name.encode(_ENCODING, "surrogateescape")
             if entry.is_file(follow_symlinks=False):
-                kinds[name] = stat.S_IFREG
+                entries[name] = entry.inode() << NUMBER_SHIFT | _FILE
             elif entry.is_dir(follow_symlinks=False):
-                kinds[name] = stat.S_IFDIR
+                entries[name] = entry.inode() << NUMBER_SHIFT | _DIR
             elif entry.is_symlink():
-                kinds[name] = stat.S_IFLNK
+                entries[name] = entry.inode() << NUMBER_SHIFT | _LINK
             else:
                 odd.append(name)
-    whiteouts = _sort_out(fd, odd, kinds) if odd else _NONE
+    whiteouts = _sort_out(fd, odd, entries) if odd else _NONE
     if part.whiteout_files:
-        whiteouts |= _attribute_whiteouts(part, kinds)
+        whiteouts |= _attribute_whiteouts(part, entries)
     if part.layer.aufs:
-        return _aufs(kinds, whiteouts)
-    return Scan(kinds, whiteouts, False)
+        return _aufs(entries, whiteouts)
+    return Scan(entries, whiteouts, False)
 
 
-def _sort_out(fd: int, odd: list[bytes], kinds: dict[bytes, int]) -> frozenset[bytes]:
-    """Give each of the *odd* names (devices, fifos, sockets) its kind; return the whiteouts."""
+def _sort_out(fd: int, odd: list[bytes], entries: dict[bytes, int]) -> frozenset[bytes]:
+    """Put the *odd* names (devices, fifos, sockets) among the *entries*; return the whiteouts."""
     whiteouts = []
     for name in odd:
         st = os.stat(name, dir_fd=fd, follow_symlinks=False)
         if is_whiteout(st):
             whiteouts.append(name)
         else:
-            kinds[name] = stat.S_IFMT(st.st_mode)
+            entries[name] = st.st_ino << NUMBER_SHIFT | stat.S_IFMT(st.st_mode)
     return frozenset(whiteouts)
 
 
-def _attribute_whiteouts(part: Part, kinds: dict[bytes, int]) -> frozenset[bytes]:
-    """Take the regular files that are whiteouts by attribute out of *kinds* and return them."""
+def _attribute_whiteouts(part: Part, entries: dict[bytes, int]) -> frozenset[bytes]:
+    """Take the regular files that are whiteouts by attribute out of *entries* and return them."""
     fd = part.fd()
     mark = part.layer.flavour.whiteout
     found = []
-    for name, kind in kinds.items():
-        if kind == stat.S_IFREG and xattr.get(name_path(fd, name), mark) is not None:
+    for name, entry in entries.items():
+        if entry & KIND == _FILE and xattr.get(name_path(fd, name), mark) is not None:
             found.append(name)
     for name in found:
-        del kinds[name]
+        del entries[name]
     return frozenset(found)
 
 
-def _aufs(kinds: dict[bytes, int], whiteouts: frozenset[bytes]) -> Scan:
+def _aufs(entries: dict[bytes, int], whiteouts: frozenset[bytes]) -> Scan:
     """Turn names that begin with ``.wh.`` into what they mean (image-spec layer.md)."""
-    opaque = AUFS_OPAQUE in kinds
-    marked = [name for name in kinds if name.startswith(AUFS_PREFIX)]
+    opaque = AUFS_OPAQUE in entries
+    marked = [name for name in entries if name.startswith(AUFS_PREFIX)]
     if not marked:
-        return Scan(kinds, whiteouts, False)
+        return Scan(entries, whiteouts, False)
     hidden = set(whiteouts)
     for name in marked:
-        del kinds[name]
+        del entries[name]
         if not name.startswith(AUFS_META):
             hidden.add(name[len(AUFS_PREFIX) :])
-    return Scan(kinds, frozenset(hidden), opaque)
+    return Scan(entries, frozenset(hidden), opaque)

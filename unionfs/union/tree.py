@@ -12,7 +12,7 @@ from unionfs.ondisk.whiteout import AUFS_OPAQUE, AUFS_PREFIX, is_whiteout
 from unionfs.syscalls.at import PathFd, name_path, proc_path
 from unionfs.union.layer import FdPool, Layer, Part
 from unionfs.union.node import Node
-from unionfs.union.scan import scan
+from unionfs.union.scan import KIND, NUMBER_SHIFT, scan
 
 _DIR = stat.S_IFDIR
 
@@ -176,12 +176,13 @@ class Tree:
         parts = self.ready(node)
         for part in parts:
             found = scan(part)
-            for name, kind in found.kinds.items():
+            for name, entry in found.entries.items():
                 if name in closed:
                     continue
+                kind = entry & KIND
                 child = children.get(name)
                 if child is None:
-                    children[name] = _child(node, name, kind, part)
+                    children[name] = _child(node, name, entry, part)
                     if kind != _DIR:
                         closed.add(name)
                 elif kind == _DIR:
@@ -262,8 +263,10 @@ class Tree:
             layer.close()
 
 
-def _child(parent: Node, name: bytes, kind: int, part: Part) -> Node:
+def _child(parent: Node, name: bytes, entry: int, part: Part) -> Node:
+    kind = entry & KIND
     child = Node(parent, name, kind)
+    child.born = entry >> NUMBER_SHIFT
     if kind == _DIR:
         child.candidates = (part,)
     elif part.layer.number != 0:

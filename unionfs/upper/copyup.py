@@ -285,6 +285,11 @@ class FileCopy:
         node.anchor = -1  # the name holds it; thousands of links must not cost as many descriptors
         os.close(anchor)
 
+    def take(self) -> int:
+        """Hand over the descriptor (read and write) of the copy, -1 for what has no content."""
+        fd, self._target = self._target, -1
+        return fd
+
     def close(self) -> None:
         """Release the descriptors, and the copy if it was not published."""
         for fd in (self._source, self._target):

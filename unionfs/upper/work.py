@@ -34,12 +34,14 @@ class VolatileUpperError(RefusedError):
 class WorkDir:
     """``workdir``, held under a flock(2) while it is open.
 
-    ``fd`` is its ``work`` directory, where temporary names are; ``path`` is for messages.
+    ``fd`` is its ``work`` directory, where temporary names are (-1 where nothing is to be written);
+    ``path`` is for messages.
     """
 
-    def __init__(self, path: bytes, *, wait: float = 10.0) -> None:
+    def __init__(self, path: bytes, *, wait: float = 10.0, writable: bool = True) -> None:
         """Open and lock *path*, waiting up to *wait* seconds for a daemon that is leaving.
 
+        Not *writable*, for a read-only mount: only the index is looked at, and nothing is changed.
         Raises BadWorkDirError, UpperInUseError, VolatileUpperError.
         """
         self.path = path
@@ -51,11 +53,11 @@ class WorkDir:
             raise BadWorkDirError(f"workdir {os.fsdecode(path)}: {error.strerror}") from None
         try:
             self._lock(wait)
-            self.fd = self._enter()
+            self.fd = self._enter() if writable else -1
         except BaseException:
             os.close(self._root)
             raise
-        self.device = os.fstat(self.fd).st_dev
+        self.device = os.fstat(self._root).st_dev
 
     def _lock(self, wait: float) -> None:
         deadline = time.monotonic() + wait
@@ -113,10 +115,8 @@ class WorkDir:
 
     def open_index(self) -> int:
         """Return a descriptor of the ``index`` directory, made if need be. Raises OSError."""
-        try:
+        if not self.has_index():
             os.mkdir(_INDEX, 0o700, dir_fd=self._root)
-        except FileExistsError:
-            pass
         return open_dir(self._root, _INDEX)
 
     def has_index(self) -> bool:
@@ -166,10 +166,12 @@ class WorkDir:
     def close(self) -> None:
         """Remove what is temporary, give up the lock."""
         try:
-            for name in os.listdir(self.fd):
-                discard(self.fd, os.fsencode(name))
+            if self.fd >= 0:
+                for name in os.listdir(self.fd):
+                    discard(self.fd, os.fsencode(name))
         finally:
-            os.close(self.fd)
+            if self.fd >= 0:
+                os.close(self.fd)
             os.close(self._root)
 
 

@@ -9,6 +9,7 @@ import stat
 import struct
 from pathlib import Path
 
+import pyfuse3
 import pytest
 
 from tests.support.faults import Faults
@@ -199,3 +200,60 @@ def test_a_file_is_found_by_the_name_that_it_has_left(build: Build) -> None:
     world.rename(b"3-again", b"3")
     world.write(b"3", b"x")
     assert world.read(b"3") == b"x"
+
+
+def test_openers_go_on_with_the_copy_though_no_descriptor_is_to_be_had(
+    lower: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy was opened anew after it was published: EMFILE left all with the lower content."""
+    (lower / "file").write_bytes(b"old content")
+    world = build()
+    reader = world.open(b"file", os.O_RDONLY)
+
+    def full(*args: object, **kwargs: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("unionfs.fuse.files.Files._open_fd", full)
+    world.setattr(b"file", size=3)
+    assert world.do("read", reader, 0, 100) == b"old"
+    assert world.getattr(b"file").st_size == 3
+    world.do("release", reader)
+
+
+@pytest.mark.parametrize("verb", ["create", "mkdir"])
+def test_a_name_that_was_made_is_not_remembered_as_absent(
+    build: Build, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """When the answer's stat failed, the kernel kept saying ENOENT for a name that ls showed."""
+    told: list[tuple[int, bytes]] = []
+
+    def tell(parent: int, name: bytes, *, ignore_enoent: bool) -> None:
+        told.append((parent, name))
+
+    monkeypatch.setattr(pyfuse3, "invalidate_entry_async", tell)
+    world = build()
+
+    def full(node: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.tree, "stat", full)
+        with pytest.raises(OSError, match="Too many"):
+            getattr(world, verb)(b"new")
+    assert told == [(1, b"new")]
+    assert world.names(b"") == [b"new"]
+    assert world.ops.files.nodes == {}
+
+
+def test_a_read_only_mount_finds_the_copies_of_hard_links(lower: Path, build: Build) -> None:
+    """It asked no index: the other name showed the old content, and was another file."""
+    (lower / "one").write_bytes(b"old")
+    os.link(lower / "one", lower / "two")
+    world = build()
+    world.write(b"one", b"new")
+    world.close()
+    again = build(read_only=True)
+    assert again.read(b"two") == b"new"
+    assert again.lookup(b"one") == again.lookup(b"two")
+    with pytest.raises(OSError, match="Read-only"):
+        again.write(b"two", b"x")

@@ -114,6 +114,15 @@ def test_which_platform_fits_best(wanted: str, offered: list[str], order: list[s
     assert sorted(fitting, key=lambda text: fitting[text]) == order
 
 
+def test_a_system_alone_is_meant_on_this_machine_s_processor():
+    found = parse_platform("windows")
+    assert (found.os, found.architecture, found.variant) == (
+        "windows",
+        host().architecture,
+        host().variant,
+    )
+
+
 def test_this_machine_is_a_platform():
     assert host().rank(host()) == 0
     assert parse_platform(str(host())) == host()

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unionfs.options import (
+    EXPLAINED,
     NOT_HONOURED_YET,
     BadOptionError,
     IdRange,
@@ -260,3 +261,11 @@ class TestAbsolute:
         found = absolute(config, b"/c/d")
         assert found == MountConfig((b"/c/d/../a/..", b"/b"), b"/c/d/u", b"/c/d/./w")
         assert not has_relative(found)
+
+
+def test_what_the_help_explains_is_what_there_is():
+    explained = [line.split("  ")[1].partition("=") for line in EXPLAINED.splitlines()]
+    for names, equals, value in explained:
+        for name in names.split(", "):
+            word = name + equals + {"BYTES": "4096", "MICROSECONDS": "5"}.get(value, value)
+            assert apply_options(defaults(privileged=True), [word], privileged=True).ignored == ()

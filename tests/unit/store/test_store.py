@@ -19,7 +19,7 @@ from unionfs.store.database import (
     NewerStoreError,
 )
 from unionfs.store.layout import NoStoreError, NotAStoreError
-from unionfs.store.store import Store, StoreUnavailableError
+from unionfs.store.store import Store
 
 
 def test_directories_of_a_new_store_are_for_their_owner_only(tmp_path: Path):
@@ -93,7 +93,7 @@ def test_the_database_of_another_program_is_refused(tmp_path: Path):
 
 def test_a_store_cannot_be_below_a_file(tmp_path: Path):
     (tmp_path / "file").touch()
-    with pytest.raises(StoreUnavailableError, match="cannot use the store"):
+    with pytest.raises(NotAStoreError, match="file/store is not a store and not a directory"):
         Store.open(str(tmp_path / "file" / "store"))
 
 

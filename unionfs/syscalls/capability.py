@@ -1,0 +1,25 @@
+"""Which capabilities a process has (capabilities(7), proc(5))."""
+
+from __future__ import annotations
+
+import os
+
+CAP_SYS_ADMIN = 21
+_INITIAL_USER_NAMESPACE = 0xEFFFFFFD  # PROC_USER_INIT_INO, linux/proc_ns.h
+
+
+def has_capability(number: int, pid: int | None = None) -> bool:
+    """Return whether process *pid* (None: this one) has capability *number* in effect.
+
+    In whatever user namespace it is. Raises OSError if there is no such process.
+    """
+    with open(f"/proc/{'self' if pid is None else pid}/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"CapEff:"):
+                return bool(int(line.split()[1], 16) >> number & 1)
+    return False
+
+
+def in_initial_user_namespace() -> bool:
+    """Return whether this process's user IDs are the machine's own."""
+    return os.stat("/proc/self/ns/user").st_ino == _INITIAL_USER_NAMESPACE
