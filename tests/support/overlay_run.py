@@ -20,9 +20,10 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from tests.support import kernel, ops, parity, trees
-from tests.support.answers import stamp
+from tests.support import kernel, parity, trees
+from tests.support.answers import STAT_FIELDS, stamp
 from tests.support.arena import make_arena
+from tests.support.identity import Identity
 from tests.support.mounts import KernelOverlay, Mounted, SessionMount, Spawner
 from tests.support.ops import Op, World, perform
 from tests.support.picks import resolve
@@ -52,36 +53,6 @@ class Mismatch(AssertionError):
 
 class EndOfExample(Exception):
     """A known difference made the plain tree another one: nothing more can be compared."""
-
-
-class Identity:
-    """Which file of the union a file of the plain tree is, by inode number, for the files' life.
-
-    Through copy-up, rename and remount a file keeps its number, as it does in a plain directory.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[int, int] = {}
-
-    def compare(self, plain: trees.Tree, ours: trees.Tree) -> list[str]:
-        """Return a line for each file that was another one when last looked at."""
-        seen: dict[int, int] = {}
-        lines = []
-        for path, node in plain.nodes.items():
-            number = ours.nodes[path].ino
-            before = self._known.get(node.ino, number)
-            if before != number:
-                lines.append(f"{path!r}: st_ino was {before} and is {number}")
-            if seen.setdefault(node.ino, number) != number:
-                lines.append(f"{path!r}: its links have other numbers")
-        owners = {number: ino for ino, number in self._known.items()}
-        lines += [
-            f"{number} was the st_ino of another file"
-            for ino, number in seen.items()
-            if owners.get(number, ino) != ino
-        ]
-        self._known = seen
-        return lines
 
 
 class Example:
@@ -136,7 +107,7 @@ class Example:
         if op.name in ("stat", "hstat") and not any(
             isinstance(one, str) for one in (plain, kernels, ours)
         ):
-            for field, *answers in zip(ops.STAT_FIELDS, plain, kernels, ours, strict=True):
+            for field, *answers in zip(STAT_FIELDS, plain, kernels, ours, strict=True):
                 self._check(op, f"{op.name}.{field}", *answers)
         else:
             self._check(op, op.name, plain, kernels, ours)
