@@ -20,9 +20,10 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from tests.support import kernel, ops, parity, trees
-from tests.support.answers import stamp
+from tests.support import kernel, parity, trees
+from tests.support.answers import STAT_FIELDS, stamp
 from tests.support.arena import make_arena
+from tests.support.identity import Identity
 from tests.support.mounts import KernelOverlay, Mounted, SessionMount, Spawner
 from tests.support.ops import Op, World, perform
 from tests.support.picks import resolve
@@ -67,7 +68,9 @@ class Example:
         self.union_layers = build_stack(folder + b"/u", stack)
         self._mounts = ExitStack()
         self._count = 0
-        self._labels: dict[str, dict[int, str]] = {}
+        # tmpfs never gives an inode number twice, so a number there is a file for ever.
+        tmpfs = kernel.mounted_at(os.path.dirname(folder)) == b"tmpfs"
+        self._identity: Identity | None = Identity() if tmpfs else None
         self.done: list[Op] = []
         self.plain = World("plain directory", b"")
         self.kernel: World | None = World("kernel overlayfs", b"")
@@ -104,7 +107,7 @@ class Example:
         if op.name in ("stat", "hstat") and not any(
             isinstance(one, str) for one in (plain, kernels, ours)
         ):
-            for field, *answers in zip(ops.STAT_FIELDS, plain, kernels, ours, strict=True):
+            for field, *answers in zip(STAT_FIELDS, plain, kernels, ours, strict=True):
                 self._check(op, f"{op.name}.{field}", *answers)
         else:
             self._check(op, op.name, plain, kernels, ours)
@@ -128,12 +131,12 @@ class Example:
         self.kernel = None
 
     def _do_compare(self) -> None:
-        self._compare(
-            "",
-            trees.snapshot(self.plain.root, stamp=stamp),
-            trees.snapshot(self.kernel.root, stamp=stamp) if self.kernel else None,
-            trees.snapshot(self.union.root, stamp=stamp),
-        )
+        plain = trees.snapshot(self.plain.root, stamp=stamp)
+        kernels = trees.snapshot(self.kernel.root, stamp=stamp) if self.kernel else None
+        ours = trees.snapshot(self.union.root, stamp=stamp)
+        self._compare("", plain, kernels, ours)
+        if self._identity is not None and (lines := self._identity.compare(plain, ours)):
+            raise Mismatch(f"step {len(self.done)}: not the same files\n  " + "\n  ".join(lines))
 
     def _do_remount(self) -> None:
         self._unmount()
@@ -149,8 +152,14 @@ class Example:
         self._unmount()
         self.kernel_layers = self.kernel_layers.next_generation(self.folder + b"/k")
         self.union_layers = self.union_layers.next_generation(self.folder + b"/u")
+        self._forget_identity()
         self._mount()
         self._copy_plain()
+
+    def _forget_identity(self) -> None:
+        """Other directories are mounted from here on: other numbers."""
+        if self._identity is not None:
+            self._identity = Identity()
 
     def _copy_plain(self) -> None:
         assert self.kernel is not None
@@ -165,6 +174,7 @@ class Example:
         self._unmount()
         if self.kernel is not None and self.kernel_layers is not None:
             self.kernel_layers, self.union_layers = self.union_layers, self.kernel_layers
+            self._forget_identity()
             self._mount()
             self._do_compare()
             return
