@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -20,7 +21,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Put every temporary file, those of child processes too, on a disk that overlayfs takes."""
+    """Put every temporary file, those of child processes too, on a disk that overlayfs takes.
+
+    And let SIGINT mean what it means to a user: a shell starts its background jobs, this suite
+    perhaps among them, with the signal ignored, and programs inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["TMPDIR"] = tempfile.tempdir = machine.test_root()
 
 

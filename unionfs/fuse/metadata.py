@@ -25,6 +25,7 @@ from unionfs.union.node import Node
 from unionfs.upper import attributes
 from unionfs.upper.upper import Upper
 
+_FIELDS = ("update_uid", "update_gid", "update_mode", "update_atime", "update_mtime")
 _STATFS = (
     "f_bsize",
     "f_frsize",
@@ -63,7 +64,9 @@ class MetadataHandlers(State):
         if size is not None:
             await self.own_data(node)
             self._truncate(node, size, kill=kill)
-        if fields.update_uid or fields.update_gid:
+        # chown(-1, -1) comes as a change of nothing. It clears set-id bits like any chown.
+        nothing = not (size is not None or any(getattr(fields, name) for name in _FIELDS))
+        if fields.update_uid or fields.update_gid or nothing:
             uid = attr.st_uid if fields.update_uid else -1
             gid = attr.st_gid if fields.update_gid else -1
             attributes.chown(upper, node, uid, gid)

@@ -31,8 +31,9 @@ def remove_tree(dir_fd: int, name: bytes) -> None:
                 todo.pop()
                 continue
             if todo:
+                here = _identity(fd)
                 step = _open_writable(fd, todo[-1])
-                levels.append((todo.pop(), todo, _identity(fd)))
+                levels.append((todo.pop(), todo, here))
                 fd, previous = step, fd
                 os.close(previous)
                 todo = _clear(fd)

@@ -140,6 +140,12 @@ class Part:
             self._open()
         return self.held
 
+    def stat(self) -> os.stat_result:
+        """Return the attributes of this directory, without opening it for that. Raises OSError."""
+        if self.held >= 0 or self.parent is None:
+            return os.stat(self.fd())
+        return os.stat(self.name, dir_fd=self.parent.fd(), follow_symlinks=False)
+
     def _open(self) -> None:
         parent = self.parent
         if parent is None:

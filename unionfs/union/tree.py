@@ -211,7 +211,7 @@ class Tree:
             parts = node.parts if node.is_ready else self.ready(node)
             if not parts:
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), os.fsdecode(node.path()))
-            return os.stat(parts[0].fd())
+            return parts[0].stat()
         directory, name = self.place(node)
         return os.stat(name, dir_fd=directory, follow_symlinks=False)
 

@@ -11,6 +11,7 @@ from unionfs.errors import ConflictError, NotFoundError, RefusedError
 from unionfs.ondisk.whiteout import make_whiteout, share_whiteout
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import exists, open_dir
+from unionfs.syscalls.remove import remove_tree
 
 _WORK = b"work"  # the kernel's names inside workdir (fs/overlayfs/super.c)
 _INDEX = b"index"
@@ -181,26 +182,9 @@ def discard(dir_fd: int, name: bytes) -> None:
     Raises OSError. What is gone already is fine.
     """
     try:
-        os.unlink(name, dir_fd=dir_fd)
-        return
+        remove_tree(dir_fd, name)
     except FileNotFoundError:
-        return
-    except IsADirectoryError:
         pass
-    stack = [(open_dir(dir_fd, name), name)]
-    try:
-        while stack:
-            fd, here = stack[-1]
-            below = _empty(fd)
-            if below is not None:
-                stack.append((open_dir(fd, below), below))
-                continue
-            stack.pop()
-            os.close(fd)
-            os.rmdir(here, dir_fd=stack[-1][0] if stack else dir_fd)
-    finally:
-        for fd, _ in stack:
-            os.close(fd)
 
 
 def clear_away(dir_fd: int, name: bytes) -> None:
@@ -213,14 +197,3 @@ def clear_away(dir_fd: int, name: bytes) -> None:
         discard(dir_fd, name)
     except OSError:
         pass
-
-
-def _empty(fd: int) -> bytes | None:
-    """Unlink everything in *fd* but directories; return the name of one of those, if any."""
-    for entry in os.listdir(fd):
-        name = os.fsencode(entry)
-        try:
-            os.unlink(name, dir_fd=fd)
-        except IsADirectoryError:
-            return name
-    return None
