@@ -177,7 +177,7 @@ def utime(world: World, path: bytes, atime: int, mtime: int) -> tuple:
 def truncate(world: World, path: bytes, size: int) -> None:
     """Set the size to another one: at the same size filesystems disagree about mtime."""
     st = os.lstat(world.path(path))
-    if stat.S_ISLNK(st.st_mode) or st.st_size == size:
+    if stat.S_ISLNK(st.st_mode) or (stat.S_ISREG(st.st_mode) and st.st_size == size):
         return
     os.truncate(world.path(path), size)
 
@@ -334,7 +334,8 @@ def hstat(world: World, slot: int) -> tuple:
 
 @_handle_operation
 def htruncate(world: World, slot: int, size: int) -> None:
-    if os.fstat(world.handles[slot]).st_size == size:
+    st = os.fstat(world.handles[slot])
+    if stat.S_ISREG(st.st_mode) and st.st_size == size:
         return
     os.ftruncate(world.handles[slot], size)
 

@@ -180,12 +180,8 @@ class Example:
             return
         with KernelOverlay(self.union_layers, self._target(b"k")) as there:
             seen = trees.snapshot(there.root, stamp=stamp)
-        self._compare(
-            "the kernel on what we wrote: ",
-            trees.snapshot(self.plain.root, stamp=stamp),
-            None,
-            seen,
-        )
+        plain = trees.snapshot(self.plain.root, stamp=stamp)
+        self._compare("the kernel on what we wrote: ", plain, seen, seen)
         self._mount()
 
     # --- trees -----------------------------------------------------------------------------------
