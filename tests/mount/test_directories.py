@@ -260,3 +260,24 @@ def test_files_read_and_closed_keep_the_daemon_level(scratch, union):
     for _ in range(3):
         walk()
     assert _descriptors(mounted.pid) <= descriptors + 5
+
+
+def test_a_reader_in_the_middle_while_others_change_and_list(scratch, union):
+    """Every name that stays comes once; removing what is read leaves nothing."""
+    files = [File(b"d/%04d" % number) for number in range(3000)]
+    d = union(build_stack(scratch + b"/s", [files])).root + b"/d"
+    with os.scandir(d) as reader:
+        seen = [next(reader).name]
+        for number in range(30):
+            write(d + b"/new%d" % number, b"")
+            os.listdir(d)
+            if number % 3:
+                os.unlink(d + b"/new%d" % number)
+        seen += [entry.name for entry in reader]
+    assert sorted(name for name in seen if name[:3] != b"new") == [b"%04d" % n for n in range(3000)]
+    with os.scandir(d) as reader:
+        for number, entry in enumerate(reader):
+            os.unlink(entry.path)
+            if number % 20 == 0:
+                os.listdir(d)
+    os.rmdir(d)

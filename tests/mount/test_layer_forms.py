@@ -160,6 +160,23 @@ def test_uppers_that_the_kernel_wrote_with_metacopy(scratch, union):
     assert read(lower.root + b"/g") == b"good " * 1000
 
 
+@pytest.mark.needs_kernel_overlay
+def test_attributes_of_a_metacopy_whose_data_is_open(scratch, union):
+    """They are the copy's, not those of the file below that has the data."""
+    layers = build_stack(scratch + b"/s", [[File(b"f", b"data ", 9000, 0o600)]])
+    options = b"redirect_dir=on,index=on,xino=on,nfs_export=off,metacopy=on"
+    with KernelOverlay(layers, scratch + b"/k", options=options) as there:
+        os.chmod(there.root + b"/f", 0o640)
+    path = union(layers).root + b"/f"
+    with opened(path, os.O_RDONLY) as fd:
+        assert os.read(fd, 5) == b"data "
+        os.chmod(path, 0o755)
+        os.chown(path, 5, 6)
+        os.utime(path, (7, 8))
+        st = os.lstat(path)
+        assert (st.st_mode & 0o7777, st.st_uid, st.st_gid, st.st_mtime) == (0o755, 5, 6, 8)
+
+
 def test_names_of_255_bytes_and_256(scratch, union):
     long = b"l" * 255
     layers = build_stack(scratch + b"/s", [[File(b"d/" + long), Dir(b"e/" + long)]])
@@ -267,6 +284,17 @@ def test_few_descriptors_are_enough_for_many_layers(scratch, union):
         assert len(os.listdir(root + b"/d%d" % n)) == 60
         write(root + b"/d%d/new" % n, b"")
         os.rename(root + b"/d%d" % n, root + b"/e%d" % n)
+
+
+def test_few_descriptors_are_enough_for_many_files(scratch, union):
+    """RLIMIT_NOFILE of 256 and 400 files that are read and written."""
+    files = [File(b"%d" % number, b"old", 3) for number in range(400)]
+    root = union(build_stack(scratch + b"/s", [files]), descriptors=256).root
+    for number in range(400):
+        assert read(root + b"/%d" % number) == b"old"
+    for number in range(400):
+        write(root + b"/%d" % number, b"new")
+    assert len(os.listdir(root)) == 400
 
 
 def test_options_with_colons_commas_and_backslashes(scratch, union):

@@ -12,6 +12,7 @@ until the kernel forgets the node or too many are open.
 from __future__ import annotations
 
 import os
+import resource
 
 from unionfs.fuse import native
 from unionfs.union.metacopy import open_readable
@@ -38,13 +39,13 @@ class OpenFile:
 class Files:
     """Open files by node, and handles by number. One thread, between awaits.
 
-    ``limit`` is how many descriptors without a handle are kept. A descriptor is not to be used
-    across an ``await``: duplicate it.
+    ``limit`` is how many descriptors without a handle are kept at most, where the process may have
+    four times as many. A descriptor is not to be used across an ``await``: duplicate it.
     """
 
     def __init__(self, tree: Tree, limit: int = 1024) -> None:
         self._tree = tree
-        self._limit = limit
+        self._limit = min(limit, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._next = 0
         self._open: dict[Node, None] = {}
         self.by_node = False

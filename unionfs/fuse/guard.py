@@ -52,6 +52,8 @@ def answers(
     async def run(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return handler(self, *args, **kwargs)
+        except FUSEError:
+            raise  # an answer, and the usual one to a question for an absent attribute
         except Exception as error:
             raise failure(error, name) from None
 
@@ -68,6 +70,8 @@ def answers_later(
     async def run(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return await handler(self, *args, **kwargs)
+        except FUSEError:
+            raise  # an answer, and the usual one to a question for an absent attribute
         except Exception as error:
             raise failure(error, name) from None
 

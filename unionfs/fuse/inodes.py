@@ -75,8 +75,9 @@ class Inodes:
     def attributes(self, node: Node) -> EntryAttributes:
         """Return the attributes of *node*, asking the filesystem if they are not at hand."""
         if node.attr is None:
-            file = node.file
-            self._fill(node, os.stat(file.fd) if file is not None else self.tree.stat(node))
+            file = node.file  # one for reading may be on other data than the inode's (metacopy)
+            own = file is not None and file.writable
+            self._fill(node, os.stat(file.fd) if own else self.tree.stat(node))
         return node.attr  # type: ignore[no-any-return]
 
     def _fill(self, node: Node, st: os.stat_result) -> None:

@@ -2,13 +2,15 @@
 
 A listing is read in pieces, each asking for what follows a position (``d_off``). With the kernel's
 cache of directories there is no open handle that a snapshot could belong to, so a directory keeps
-its snapshots itself: a rewind takes a new one if the names changed, with positions that follow on
-the older ones', and a reader in the middle of an older one goes on in that.
+its positions itself: a name has the same for as long as it is there, and new names follow. However
+often the directory changes and is listed anew meanwhile, a reader in the middle of it finds every
+name that stays, once.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from array import array
+from bisect import bisect_right
 
 from unionfs.union.node import Node
 
@@ -16,44 +18,53 @@ _SHARE = 4  # attributes pay when one file in so many is looked up after its dir
 _SAMPLE = 32  # while they are given, every so many listings go without, to see whether they pay
 _MEMORY = 512  # files
 
-_KEPT = 8  # snapshots; a reader must be overtaken by so many changed listings to lose its place
+_DOTS = [b".", b".."]
+_GONE = 256  # names that are not there any more; as many again as are there are kept, too
 
 
-class Snapshot(NamedTuple):
-    """The names of a directory at one time; the name at index *i* has position ``base + i + 1``."""
+class Listing:
+    """The names of a directory, the two dots first, by rising position.
 
-    base: int
-    names: list[bytes]
-
-
-def snapshot(node: Node, start: int) -> tuple[Snapshot, int]:
-    """Return the snapshot of *node* (loaded) that holds what follows position *start*, and where.
-
-    The first two names are the dots. A position of a snapshot that is not kept any more is taken
-    as the end of the directory.
+    Some may be gone: a reader skips them.
     """
-    kept: list[Snapshot] | None = node.listing
-    if start == 0 or not kept:
-        return _anew(node), 0
-    for each in reversed(kept):
-        if start > each.base:
-            return each, start - each.base
-    return kept[0], len(kept[0].names)
+
+    __slots__ = ("names", "positions")
+
+    def __init__(self) -> None:
+        self.names: list[bytes] = []
+        self.positions = array("Q")
+
+    def refresh(self, now: list[bytes]) -> None:
+        """Take in the names *now*, those that are new at the end."""
+        if now == self.names:
+            return
+        known = set(self.names)
+        new = [name for name in now if name not in known]
+        if len(self.names) + len(new) > 2 * len(now) + _GONE:
+            self._forget_all_but(set(now))
+        start = self.positions[-1] + 1 if self.positions else 1
+        self.names += new
+        self.positions.extend(range(start, start + len(new)))
+
+    def _forget_all_but(self, there: set[bytes]) -> None:
+        kept = [index for index, name in enumerate(self.names) if name in there]
+        self.names = [self.names[index] for index in kept]
+        self.positions = array("Q", [self.positions[index] for index in kept])
 
 
-def _anew(node: Node) -> Snapshot:
+def listing(node: Node, start: int) -> tuple[Listing, int]:
+    """Return the listing of *node* (loaded), and the index in it of what follows position *start*.
+
+    From the start it has all the names of this moment.
+    """
+    found: Listing | None = node.listing
+    if found is None:
+        found = node.listing = Listing()
+    elif start:
+        return found, bisect_right(found.positions, start)
     assert node.children is not None
-    names = [b".", b"..", *node.children]
-    kept: list[Snapshot] = node.listing or []
-    if kept:
-        last = kept[-1]
-        if last.names == names:
-            return last
-        found = Snapshot(last.base + len(last.names), names)
-    else:
-        found = Snapshot(0, names)
-    node.listing = [*kept[1 - _KEPT :], found]
-    return found
+    found.refresh([*_DOTS, *node.children])
+    return found, 0
 
 
 class Foresight:

@@ -25,7 +25,6 @@ from unionfs.union.node import Node
 from unionfs.upper import attributes
 from unionfs.upper.upper import Upper
 
-_FIELDS = ("update_uid", "update_gid", "update_mode", "update_atime", "update_mtime")
 _STATFS = (
     "f_bsize",
     "f_frsize",
@@ -60,19 +59,22 @@ class MetadataHandlers(State):
         node = self.inodes[inode]
         size = attr.st_size if fields.update_size else None
         kill = native.kills_privileges()
-        upper = await self.copy_up(node, keep=size)
+        upper = self.upper
+        if upper is None or node.source is not None or node.kind == stat.S_IFDIR:
+            upper = await self.copy_up(node, keep=size)
         if size is not None:
             await self.own_data(node)
             self._truncate(node, size, kill=kill)
-        # chown(-1, -1) comes as a change of nothing. It clears set-id bits like any chown.
-        nothing = not (size is not None or any(getattr(fields, name) for name in _FIELDS))
-        if fields.update_uid or fields.update_gid or nothing:
+        owner = fields.update_uid or fields.update_gid
+        times = fields.update_atime or fields.update_mtime
+        if owner or not (times or fields.update_mode or size is not None):
+            # A change of nothing is chown(-1, -1), which clears set-id bits like any chown.
             uid = attr.st_uid if fields.update_uid else -1
             gid = attr.st_gid if fields.update_gid else -1
             attributes.chown(upper, node, uid, gid)
         if fields.update_mode:
             attributes.chmod(upper, node, stat.S_IMODE(attr.st_mode))
-        if fields.update_atime or fields.update_mtime:
+        if times:
             self._set_times(upper, node, attr, fields)
         node.attr = None
         return self.inodes.attributes(node)

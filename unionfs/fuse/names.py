@@ -11,7 +11,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestC
 
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.fuse.inodes import absent, bare
-from unionfs.fuse.listing import Foresight, snapshot
+from unionfs.fuse.listing import Foresight, listing
 from unionfs.fuse.state import State
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
@@ -82,13 +82,14 @@ class NameHandlers(State):
         bare_count = 0
         parent = self.dir_of(fh)
         children = self.tree.load(parent)
-        (base, names), first = snapshot(parent, start_id)
+        found, first = listing(parent, start_id)
+        names, positions = found.names, found.positions
         inodes = self.inodes
         reply = pyfuse3.readdir_reply
         for index in range(first, len(names)):
             name = names[index]
             if index < len(_DOTS):
-                if not self._list_dot(parent, name, base + index + 1, token):
+                if not self._list_dot(parent, name, positions[index], token):
                     return
                 continue
             node = children.get(name)
@@ -98,7 +99,7 @@ class NameHandlers(State):
                 if names_only and node.source is not None and (number := inodes.expected(node)):
                     self._bare.st_ino = number
                     self._bare.st_mode = node.kind
-                    if not reply(token, name, self._bare, base + index + 1):
+                    if not reply(token, name, self._bare, positions[index]):
                         break
                     bare_count += 1
                     continue
@@ -106,7 +107,7 @@ class NameHandlers(State):
                     node = inodes.enter(parent, name, node)
                 except FileNotFoundError:
                     continue  # removed behind our back: a listing goes on
-            if not reply(token, name, node.attr, base + index + 1):
+            if not reply(token, name, node.attr, positions[index]):
                 break
             inodes.shown(node)
         self._foresight.listed(bare_count)
