@@ -72,12 +72,24 @@ class MetadataHandlers(State):
             uid = attr.st_uid if fields.update_uid else -1
             gid = attr.st_gid if fields.update_gid else -1
             attributes.chown(upper, node, uid, gid)
+        elif not _asks_for_anything(fields):
+            self._chown_to_the_same(upper, node, ctx)
         if fields.update_mode:
             attributes.chmod(upper, node, stat.S_IMODE(attr.st_mode))
         if times:
             self._set_times(upper, node, attr, fields)
         node.attr = None
         return self.inodes.attributes(node)
+
+    def _chown_to_the_same(self, upper: Upper, node: Node, ctx: RequestContext) -> None:
+        """Do what is left of chown(-1, -1) where the kernel leaves it to us: drop set-id bits.
+
+        The kernel asks the same before a write that takes privileges, and lets everybody ask.
+        """
+        st = self.tree.stat(node)
+        set_id = not node.is_dir and st.st_mode & (stat.S_ISUID | stat.S_ISGID)
+        if set_id and ctx.uid in (0, st.st_uid):
+            attributes.chown(upper, node, -1, -1)
 
     def _truncate(self, node: Node, size: int, *, kill: bool) -> None:
         file = node.file
@@ -165,6 +177,17 @@ class MetadataHandlers(State):
             raise FUSEError(errno.ENODATA)
         upper = await self.copy_up(node)
         attributes.remove_xattr(upper, node, name)
+
+
+def _asks_for_anything(fields: SetattrFields) -> bool:
+    return bool(
+        fields.update_uid
+        or fields.update_gid
+        or fields.update_mode
+        or fields.update_size
+        or fields.update_atime
+        or fields.update_mtime
+    )
 
 
 def _is_trusted(name: bytes) -> bool:
