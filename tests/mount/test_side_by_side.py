@@ -201,3 +201,37 @@ def test_a_storm_on_a_few_names(root):
         for name in dirs + files:
             os.lstat(os.path.join(folder, name))
     assert {b"%d" % n for n in range(50)} <= set(os.listdir(where))
+
+
+def test_links_swapped_in_under_a_copy_up(scratch, union):
+    """A tree that changes into a link to the host while a file in it is copied up.
+
+    Who works by path strings writes through the link; the host's file must stay as it is.
+    """
+    layers = build_stack(scratch + b"/s", [[File(b"d%d/f" % n, b"low", 3000) for n in range(60)]])
+    root = union(layers).root
+    outside = scratch + b"/outside"
+    os.mkdir(outside)
+    write(outside + b"/f", b"the host's")
+    os.chmod(outside + b"/f", 0o600)
+    folders = [os.open(root + b"/d%d" % n, os.O_RDONLY | os.O_DIRECTORY) for n in range(60)]
+
+    def swap() -> None:
+        for n in range(60):
+            os.rename(root + b"/d%d" % n, root + b"/moved%d" % n)
+            os.symlink(outside, root + b"/d%d" % n)
+
+    worker = _in_background(swap)
+    for fd in folders:
+        os.chmod(b"f", 0o4777, dir_fd=fd)
+        with open(os.open(b"f", os.O_WRONLY | os.O_NOFOLLOW, dir_fd=fd), "wb") as file:
+            file.write(b"of the container")
+        os.setxattr(f"/proc/self/fd/{fd}/f", "user.x", b"1")
+    worker.join()
+    for fd in folders:
+        os.close(fd)
+    assert read(outside + b"/f") == b"the host's"
+    assert os.lstat(outside + b"/f").st_mode & 0o7777 == 0o600
+    assert os.listdir(outside) == [b"f"]
+    for n in range(60):
+        assert read(root + b"/moved%d/f" % n)[:16] == b"of the container"
