@@ -67,12 +67,11 @@ class MetadataHandlers(State):
             self._truncate(node, size, kill=kill)
         owner = fields.update_uid or fields.update_gid
         times = fields.update_atime or fields.update_mtime
-        if owner or not (times or fields.update_mode or size is not None):
-            # A change of nothing is chown(-1, -1), which clears set-id bits like any chown.
+        if owner:
             uid = attr.st_uid if fields.update_uid else -1
             gid = attr.st_gid if fields.update_gid else -1
             attributes.chown(upper, node, uid, gid)
-        elif not _asks_for_anything(fields):
+        elif not (times or fields.update_mode or size is not None):
             self._chown_to_the_same(upper, node, ctx)
         if fields.update_mode:
             attributes.chmod(upper, node, stat.S_IMODE(attr.st_mode))
@@ -177,17 +176,6 @@ class MetadataHandlers(State):
             raise FUSEError(errno.ENODATA)
         upper = await self.copy_up(node)
         attributes.remove_xattr(upper, node, name)
-
-
-def _asks_for_anything(fields: SetattrFields) -> bool:
-    return bool(
-        fields.update_uid
-        or fields.update_gid
-        or fields.update_mode
-        or fields.update_size
-        or fields.update_atime
-        or fields.update_mtime
-    )
 
 
 def _is_trusted(name: bytes) -> bool:
