@@ -14,7 +14,6 @@ import pytest
 from tests.support.worlds import ROOT, World
 from tests.unit.fuse.conftest import Build
 from unionfs.fuse import guard
-from unionfs.fuse.listing import listing
 from unionfs.union.node import Node
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.usefixtures("inline")]
@@ -331,32 +330,3 @@ def test_a_listing_in_pieces_is_whole_while_names_come_and_go(
     assert len(everything) == len(set(everything))
     assert set(stays) <= set(everything)
     assert set(world.names(b"")) - {b"new"} <= set(everything)
-
-
-def test_a_reader_keeps_its_place_however_often_others_list() -> None:
-    """It was taken as at the end after eight changed listings, and lost the rest of the names."""
-    names = [b"%d" % number for number in range(3000)]
-    node = Node(None, b"", stat.S_IFDIR)
-    node.children = dict.fromkeys(names, node)
-    seen: list[bytes] = []
-    position = 0
-    while True:
-        found, first = listing(node, position)
-        piece = found.names[first : first + 10]
-        if not piece:
-            break
-        seen += piece
-        position = found.positions[first + len(piece) - 1]
-        for number in range(20):  # by others, who list it each time
-            new = b"new%d-%d" % (position, number)
-            node.children[new] = node
-            if len(seen) < len(names):
-                listing(node, 0)
-            del node.children[new]
-        for name in piece[::2]:
-            node.children.pop(name, None)
-    assert [name for name in seen if name[:3] != b"new"] == [b".", b"..", *names]
-    assert len(seen) == len(set(seen))
-    now = listing(node, 0)[0]
-    assert len(now.names) < 2 * len(node.children) + 1000
-    assert set(node.children) <= set(now.names)
