@@ -88,7 +88,7 @@ install_packages() {
 make_environment() {
     local stamp
     stamp=.venv/.made-from-$(
-        { pwd; echo "$PYTHON"; "$PYTHON" --version; cat pyproject.toml unionfs/fuse/_native.c; } |
+        { pwd; echo "$PYTHON"; "$PYTHON" --version; cat pyproject.toml unionfs/fuse/_*.[ch]; } |
             sha256sum | cut -c 1-16
     )
     [ ! -e "$stamp" ] || return 0

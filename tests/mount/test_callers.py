@@ -143,9 +143,24 @@ def test_set_id_bits_go_with_every_chown(root, uid, gid):
     assert os.lstat(root + b"/mine/suid").st_mode & 0o7777 == 0o755
 
 
+def test_a_stranger_cannot_take_set_id_bits(root):
+    as_user(lambda: os.chown(root + b"/mine/suid", -1, -1), uid=1001, gid=1001)
+    assert os.lstat(root + b"/mine/suid").st_mode & 0o7777 == 0o6755
+
+
 def test_truncation_takes_set_id_bits(root):
     assert as_user(lambda: os.truncate(root + b"/mine/suid", 3)) == 0
     assert os.lstat(root + b"/mine/suid").st_mode & 0o7777 == 0o755
+
+
+def test_truncation_on_open_takes_set_id_bits(root):
+    os.chmod(root + b"/mine/suid", 0o6777)
+
+    def truncate() -> None:
+        os.close(os.open(root + b"/mine/suid", os.O_WRONLY | os.O_TRUNC))
+
+    assert as_user(truncate, uid=1001, gid=1001) == 0
+    assert os.lstat(root + b"/mine/suid").st_mode & 0o7777 == 0o777
 
 
 def test_access(root):

@@ -180,3 +180,15 @@ def test_replaced_by_rename_while_open(union, layers):
         assert os.read(fd, 100) == b"x" * 10
         assert os.fstat(fd).st_nlink == 0
     assert read(root + b"/one") == b"new"
+
+
+def test_few_descriptors_are_enough_for_many_links(scratch, union):
+    """link(2) and unlink(2), as git does with every object: none costs a descriptor."""
+    root = union(build_stack(scratch + b"/s", [[]]), descriptors=256).root
+    for number in range(400):
+        write(root + b"/tmp", b"%d" % number)
+        os.link(root + b"/tmp", root + b"/object%d" % number)
+        if number % 2:
+            os.rename(root + b"/object%d" % number, root + b"/odd%d" % number)
+        os.unlink(root + b"/tmp")
+    assert read(root + b"/odd7") == b"7"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.mount.test_callers import *  # noqa: F403
 from tests.mount.test_coherence import *  # noqa: F403
 from tests.mount.test_directories import *  # noqa: F403
 from tests.mount.test_links import *  # noqa: F403

@@ -16,9 +16,9 @@
  *     nobody would truncate;
  *   - entries of a listing whose generation is NAME_ONLY lose their node and attributes, which to the
  *     kernel means that it has to look the name up when it wants more;
- *   - READ of a node whose descriptor Python has shared is answered here;
+ *   - READ of a node whose descriptor Python has shared is answered at once (_shared.c);
  *   - requests are counted by opcode;
- *   - an empty queue is asked again for some microseconds before the read gives up (see "Spinning").
+ *   - an empty queue is asked again for some microseconds before the read gives up (_spin.c).
  *
  * One thread: the one that runs pyfuse3's loop.
  */
@@ -27,6 +27,8 @@
 #include <Python.h>
 
 #define FUSE_USE_VERSION 314
+#include "_native.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -34,11 +36,8 @@
 #include <linux/fuse.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 #define OPCODES 64
@@ -53,209 +52,8 @@ static int kill_privileges;  /* the request being handled has to remove set-id b
 static unsigned long long counts[OPCODES];
 static unsigned long misses;
 
-/* Spinning.
- *
- * Sleeping and waking up is the largest cost of a round trip, and the next request of a busy client
- * follows within tens of microseconds. So an empty queue is asked again for up to spin_ns, which
- * adapts as KVM's halt polling does: it grows while requests come soon after we would have slept,
- * and falls to nothing when they do not. Requests that come later than SPIN_MAX are not waited for.
- *
- * Spinning only pays where another processor runs the client meanwhile. When the scheduler takes
- * this one away from us (involuntary context switches), others want it, and we stop for a while.
- */
-#define SPIN_FIRST 10000L /* ns */
-#define SPIN_REST 200000000L
-
-static long spin_max; /* ns; 0: never */
-static long spin_ns;
-static long long empty_since; /* when the queue was first found empty; 0: it was not */
-static long long rest_until;
-static long preempted;
-static unsigned long long spun; /* ns, for nothing or not */
-static unsigned long long caught;
-
-static long long now_ns(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec * 1000000000LL + time.tv_nsec;
-}
-
-static void adapt(long long waited)
-{
-	if (waited > spin_max)
-		spin_ns = 0;
-	else if (spin_ns == 0)
-		spin_ns = SPIN_FIRST;
-	else if (waited > spin_ns)
-		spin_ns = spin_ns * 2 < spin_max ? spin_ns * 2 : spin_max;
-}
-
-static void rest_if_preempted(long long now)
-{
-	struct rusage usage;
-
-	getrusage(RUSAGE_THREAD, &usage);
-	if (usage.ru_nivcsw - preempted > 1)
-		rest_until = now + SPIN_REST;
-	preempted = usage.ru_nivcsw;
-}
-
-static ssize_t spin(int fd, void *buffer, size_t length, long long start)
-{
-	long long now = start;
-	ssize_t size;
-
-	do {
-		size = read(fd, buffer, length);
-		if (size >= 0 || errno != EAGAIN)
-			break;
-		now = now_ns();
-	} while (now - start < spin_ns);
-	if (size >= 0)
-		caught++;
-	spun += now - start;
-	return size;
-}
-
-static ssize_t read_request(int fd, void *buffer, size_t length)
-{
-	ssize_t size = read(fd, buffer, length);
-	long long now;
-
-	if (spin_max == 0)
-		return size;
-	if (size >= 0) {
-		if (empty_since) {
-			adapt(now_ns() - empty_since);
-			empty_since = 0;
-		}
-		return size;
-	}
-	if (errno != EAGAIN || empty_since)
-		return size;
-	now = empty_since = now_ns();
-	if (spin_ns == 0 || now < rest_until)
-		return size;
-	size = spin(fd, buffer, length, now);
-	if (size >= 0) {
-		empty_since = 0;
-	} else {
-		int error = errno;
-
-		rest_if_preempted(now_ns());
-		errno = error;
-	}
-	return size;
-}
-
-/* Shared descriptors: where to read the data of a node, by node. Open addressing, linear probing;
- * a removed place keeps its node with fd -1 until the table is rebuilt. */
-struct shared {
-	uint64_t node; /* 0: never used */
-	int fd;
-};
-
-static struct shared *table;
-static size_t table_size; /* a power of two, or 0 */
-static size_t table_used; /* places with a node, removed ones included */
-static char *data_buffer;
-static size_t data_size;
-static unsigned long long answered;
 static int in_a_row; /* READs answered without Python, which must get its turn (signals, threads) */
 #define IN_A_ROW 64
-
-static struct shared *place_of(uint64_t node)
-{
-	size_t at = (node * 0x9E3779B97F4A7C15ULL) >> 20;
-
-	if (table_size == 0)
-		return NULL;
-	for (;; at++) {
-		struct shared *place = &table[at & (table_size - 1)];
-
-		if (place->node == node || place->node == 0)
-			return place;
-	}
-}
-
-static int rebuild(void)
-{
-	struct shared *old = table;
-	size_t old_size = table_size, living = 0;
-
-	for (size_t i = 0; i < old_size; i++)
-		living += old[i].node && old[i].fd >= 0;
-	table_size = 256;
-	while (table_size < living * 4)
-		table_size *= 2;
-	table = calloc(table_size, sizeof(*table));
-	if (table == NULL) {
-		table = old;
-		table_size = old_size;
-		return -1;
-	}
-	table_used = living;
-	for (size_t i = 0; i < old_size; i++)
-		if (old[i].node && old[i].fd >= 0)
-			*place_of(old[i].node) = old[i];
-	free(old);
-	return 0;
-}
-
-static int share(uint64_t node, int fd)
-{
-	struct shared *place;
-
-	if (table_used * 2 >= table_size && rebuild() < 0)
-		return -1;
-	place = place_of(node);
-	if (place->node == 0) {
-		place->node = node;
-		table_used++;
-	}
-	place->fd = fd;
-	return 0;
-}
-
-static int reply(int fd, const struct fuse_in_header *head, int error, void *data, size_t size)
-{
-	struct fuse_out_header out = {
-		.len = (uint32_t)(sizeof(out) + size),
-		.error = -error,
-		.unique = head->unique,
-	};
-	struct iovec parts[2] = {{&out, sizeof(out)}, {data, size}};
-
-	return writev(fd, parts, size ? 2 : 1) < 0 ? -1 : 0;
-}
-
-/* Answer a READ; 0 if Python has to. */
-static int answer_read(int fd, const struct fuse_in_header *head)
-{
-	const struct fuse_read_in *in = (const struct fuse_read_in *)(head + 1);
-	struct shared *place = place_of(head->nodeid);
-	ssize_t size;
-
-	if (place == NULL || place->node == 0 || place->fd < 0)
-		return 0;
-	if (in->size > data_size) {
-		char *larger = realloc(data_buffer, in->size);
-
-		if (larger == NULL)
-			return 0;
-		data_buffer = larger;
-		data_size = in->size;
-	}
-	size = pread(place->fd, data_buffer, in->size, (off_t)in->offset);
-	if (size < 0)
-		reply(fd, head, errno, NULL, 0);
-	else
-		reply(fd, head, 0, data_buffer, (size_t)size);
-	answered++;
-	return 1;
-}
 
 static void name_the_node(struct fuse_in_header *head, ssize_t size)
 {
@@ -291,7 +89,7 @@ static ssize_t hooked_read(int fd, void *buffer, size_t length, void *userdata)
 
 	(void)userdata;
 again:
-	size = read_request(fd, buffer, length);
+	size = spin_read(fd, buffer, length);
 	if (size < 0 && errno == EAGAIN) {
 		misses++;
 		errno = EINTR;
@@ -308,7 +106,7 @@ again:
 		break;
 	case FUSE_READ:
 		if (size >= (ssize_t)(sizeof(*head) + sizeof(struct fuse_read_in)) &&
-		    ++in_a_row < IN_A_ROW && answer_read(fd, head))
+		    ++in_a_row < IN_A_ROW && shared_answer_read(fd, head))
 			goto again;
 		in_a_row = 0;
 		name_the_node(head, size);
@@ -364,7 +162,8 @@ static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userd
 }
 
 /* Interposed: see the head of this file. */
-int fuse_session_mount(struct fuse_session *session, const char *mountpoint)
+__attribute__((visibility("default"))) int
+fuse_session_mount(struct fuse_session *session, const char *mountpoint)
 {
 	static const struct fuse_custom_io io = {
 		.read = hooked_read,
@@ -411,7 +210,7 @@ static PyObject *native_share(PyObject *self, PyObject *args)
 	(void)self;
 	if (!PyArg_ParseTuple(args, "Ki", &node, &fd))
 		return NULL;
-	if (share(node, fd) < 0)
+	if (shared_add(node, fd) < 0)
 		return PyErr_NoMemory();
 	Py_RETURN_NONE;
 }
@@ -419,21 +218,18 @@ static PyObject *native_share(PyObject *self, PyObject *args)
 static PyObject *native_unshare(PyObject *self, PyObject *arg)
 {
 	unsigned long long node = PyLong_AsUnsignedLongLong(arg);
-	struct shared *place;
 
 	(void)self;
 	if (PyErr_Occurred())
 		return NULL;
-	place = place_of(node);
-	if (place != NULL && place->node == node)
-		place->fd = -1;
+	shared_remove(node);
 	Py_RETURN_NONE;
 }
 
 static PyObject *native_answered(PyObject *self, PyObject *unused)
 {
 	(void)self, (void)unused;
-	return PyLong_FromUnsignedLongLong(answered);
+	return PyLong_FromUnsignedLongLong(shared_answered());
 }
 
 static PyObject *native_set_spin(PyObject *self, PyObject *arg)
@@ -443,16 +239,17 @@ static PyObject *native_set_spin(PyObject *self, PyObject *arg)
 	(void)self;
 	if (limit == -1 && PyErr_Occurred())
 		return NULL;
-	spin_max = limit * 1000;
-	spin_ns = 0;
-	empty_since = 0;
+	spin_limit(limit);
 	Py_RETURN_NONE;
 }
 
 static PyObject *native_spun(PyObject *self, PyObject *unused)
 {
+	unsigned long long ns, caught;
+
 	(void)self, (void)unused;
-	return Py_BuildValue("(KK)", spun, caught);
+	spin_totals(&ns, &caught);
+	return Py_BuildValue("(KK)", ns, caught);
 }
 
 static PyObject *native_kills(PyObject *self, PyObject *unused)

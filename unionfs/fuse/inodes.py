@@ -107,8 +107,9 @@ class Inodes:
         if node.ino:
             return node.ino
         assert node.source is not None
-        place = self._devices[node.source.layer.device]
-        return place | node.born if 1 < node.born < 1 << _DEVICE_SHIFT else 0
+        place = self._devices.get(node.source.layer.device)
+        certain = place is not None and 1 < node.born < 1 << _DEVICE_SHIFT
+        return (place or 0) | node.born if certain else 0
 
     def _number(self, node: Node, st: os.stat_result) -> int:
         """Return the number for *node*: its identity's, unless a living node has that."""

@@ -67,17 +67,28 @@ class MetadataHandlers(State):
             self._truncate(node, size, kill=kill)
         owner = fields.update_uid or fields.update_gid
         times = fields.update_atime or fields.update_mtime
-        if owner or not (times or fields.update_mode or size is not None):
-            # A change of nothing is chown(-1, -1), which clears set-id bits like any chown.
+        if owner:
             uid = attr.st_uid if fields.update_uid else -1
             gid = attr.st_gid if fields.update_gid else -1
             attributes.chown(upper, node, uid, gid)
+        elif not (times or fields.update_mode or size is not None):
+            self._chown_to_the_same(upper, node, ctx)
         if fields.update_mode:
             attributes.chmod(upper, node, stat.S_IMODE(attr.st_mode))
         if times:
             self._set_times(upper, node, attr, fields)
         node.attr = None
         return self.inodes.attributes(node)
+
+    def _chown_to_the_same(self, upper: Upper, node: Node, ctx: RequestContext) -> None:
+        """Do what is left of chown(-1, -1) where the kernel leaves it to us: drop set-id bits.
+
+        The kernel asks the same before a write that takes privileges, and lets everybody ask.
+        """
+        st = self.tree.stat(node)
+        set_id = not node.is_dir and st.st_mode & (stat.S_ISUID | stat.S_ISGID)
+        if set_id and ctx.uid in (0, st.st_uid):
+            attributes.chown(upper, node, -1, -1)
 
     def _truncate(self, node: Node, size: int, *, kill: bool) -> None:
         file = node.file

@@ -20,7 +20,8 @@ class Node:
     * anything else in a lower layer: ``source`` and ``source_name``.
     * anything else in the upper: ``source`` is None, and the file is ``name`` in the parent's
       upper directory, unless ``anchor`` (an O_PATH descriptor) holds it: a file without a name, or
-      one whose known name went away while others remain.
+      one whose known name went away while others remain. ``also`` is where it got another name,
+      which may be there still.
 
     What is known of it: ``kind`` (an ``S_IF*`` value), ``born`` (the inode number that its
     directory gave for the copy it was read from), ``children`` (of a loaded directory),
@@ -36,6 +37,7 @@ class Node:
     """
 
     __slots__ = (
+        "also",
         "anchor",
         "attr",
         "born",
@@ -67,6 +69,7 @@ class Node:
         self.source: Part | None = None
         self.source_name = name
         self.anchor = -1
+        self.also: tuple[Node, bytes] | None = None
         self.children: dict[bytes, Node] | None = None
         self.identity: tuple[int, int] | None = None
         self.nlink = 0

@@ -141,6 +141,7 @@ def make_link(upper: Upper, node: Node, parent: Node, name: bytes) -> None:
     if node.nlink:
         node.nlink += 1
     children[name] = node
+    node.also = (parent, name)
     _register(upper, node)
     node.attr = None
 

@@ -15,6 +15,7 @@ from unionfs.syscalls.at import RENAME_EXCHANGE, renameat2
 from unionfs.union.node import Node
 from unionfs.upper import index
 from unionfs.upper.copyup import ensure_dir, ensure_name
+from unionfs.upper.identity import settle
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import clear_away
 
@@ -83,6 +84,11 @@ def name_gone(upper: Upper, node: Node) -> None:
         node.dead = node.source is not None or _is_nameless(node.anchor)
     if not node.nlookup and node.anchor >= 0 and (node.dead or node.source is not None):
         upper.tree.forget(node)
+    elif node.also is not None:
+        try:
+            settle(*node.also, node)  # link(2) and unlink(2) must not cost a descriptor each
+        except OSError:
+            pass  # the hold is as good, and the name is gone all the same
 
 
 def _is_nameless(fd: int) -> bool:

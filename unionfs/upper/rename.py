@@ -282,6 +282,8 @@ def _moved(
 def _replace_place(
     upper: Upper, node: Node, old: Node, old_name: bytes, new: Node, new_name: bytes
 ) -> None:
+    if node.also == (old, old_name):
+        node.also = (new, new_name)
     if node.parent is old and node.name == old_name:
         node.parent = new
         node.name = new_name

@@ -1,0 +1,117 @@
+/* Spinning.
+ *
+ * Sleeping and waking up is the largest cost of a round trip, and the next request of a busy client
+ * follows within tens of microseconds. So an empty queue is asked again for up to spin_ns, which
+ * adapts as KVM's halt polling does: it grows while requests come soon after we would have slept,
+ * and falls to nothing when they do not. Requests that come later than spin_max are not waited for.
+ *
+ * Spinning only pays where another processor runs the client meanwhile. When the scheduler takes
+ * this one away from us (involuntary context switches), others want it, and we stop for a while.
+ */
+#define _GNU_SOURCE
+#include "_native.h"
+
+#include <errno.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SPIN_FIRST 10000L /* ns */
+#define SPIN_REST 200000000L
+
+static long spin_max; /* ns; 0: never */
+static long spin_ns;
+static long long empty_since; /* when the queue was first found empty; 0: it was not */
+static long long rest_until;
+static long preempted;
+static unsigned long long spun; /* ns, for nothing or not */
+static unsigned long long caught;
+
+static long long now_ns(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
+static void adapt(long long waited)
+{
+	if (waited > spin_max)
+		spin_ns = 0;
+	else if (spin_ns == 0)
+		spin_ns = SPIN_FIRST;
+	else if (waited > spin_ns)
+		spin_ns = spin_ns * 2 < spin_max ? spin_ns * 2 : spin_max;
+}
+
+static void rest_if_preempted(long long now)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_THREAD, &usage);
+	if (usage.ru_nivcsw - preempted > 1)
+		rest_until = now + SPIN_REST;
+	preempted = usage.ru_nivcsw;
+}
+
+static ssize_t spin(int fd, void *buffer, size_t length, long long start)
+{
+	long long now = start;
+	ssize_t size;
+
+	do {
+		size = read(fd, buffer, length);
+		if (size >= 0 || errno != EAGAIN)
+			break;
+		now = now_ns();
+	} while (now - start < spin_ns);
+	if (size >= 0)
+		caught++;
+	spun += now - start;
+	return size;
+}
+
+ssize_t spin_read(int fd, void *buffer, size_t length)
+{
+	ssize_t size = read(fd, buffer, length);
+	long long now;
+
+	if (spin_max == 0)
+		return size;
+	if (size >= 0) {
+		if (empty_since) {
+			adapt(now_ns() - empty_since);
+			empty_since = 0;
+		}
+		return size;
+	}
+	if (errno != EAGAIN || empty_since)
+		return size;
+	now = empty_since = now_ns();
+	if (spin_ns == 0 || now < rest_until)
+		return size;
+	size = spin(fd, buffer, length, now);
+	if (size >= 0) {
+		empty_since = 0;
+	} else {
+		int error = errno;
+
+		rest_if_preempted(now_ns());
+		errno = error;
+	}
+	return size;
+}
+
+void spin_limit(long microseconds)
+{
+	spin_max = microseconds * 1000;
+	spin_ns = 0;
+	empty_since = 0;
+}
+
+void spin_totals(unsigned long long *ns, unsigned long long *count)
+{
+	*ns = spun;
+	*count = caught;
+}
