@@ -72,6 +72,7 @@ class Example:
         tmpfs = kernel.mounted_at(os.path.dirname(folder)) == b"tmpfs"
         self._identity: Identity | None = Identity() if tmpfs else None
         self.done: list[Op] = []
+        self.used: list[parity.Row] = []  # the known differences that were met
         self.plain = World("plain directory", b"")
         self.kernel: World | None = World("kernel overlayfs", b"")
         self.union = World("union", b"")
@@ -113,7 +114,7 @@ class Example:
             self._check(op, op.name, plain, kernels, ours)
 
     def _check(self, op: Op, call: str, plain, kernels, ours) -> None:
-        verdict = parity.judge(self.rows, call, plain, kernels, ours)
+        verdict = self._verdict(call, plain, kernels, ours)
         if not verdict.right:
             raise Mismatch(
                 f"step {len(self.done)}: {op!r}: {call}\n  plain directory:  {plain!r}\n"
@@ -123,6 +124,12 @@ class Example:
             if ours != plain:
                 raise EndOfExample
             self._drop_kernel()
+
+    def _verdict(self, call: str, plain, kernels, ours) -> parity.Verdict:
+        verdict = parity.judge(self.rows, call, plain, kernels, ours)
+        if verdict.row is not None:
+            self.used.append(verdict.row)
+        return verdict
 
     def _drop_kernel(self) -> None:
         """The kernel did otherwise than a plain directory and we: its tree is another one now."""
@@ -212,7 +219,7 @@ class Example:
         return lines
 
     def _judge(self, path: bytes, call: str, plain, kernels, ours) -> list[str]:
-        verdict = parity.judge(self.rows, call, plain, kernels, ours)
+        verdict = self._verdict(call, plain, kernels, ours)
         if verdict.right:
             if verdict.row is not None and call.startswith("tree.name"):
                 self._drop_kernel()
@@ -250,13 +257,17 @@ def run(
     rows: Sequence[parity.Row],
     *,
     say: Callable[[str], None] = print,
-) -> None:
-    """Run one example in *folder* and clean up. Raises Mismatch, after saying how to repeat it."""
+) -> list[parity.Row]:
+    """Run one example in *folder*, clean up, and return the known differences that were met.
+
+    Raises Mismatch, after saying how to repeat it.
+    """
     os.umask(0o022)
     example = Example(folder, stack, mount_union, rows)
     try:
         with example:
             example.run(sequence)
+            return example.used
     except BaseException:
         say(program(stack, example.done))
         raise
