@@ -102,7 +102,7 @@ class Part:
 
     ``parent`` and ``name`` say where it is in its layer; a rename in the upper changes them, and
     nothing else ever does. ``held`` is the open descriptor or -1; ``stamp`` the pool's clock at its
-    last use. ``whiteout_files``, ``impure`` and ``redirect`` are the directory's marks
+    last use. ``whiteout_files``, ``impure``, ``opaque`` and ``redirect`` are its marks
     (``ondisk.marks``), known once ``Tree.ready`` looked for them.
     """
 
@@ -111,6 +111,7 @@ class Part:
         "impure",
         "layer",
         "name",
+        "opaque",
         "parent",
         "pool",
         "redirect",
@@ -127,6 +128,7 @@ class Part:
         self.stamp = 0
         self.whiteout_files = False
         self.impure = False
+        self.opaque = False
         self.redirect: bytes | None = None
 
     def fd(self) -> int:

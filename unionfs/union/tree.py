@@ -75,6 +75,7 @@ class Tree:
         marks = read_dir_marks(part.fd(), part.layer.flavour)
         part.whiteout_files = marks.whiteout_files
         part.impure = marks.impure
+        part.opaque = marks.opaque
         part.redirect = marks.redirect
         if part.layer.aufs and not marks.opaque and _has(part.fd(), AUFS_OPAQUE):
             return marks._replace(opaque=True)

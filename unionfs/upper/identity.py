@@ -67,14 +67,16 @@ def settle(parent: Node, name: bytes, node: Node) -> None:
 def _of_directory(upper: Upper | None, node: Node, st: os.stat_result) -> tuple[int, int]:
     """Return the identity of a directory: its topmost lower part's, else the upper's own.
 
-    One that was cut off from its lower parts (``rename.make_pure``) still has their number.
+    One that was cut off from its lower parts (``rename.make_pure``) still has their number. It is
+    asked even where its parent is not impure: the kernel takes that mark off when it lists a
+    directory that has no other copies.
     """
     lower: os.stat_result | None = None
     if node.parts[0].layer.number != 0:
         return st.st_dev, st.st_ino
     if len(node.parts) > 1:
         lower = os.stat(node.parts[1].fd())
-    elif upper is not None and _may_have_origin(node):
+    elif upper is not None and (node.parts[0].opaque or _may_have_origin(node)):
         origin = _origin(upper, node.parts[0].fd())
         lower = _lower_stat(upper, node, origin)
     return (lower.st_dev, lower.st_ino) if lower else (st.st_dev, st.st_ino)
