@@ -192,3 +192,19 @@ def test_few_descriptors_are_enough_for_many_links(scratch, union):
             os.rename(root + b"/object%d" % number, root + b"/odd%d" % number)
         os.unlink(root + b"/tmp")
     assert read(root + b"/odd7") == b"7"
+
+
+def test_the_last_name_is_first_looked_up_when_the_other_is_removed(union, layers):
+    """``b`` is the file that is open as ``a``, though nobody saw ``b`` before ``a`` was gone."""
+    first = union(layers)
+    os.link(first.root + b"/one", first.root + b"/two")
+    first.unmount()
+    root = union(layers).root
+    with opened(root + b"/one", os.O_RDWR) as fd:
+        os.unlink(root + b"/one")
+        assert ino(root + b"/two") == os.fstat(fd).st_ino
+        assert os.fstat(fd).st_nlink == os.lstat(root + b"/two").st_nlink == 1
+        os.pwrite(fd, b"seen", 0)
+        assert read(root + b"/two")[:4] == b"seen"
+        os.chmod(root + b"/two", 0o600)
+        assert os.fstat(fd).st_mode & 0o777 == 0o600

@@ -42,7 +42,8 @@ def identify(tree: Tree, upper: Upper | None, node: Node, st: os.stat_result) ->
     else:
         node.identity = _of_upper(tree, upper, node, st)
         if st.st_nlink == 1 and not node.nlink:
-            return node
+            # The last name may be that of a file that is open under a name that went away.
+            return tree.links.get(node.identity, node)
     return tree.links.setdefault(node.identity, node)
 
 
