@@ -16,7 +16,7 @@ from unionfs.fuse.inodes import Inodes
 from unionfs.union import metacopy
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
-from unionfs.upper.copyup import DataCopy, FileCopy, copy_removed_dir, ensure_dir
+from unionfs.upper.copyup import Cut, DataCopy, FileCopy, copy_removed_dir, ensure_dir
 from unionfs.upper.upper import Upper
 
 _INLINE = 1 << 20  # bytes that are copied at once rather than in a thread (about 0.2 ms)
@@ -58,8 +58,8 @@ class State:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         return self.upper
 
-    async def copy_up(self, node: Node, *, keep: int | None = None) -> Upper:
-        """Bring *node* into the upper; of its content only *keep* bytes, if that is given.
+    async def copy_up(self, node: Node, *, cut: Cut | None = None) -> Upper:
+        """Bring *node* into the upper; *cut*, if that is given and can be (``Cut.made``).
 
         Returns the upper. Awaits only where there is much to copy or to sync. Raises OSError.
         """
@@ -75,7 +75,7 @@ class State:
             if event is not None:
                 await event.wait()
                 continue
-            await self._copy_file(upper, node, keep)
+            await self._copy_file(upper, node, cut)
         return upper
 
     async def own_data(self, node: Node) -> Upper:
@@ -131,10 +131,10 @@ class State:
             except OSError:
                 pass  # ENOENT: it has forgotten the node, so there is nothing to correct
 
-    async def _copy_file(self, upper: Upper, node: Node, keep: int | None) -> None:
+    async def _copy_file(self, upper: Upper, node: Node, cut: Cut | None) -> None:
         if node.parent is not None and not node.dead:
             self.copy_up_dir(upper, node.parent)
-        copy = FileCopy(upper, node, keep=keep)
+        copy = FileCopy(upper, node, cut=cut)
         try:
             if copy.size == 0 or (upper.volatile and copy.size <= _INLINE):
                 copy.copy()

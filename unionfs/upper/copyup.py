@@ -24,6 +24,7 @@ from unionfs.union import metacopy
 from unionfs.union.layer import Part
 from unionfs.union.node import Node
 from unionfs.upper import index
+from unionfs.upper.attributes import drop_set_id
 from unionfs.upper.metadata import copy_to_fd, copy_xattrs
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import clear_away
@@ -152,6 +153,22 @@ def copy_up(upper: Upper, node: Node) -> None:
             copy.close()
 
 
+class Cut:
+    """A truncation that a copy-up is for: to ``size`` bytes, with the set-id bits if ``kill``.
+
+    ``made`` tells afterwards whether the copy was published that short, in one step. Where it was
+    not, the copy is whole and the truncation is still to be done: the file was copied by somebody
+    else or does not get shorter, or it has several names, and so is published in two steps.
+    """
+
+    __slots__ = ("kill", "made", "size")
+
+    def __init__(self, size: int, *, kill: bool) -> None:
+        self.size = size
+        self.kill = kill
+        self.made = False
+
+
 class FileCopy:
     """One copy-up of a file that is no directory, in three steps.
 
@@ -159,11 +176,8 @@ class FileCopy:
     must follow in any case. ``size`` (bytes) says how much there is to copy.
     """
 
-    def __init__(self, upper: Upper, node: Node, *, keep: int | None = None) -> None:
-        """Start copying *node*; with *keep*, only the first *keep* bytes (a truncation follows).
-
-        A file with several names is copied whole: its copy is published in two steps, and in
-        between must not be shorter than the file is.
+    def __init__(self, upper: Upper, node: Node, *, cut: Cut | None = None) -> None:
+        """Start copying *node*, cut if that can be.
 
         Raises OSError; nothing is then left behind.
         """
@@ -176,13 +190,13 @@ class FileCopy:
         self._stat = os.stat(name, dir_fd=directory, follow_symlinks=False)
         self._origin = upper.origin_of(node.source, name)
         self._source = self._target = -1
-        self._shortened = False
+        self._cut: Cut | None = None
         self.size = 0
         if node.kind == stat.S_IFREG:
             self.size = self._stat.st_size
-            if keep is not None and self._stat.st_nlink == 1:
-                self.size = min(keep, self.size)
-                self._shortened = self.size < self._stat.st_size
+            if cut is not None and cut.size < self.size and self._stat.st_nlink == 1:
+                self._cut = cut
+                self.size = cut.size
             self._source = metacopy.open_readable(upper.tree, node)
         try:
             self._make()
@@ -227,6 +241,8 @@ class FileCopy:
             self._publish_single()
         node.source = None
         node.attr = None
+        if self._cut is not None:
+            self._cut.made = True
 
     def _copy_metadata(self, source: Part) -> None:
         upper, node, st = self.upper, self.node, self._stat
@@ -237,7 +253,9 @@ class FileCopy:
             target = self._target
             _mark_origin(upper, target, self._origin)
             copy_to_fd(path, self._target, st, upper.flavour)
-            if self._shortened:  # it is the truncated file already, should nothing more come
+            if self._cut is not None:
+                if self._cut.kill:
+                    drop_set_id(self._target)
                 os.utime(self._target, ns=(st.st_atime_ns, time.time_ns()))
             return
         os.chown(copy, st.st_uid, st.st_gid, follow_symlinks=False)
