@@ -16,7 +16,7 @@ from unionfs.fuse.inodes import Inodes
 from unionfs.union import metacopy
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
-from unionfs.upper.copyup import Cut, DataCopy, FileCopy, copy_removed_dir, ensure_dir
+from unionfs.upper.copyup import Cut, DataCopy, FileCopy, KeepGoing, copy_removed_dir, ensure_dir
 from unionfs.upper.upper import Upper
 
 _INLINE = 1 << 20  # bytes that are copied at once rather than in a thread (about 0.2 ms)
@@ -30,6 +30,7 @@ class State:
 
     ``_copying`` has an event for each node that a thread is copying up; whoever needs that copy
     waits for it. Everything else in the mount is free to go on meanwhile, with the old content.
+    ``leaving``: the mount ends, and copies that are under way end with EIO and leave nothing.
     """
 
     def __init__(self, tree: Tree, upper: Upper | None, *, read_only: bool) -> None:
@@ -38,6 +39,7 @@ class State:
         self.inodes = Inodes(tree, upper)
         self.files = Files(tree)
         self.by_node = False
+        self.leaving = False
         self._copying: dict[Node, trio.Event] = {}
 
     def serve_by_node(self) -> None:
@@ -153,11 +155,19 @@ class State:
             if copy.node.source is None:
                 self.files.go_on_with(copy.node, copy.take())
 
-    async def _in_thread(self, node: Node, copy: Callable[[], None]) -> None:
+    async def _in_thread(self, node: Node, copy: Callable[[KeepGoing], None]) -> None:
         event = self._copying[node] = trio.Event()
         try:
             with loop.waiting():
-                await trio.to_thread.run_sync(copy)
+                await trio.to_thread.run_sync(copy, self._keep_going)
+        except OSError as error:
+            if error.errno != errno.ECANCELED:
+                raise
+            raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
         finally:
             del self._copying[node]
             event.set()
+
+    def _keep_going(self) -> bool:
+        """Return whether a copy should go on; asked by its thread."""
+        return not self.leaving

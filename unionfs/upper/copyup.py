@@ -29,6 +29,9 @@ from unionfs.upper.metadata import copy_to_fd, copy_xattrs
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import clear_away
 
+KeepGoing = Callable[[], bool]
+"""Asked now and then by a copy; when it returns False the copy ends with ECANCELED."""
+
 _HOLD = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -216,11 +219,11 @@ class FileCopy:
         else:
             os.mknod(self._temporary, stat.S_IFMT(st.st_mode) | 0o600, st.st_rdev, dir_fd=work)
 
-    def copy(self, keep_going: Callable[[], bool] | None = None) -> None:
+    def copy(self, keep_going: KeepGoing | None = None) -> None:
         """Copy the content and make it durable, unless volatile. Safe in a thread.
 
         The sync comes before the rename that publishes, so that a copied-up file is never short or
-        empty after a power loss. *keep_going* as for ``syscalls.copy.copy_data``. Raises OSError.
+        empty after a power loss. Raises OSError.
         """
         if not self.size:
             return
@@ -337,10 +340,10 @@ class DataCopy:
             os.close(self._target)
             raise
 
-    def copy(self) -> None:
+    def copy(self, keep_going: KeepGoing | None = None) -> None:
         """Copy the content and make it durable, unless volatile. Raises OSError."""
         size = min(os.fstat(self._target).st_size, os.fstat(self._source).st_size)
-        copy_data(self._source, self._target, size)
+        copy_data(self._source, self._target, size, keep_going=keep_going)
         if not self.upper.volatile:
             os.fsync(self._target)
 
