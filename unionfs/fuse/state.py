@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Callable
 
 import pyfuse3
@@ -13,10 +12,17 @@ import trio
 from unionfs.fuse import loop
 from unionfs.fuse.files import Files
 from unionfs.fuse.inodes import Inodes
-from unionfs.union import metacopy
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
-from unionfs.upper.copyup import Cut, DataCopy, FileCopy, KeepGoing, copy_removed_dir, ensure_dir
+from unionfs.upper.copyup import (
+    Cut,
+    DataCopy,
+    FileCopy,
+    KeepGoing,
+    copy_removed_dir,
+    ensure_dir,
+    lacks_data,
+)
 from unionfs.upper.upper import Upper
 
 _INLINE = 1 << 20  # bytes that are copied at once rather than in a thread (about 0.2 ms)
@@ -86,11 +92,7 @@ class State:
         For what changes content or moves the file away from its data. Raises OSError.
         """
         upper = await self.copy_up(node)
-        while (
-            node.kind == stat.S_IFREG
-            and not node.dead
-            and metacopy.is_metacopy(self.tree.target(node), upper.layer)
-        ):
+        while lacks_data(upper, node):
             event = self._copying.get(node)
             if event is not None:
                 await event.wait()
@@ -104,6 +106,27 @@ class State:
                 copy.close()
             self.files.moved(node)
         return upper
+
+    async def copy_up_tree(self, node: Node) -> None:
+        """Bring the directory *node* and all that is below it into the upper, data included.
+
+        What comes to be there meanwhile may be left out. Raises OSError; what was copied stays,
+        which nobody can see.
+        """
+        upper = self.writer()
+        pending = [node]
+        while pending:
+            each = pending.pop()
+            if each.dead:
+                continue
+            self.copy_up_dir(upper, each)
+            for name, child in list(self.tree.load(each).items()):
+                if child.is_dir:
+                    pending.append(child)
+                elif (each.children or {}).get(name) is child:
+                    await self.own_data(self.inodes.enter(each, name, child))
+            with loop.waiting():
+                await trio.lowlevel.checkpoint()
 
     def copy_up_dir(self, upper: Upper, node: Node) -> None:
         """Bring the directory *node* and its parents into the upper, and tell the kernel.

@@ -172,6 +172,28 @@ class Cut:
         self.made = False
 
 
+def own_data(upper: Upper, node: Node) -> None:
+    """Give *node*, which is in the upper, its data if the kernel copied it up without.
+
+    Blocks as ``copy_up``. Raises OSError.
+    """
+    if not lacks_data(upper, node):
+        return
+    copy = DataCopy(upper, node)
+    try:
+        before = upper.tree.stat(node)
+        copy.copy()
+        copy.commit(before)
+    finally:
+        copy.close()
+
+
+def lacks_data(upper: Upper, node: Node) -> bool:
+    """Return whether the data of *node*, which is in the upper, is still in a layer below."""
+    regular = node.kind == stat.S_IFREG and not node.dead
+    return regular and metacopy.is_metacopy(upper.tree.target(node), upper.layer)
+
+
 class FileCopy:
     """One copy-up of a file that is no directory, in three steps.
 
