@@ -12,17 +12,11 @@ import trio
 from unionfs.fuse import loop
 from unionfs.fuse.files import Files
 from unionfs.fuse.inodes import Inodes
+from unionfs.syscalls.copy import KeepGoing
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
-from unionfs.upper.copyup import (
-    Cut,
-    DataCopy,
-    FileCopy,
-    KeepGoing,
-    copy_removed_dir,
-    ensure_dir,
-    lacks_data,
-)
+from unionfs.upper.copyup import Cut, FileCopy, copy_removed_dir, ensure_dir
+from unionfs.upper.data import DataCopy, lacks_data
 from unionfs.upper.upper import Upper
 
 _INLINE = 1 << 20  # bytes that are copied at once rather than in a thread (about 0.2 ms)

@@ -24,8 +24,9 @@ from unionfs.syscalls.at import (
 from unionfs.union.layer import Part
 from unionfs.union.node import Node
 from unionfs.upper import index
-from unionfs.upper.copyup import copy_up, ensure_dir, ensure_name, keep_times, own_data
+from unionfs.upper.copyup import copy_up, ensure_dir, ensure_name, keep_times
 from unionfs.upper.create import check_name
+from unionfs.upper.data import own_data
 from unionfs.upper.identity import identify
 from unionfs.upper.metadata import copy_to_fd
 from unionfs.upper.remove import check_empty, dir_gone, held, name_gone
