@@ -89,8 +89,9 @@ class CarriedHandlers(State):
         target = self.inodes[number]
         await self.own_data(target)
         length = min(length, _PIECE)
+        self.files.data(target, write=True)
+        fd = self.files.data(node, write=False).fd  # which may have cost the other its descriptor
         target_fd = self.files.data(target, write=True).fd
-        fd = self.files.data(node, write=False).fd
 
         def copy(source_fd: int, own_fd: int) -> int:
             return os.copy_file_range(source_fd, own_fd, length, start, target_start)
