@@ -128,9 +128,12 @@ class Files:
         self._share(node, file)
 
     def _share(self, node: Node, file: OpenFile) -> None:
-        """Let the extension answer reads of *node*."""
+        """Let the extension answer reads of *node*, and more where the file says all there is.
+
+        That is not so of the copy of a lower file with several names, whose count is the union's.
+        """
         if self.by_node and native.hooks is not None:
-            native.hooks.share(node.ino, file.fd)
+            native.hooks.share(node.ino, file.fd, file.writable and not node.nlink)
 
     def _unshare(self, node: Node) -> None:
         if self.by_node and native.hooks is not None:

@@ -44,8 +44,16 @@ class MetadataHandlers(CarriedHandlers):
 
     @answers
     def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
-        """Answer with attributes."""
-        return self.inodes.attributes(self.inodes[inode])
+        """Answer with attributes; of a directory that changes, let the extension do so from now."""
+        node = self.inodes[inode]
+        if node.attr is None and node.kind == stat.S_IFDIR and self.by_node:
+            self._share_dir(node)
+        return self.inodes.attributes(node)
+
+    def _share_dir(self, node: Node) -> None:
+        part = node.upper_part()
+        if part is not None and not node.dead and native.hooks is not None:
+            native.hooks.share_dir(node.ino, part.fd(), len(node.parts) > 1)
 
     @answers_later
     async def setattr(
