@@ -16,13 +16,13 @@ from pyfuse3 import (
 
 from unionfs.fuse import native
 from unionfs.fuse.carried import CarriedHandlers
-from unionfs.fuse.data import drop_set_id
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.ondisk.flavour import FUSE_OVERLAYFS_PREFIX
 from unionfs.syscalls import xattr
 from unionfs.syscalls.capability import CAP_SYS_ADMIN, has_capability
 from unionfs.union.node import Node
 from unionfs.upper import attributes
+from unionfs.upper.copyup import Cut
 from unionfs.upper.create import DEFAULT_ACL
 from unionfs.upper.upper import Upper
 
@@ -66,21 +66,24 @@ class MetadataHandlers(CarriedHandlers):
     ) -> EntryAttributes:
         """Change attributes; the kernel has checked that the caller may (default_permissions)."""
         node = self.inodes[inode]
-        size = attr.st_size if fields.update_size else None
-        kill = native.kills_privileges()
+        cut = None
+        if fields.update_size:
+            cut = Cut(attr.st_size, kill=native.kills_privileges())
         upper = self.upper
         if upper is None or node.source is not None or node.kind == stat.S_IFDIR:
-            upper = await self.copy_up(node, keep=size)
-        if size is not None:
-            await self.own_data(node)
-            self._truncate(node, size, kill=kill)
-        owner = fields.update_uid or fields.update_gid
+            upper = await self.copy_up(node, cut=cut)
         times = fields.update_atime or fields.update_mtime
+        if cut is not None and cut.made:
+            times = False  # the kernel's with a truncation are "now", which the copy has
+        elif cut is not None:
+            await self.own_data(node)
+            self._truncate(node, cut)
+        owner = fields.update_uid or fields.update_gid
         if owner:
             uid = attr.st_uid if fields.update_uid else -1
             gid = attr.st_gid if fields.update_gid else -1
             attributes.chown(upper, node, uid, gid)
-        elif not (times or fields.update_mode or size is not None):
+        elif not (times or fields.update_mode or cut is not None):
             self._chown_to_the_same(upper, node, ctx)
         if fields.update_mode:
             attributes.chmod(upper, node, stat.S_IMODE(attr.st_mode))
@@ -99,16 +102,16 @@ class MetadataHandlers(CarriedHandlers):
         if set_id and ctx.uid in (0, st.st_uid):
             attributes.chown(upper, node, -1, -1)
 
-    def _truncate(self, node: Node, size: int, *, kill: bool) -> None:
+    def _truncate(self, node: Node, cut: Cut) -> None:
         file = node.file
-        fd = file.fd if file is not None and file.writable else self.tree.open(node, os.O_WRONLY)
+        if file is not None and file.writable:
+            attributes.truncate(file.fd, cut.size, kill=cut.kill)
+            return
+        fd = self.tree.open(node, os.O_WRONLY)
         try:
-            os.ftruncate(fd, size)
-            if kill:
-                drop_set_id(fd)
+            attributes.truncate(fd, cut.size, kill=cut.kill)
         finally:
-            if file is None or fd != file.fd:
-                os.close(fd)
+            os.close(fd)
 
     def _set_times(
         self, upper: Upper, node: Node, attr: EntryAttributes, fields: SetattrFields

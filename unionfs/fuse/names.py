@@ -18,7 +18,7 @@ from unionfs.union.node import Node
 from unionfs.union.tree import Tree
 from unionfs.upper import create, remove
 from unionfs.upper.create import Owner
-from unionfs.upper.rename import rename
+from unionfs.upper.rename import check_types, rename, take_lower_parts
 from unionfs.upper.upper import Upper
 
 _NAME_MAX = 255
@@ -258,7 +258,14 @@ class NameHandlers(State):
         target = self.tree.lookup(self.inodes[parent_inode_new], name_new)
         if target is not None:
             target = self._child(self.inodes[parent_inode_new], name_new)
-        await self._copy_up_movable(source, target, exchange=bool(flags))
+        create.check_name(name_new)
+        same_parent = parent_inode_old == parent_inode_new
+        if flags & pyfuse3.RENAME_EXCHANGE and target is not None:
+            await self._make_movable(source, same_parent=same_parent)
+            await self._make_movable(target, same_parent=same_parent)
+        elif not flags or target is None:
+            await self._make_room(source, target)
+            await self._make_movable(source, same_parent=same_parent)
         upper, old = self._parent(parent_inode_old)
         _, new = self._parent(parent_inode_new)
         if source.is_dir or (target is not None and target.is_dir):
@@ -271,15 +278,26 @@ class NameHandlers(State):
         if target is not None and flags & pyfuse3.RENAME_EXCHANGE:
             self._directory_moved(target)
 
-    async def _copy_up_movable(self, source: Node, target: Node | None, *, exchange: bool) -> None:
-        """Copy up the files that a rename moves, and one whose other names stay behind."""
-        self.writer()
-        if not source.is_dir:
-            await self.own_data(source)
-        if target is None or target.is_dir:
+    async def _make_room(self, source: Node, target: Node | None) -> None:
+        """See that *source* may replace *target*, and copy that up if other names of it stay."""
+        upper = self.writer()
+        if target is None or target is source:
             return
-        if exchange or target.identity in self.tree.links:
+        check_types(upper, source, target)
+        if not target.is_dir and target.identity in self.tree.links:
             await self.own_data(target)
+
+    async def _make_movable(self, node: Node, *, same_parent: bool) -> None:
+        """Copy up *node*, which is to be moved: of a directory all, if no mark can say where the
+        rest of it is. ``rename`` does what is left of that, and lets nobody in meanwhile.
+        """
+        upper = self.writer()
+        if not node.is_dir:
+            await self.own_data(node)
+            return
+        self.copy_up_dir(upper, node)
+        if not take_lower_parts(upper, node, same_parent=same_parent):
+            await self.copy_up_tree(node)
 
     def _directory_moved(self, node: Node) -> None:
         """A directory that was copied up to be moved shows other attributes than it did."""

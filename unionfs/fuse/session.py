@@ -96,7 +96,8 @@ class Session:
         await pyfuse3.main(max_tasks=_WORKERS)
 
     def terminate(self) -> None:
-        """Make ``serve`` return; for a task of the same loop."""
+        """Make ``serve`` return; for a task of the same loop. Copies under way end with EIO."""
+        self._operations.leaving = True
         pyfuse3.terminate()
 
     def close(self) -> None:
