@@ -28,6 +28,7 @@ SIZES = [0, 10, 4096, SIZE + 10_000] if FULL else [0, 4097]
 
 @pytest.fixture
 def stack():
+    """What ends after the unions do: the disks that they are on."""
     with ExitStack() as stack:
         yield stack
 
@@ -57,7 +58,7 @@ def _leave_metacopy(layers: Layers, target: bytes) -> None:
 
 
 @pytest.fixture
-def after(disk, layers, scratch, mount_union, stack):
+def after(disk, layers, scratch, union, stack):
     """Return the root of a union on what the disk has now."""
 
     def after() -> bytes:
@@ -67,15 +68,14 @@ def after(disk, layers, scratch, mount_union, stack):
             return path.replace(disk.root, copy.root)
 
         lowers = tuple(map(moved, layers.lowers))
-        there = Layers(lowers, moved(layers.upper), moved(layers.work))
-        return stack.enter_context(mount_union(there, scratch + b"/after")).root
+        return union(Layers(lowers, moved(layers.upper), moved(layers.work))).root
 
     return after
 
 
 @pytest.fixture
-def mounted(layers, scratch, mount_union, stack):
-    return stack.enter_context(mount_union(layers, scratch + b"/m"))
+def mounted(layers, union):
+    return union(layers)
 
 
 SYNCS = {"fsync": os.fsync, "fdatasync": os.fdatasync}
