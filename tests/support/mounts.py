@@ -242,6 +242,9 @@ class SessionMount(_Daemon):
         if "error" in answer:
             raise MountFailed(answer["error"])
         self.pid = answer["pid"]
+        self._status: int | None = None
 
     def wait(self) -> int:
-        return self._spawner.ask(wait=self.pid)["status"]
+        if self._status is None:
+            self._status = self._spawner.ask(wait=self.pid)["status"]
+        return self._status
