@@ -101,7 +101,11 @@ class DataHandlers(State):
         node = self.node_of(fh)
         if self.upper is None or self.upper.volatile or node.source is not None:
             return
-        await _sync(os.dup(self.files.data(node, write=False).fd), datasync)
+        file = self.files.data(node, write=False)
+        synced = file.fd
+        await _sync(os.dup(synced), datasync and file.settled)
+        if file.fd == synced:
+            file.settled = True
 
     @answers_later
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
