@@ -20,6 +20,7 @@ from unionfs.union.layer import Part
 from unionfs.union.node import Node
 from unionfs.upper import index
 from unionfs.upper.copyup import ensure_dir
+from unionfs.upper.holding import take_place
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import clear_away, discard
 
@@ -123,7 +124,7 @@ def make_symlink(upper: Upper, parent: Node, name: bytes, target: bytes, owner: 
 def make_link(upper: Upper, node: Node, parent: Node, name: bytes) -> None:
     """Give *node*, which is in the upper, the further name *name* in *parent*. Raises OSError."""
     check_name(name)
-    children = upper.tree.load(parent)
+    upper.tree.load(parent)
     above = ensure_dir(upper, parent)
     index.pin_to_upper(upper, node)
     if _has_origin(upper, node):
@@ -140,8 +141,7 @@ def make_link(upper: Upper, node: Node, parent: Node, name: bytes) -> None:
             raise
     if node.nlink:
         node.nlink += 1
-    children[name] = node
-    node.also = (parent, name)
+    take_place(upper, parent, name, node)
     _register(upper, node)
     node.attr = None
 

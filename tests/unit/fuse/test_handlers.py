@@ -241,8 +241,14 @@ def test_forgetting_a_lower_directory_lets_its_names_go(lower: Path, build: Buil
     world.lookup(b"dir/a")
     for path in (b"dir/a", b"dir"):
         _forget_all(world, world.lookup(path))
-    assert node.children is not None  # the other name of "a" must find the same node
-    assert world.lookup(b"linked") == world.lookup(b"dir/a")
+    assert node.children is None
+    number = world.lookup(b"linked")
+    _forget_all(world, world.lookup(b"dir"))
+    assert node.children is None
+    assert world.lookup(b"dir/a") == number
+    assert world.node(b"dir/a") is world.node(b"linked")  # which the root has never let go
+    world.write(b"linked", b"new")
+    assert world.read(b"dir/a") == b"new"
 
 
 def test_the_kernel_hears_of_directories_that_a_copy_up_changed(
