@@ -251,6 +251,38 @@ def test_forgetting_a_lower_directory_lets_its_names_go(lower: Path, build: Buil
     assert world.read(b"dir/a") == b"new"
 
 
+def test_links_are_known_for_as_long_as_something_leads_to_them(lower: Path, build: Build) -> None:
+    for folder in "xyz":
+        (lower / folder).mkdir()
+    for number in range(10):
+        (lower / f"x/{number}").touch()
+        os.link(lower / f"x/{number}", lower / f"y/{number}")
+        if number % 2:
+            os.link(lower / f"x/{number}", lower / f"y/{number}-again")
+            os.link(lower / f"x/{number}", lower / f"z/{number}")
+    world = build()
+    numbers = _forget_everything(world)
+    assert world.tree.links == {}
+    assert world.numbers() == numbers
+    world.close()
+    world = build()
+    world.setattr(b"z/3", mode=0o600)
+    assert _forget_everything(world) == numbers
+    left = world.node(b"z").children  # z has a copy in the upper, and stays
+    assert left is not None
+    assert set(world.tree.links.values()) == set(left.values())
+    assert world.numbers() == numbers
+
+
+def _forget_everything(world: World) -> dict[bytes, int]:
+    """Look everything up, and take it all back from the deepest level up."""
+    numbers = world.numbers()
+    paths = sorted(numbers, key=lambda path: path.count(b"/"), reverse=True)
+    for ino in dict.fromkeys(numbers[path] for path in paths if path):
+        _forget_all(world, ino)
+    return numbers
+
+
 def test_the_kernel_hears_of_directories_that_a_copy_up_changed(
     lower: Path, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
