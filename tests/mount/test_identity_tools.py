@@ -13,19 +13,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.files import ino, write
+from tests.support.git import git
 from tests.support.stacks import Dir, File, Layer, Layers, Link, Symlink, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
-
-_GIT = {
-    "GIT_CONFIG_GLOBAL": "/dev/null",
-    "GIT_CONFIG_SYSTEM": "/dev/null",
-    "GIT_OPTIONAL_LOCKS": "0",
-    "GIT_AUTHOR_NAME": "a",
-    "GIT_AUTHOR_EMAIL": "a@example.org",
-    "GIT_COMMITTER_NAME": "a",
-    "GIT_COMMITTER_EMAIL": "a@example.org",
-}
 
 
 def _tree(at: bytes) -> Layer:
@@ -66,7 +57,7 @@ def _change(t: bytes) -> None:
 
 
 def _run(words: list[bytes | str], cwd: bytes) -> bytes:
-    env = {**os.environ, **_GIT, "LC_ALL": "C"}
+    env = {**os.environ, "LC_ALL": "C"}
     done = subprocess.run(words, cwd=cwd, env=env, capture_output=True)
     assert done.returncode == 0, (words, done.stdout, done.stderr)
     return done.stdout + done.stderr
@@ -137,24 +128,24 @@ def test_rsync(mounts, scratch):
 def test_git(mounts):
     """``diff-files`` compares what stat says with the index and never looks into a file."""
     t = next(mounts)
-    _run(["git", "init", "-q"], t)
-    _run(["git", "add", "."], t)
-    _run(["git", "commit", "-qm", "one"], t)
+    git(t, "init", "-q")
+    git(t, "add", ".")
+    git(t, "commit", "-qm", "one")
     _change(t)
-    _run(["git", "add", "-A"], t)
+    git(t, "add", "-A")
     for _ in range(2):
-        assert _run(["git", "diff-files"], t) == b""
-        assert b"M  dir" in _run(["git", "status", "--porcelain"], t)
+        assert git(t, "diff-files") == b""
+        assert b"M  dir" in git(t, "status", "--porcelain")
         t = next(mounts)
-    _run(["git", "commit", "-qm", "two"], t)
+    git(t, "commit", "-qm", "two")
     t = next(mounts)
-    assert _run(["git", "status", "--porcelain"], t) == b""
+    assert git(t, "status", "--porcelain") == b""
 
 
 def test_git_of_a_repository_in_a_lower_layer(union, layers):
     """The index was written on the plain directory: numbers and times are those of the layer."""
     repository = layers.lowers[-1] + b"/t"
-    _run(["git", "init", "-q"], repository)
-    _run(["git", "add", "."], repository)
+    git(repository, "init", "-q")
+    git(repository, "add", ".")
     shown = union(Layers((layers.lowers[-1],), layers.upper, layers.work)).root + b"/t"
-    assert _run(["git", "diff-files"], shown) == b""
+    assert git(shown, "diff-files") == b""
