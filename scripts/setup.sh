@@ -62,7 +62,8 @@ present() {
     case "$1" in
         *.pc) pkg-config --exists "${1%.pc}" 2>/dev/null ;;
         libc.h) [ -e /usr/include/stdio.h ] ;;
-        postgres) compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || command -v "$1" >/dev/null ;;
+        postgres) # Debian keeps the server's programs out of the PATH
+            compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || command -v "$1" >/dev/null ;;
         *) command -v "$1" >/dev/null ;;
     esac
 }
