@@ -1,0 +1,98 @@
+"""The daemon killed with SIGKILL at each system call that it makes for a change.
+
+A client waits for the answer meanwhile. Whatever the call: the next mount, ours or the kernel's
+overlayfs on the same directories, shows the state before the change or the state after it, inode
+numbers included, and no name besides.
+
+Between two calls that change anything the disk is the same, so that ``make test`` kills at those
+only; the full run kills at every call that reaches a filesystem.
+"""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from tests.support import points
+from tests.support.crash_cases import CASES, Case
+from tests.support.crashes import Stage, dead, differing, look, without_directory_times
+from tests.support.examples import FULL
+from tests.support.points import Trap
+from tests.support.trees import Tree
+
+pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_kernel_overlay]
+
+COUNTED = points.touches if FULL else points.changes
+GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)  # what a caller of a killed daemon is told
+
+
+def test_the_points_are_the_calls_that_matter(stage: Stage):
+    """A copy-up's own calls are among those counted, in their order, whoever makes them."""
+    seen: list[str] = []
+    stage.fresh()
+    with stage.mount() as mounted:
+        look(mounted.root)
+        with Trap(mounted.pid, None, lambda call: seen.append(call.name)):
+            CASES["write to a lower file"].when(mounted.root)
+    made = [name for name in seen if name != "writev"]
+    assert made[0] == "openat" and "renameat" in made and "fdatasync" in made, seen
+    assert made[-1] == "pwrite64" and made.index("fdatasync") < made.index("renameat"), seen
+    assert seen[-1] == "writev", "the answer to the caller"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_killed_at_every_call(stage: Stage, name: str):
+    case = CASES[name]
+    born, after = _plain(stage, case)
+    number = 0
+    while _killed(stage, case, number, born, after):
+        number += 1
+    assert number >= 2, "a change makes a call, and gives an answer"
+
+
+def _plain(stage: Stage, case: Case) -> tuple[set[int], Tree]:
+    """Return the inode numbers of the layers' files (FUSE's root has its own), and what is after."""
+    stage.fresh()
+    with stage.mount() as mounted:
+        born = {node.ino for path, node in look(mounted.root).nodes.items() if path != b"."}
+        for step in (*case.given, case.when):
+            step(mounted.root)
+        return born, look(mounted.root)
+
+
+def _killed(stage: Stage, case: Case, number: int, born: set[int], after: Tree) -> bool:
+    """Kill at the call *number* and look; return False when the change makes no such call."""
+    stage.fresh()
+    mounted = stage.mount()
+    for step in case.given:
+        step(mounted.root)
+    before = look(mounted.root)
+    told = None
+    with Trap(mounted.pid, number, points.kill, counts=COUNTED) as trap:
+        try:
+            case.when(mounted.root)
+        except OSError as error:
+            told = error.errno
+    if trap.sprung is None:
+        mounted.unmount()
+        assert told is None
+        return False
+    dead(mounted)
+    assert told in (*GONE, None), told
+    # A directory's times are set back after a copy into it: the copy itself shows nowhere.
+    blur = without_directory_times if trap.sprung.name == "utimensat" else _as_is
+    copy = stage.copy()
+    for whose, seen, kinds in (
+        ("ours", stage.ours(), ""),
+        ("kernel's", stage.kernels(copy), "dir"),
+    ):
+        old = differing(blur(seen), blur(before), born, kinds=kinds)
+        new = differing(blur(seen), blur(after), born, kinds=kinds)
+        assert not (old and new), f"{trap}: {whose}: not before: {old}; not after: {new}"
+        assert told is not None or not new, f"{trap}: {whose}: acknowledged and lost: {new}"
+    return True
+
+
+def _as_is(tree: Tree) -> Tree:
+    return tree
