@@ -49,6 +49,10 @@ class Stage:
         """Mount with us; the caller ends it, in a good way or a bad one."""
         return SessionMount(self.layers, self.folder + b"/ours", self._spawner)
 
+    @property
+    def upper(self) -> bytes:
+        return self._paths()[0]
+
     def copy(self) -> Layers:
         """Return a copy of upper and work as they are, for the kernel to mount."""
         copies = self.folder + b"/copy"

@@ -1,9 +1,9 @@
 """The system calls at which a daemon or a command is killed, or told of an error; and doing it.
 
-``changes`` holds for calls after which the disk, or what the caller knows, may be another: killed at
-any other call, a process leaves what it leaves at the next of these. ``touches`` holds for every
-call that reaches a filesystem, which may fail. Neither counts a process's waiting, its memory, its
-threads, and what it says to its own log.
+``changes`` holds for calls after which the disk, or what the caller knows, may be another: killed
+at any other call, a process leaves what it leaves at the next of these. ``touches`` holds for every
+call that reaches a filesystem, which may fail. Neither counts what a process does with its memory,
+its threads, its pipes, and how it waits.
 """
 
 from __future__ import annotations
@@ -17,23 +17,26 @@ from types import TracebackType
 from tests.support import ptrace
 from tests.support.ptrace import Call
 
-_CHANGING = frozenset(
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_CHANGING = _words(
     "mkdir mkdirat mknod mknodat symlink symlinkat link linkat unlink unlinkat rmdir rename "
     "renameat renameat2 chmod fchmod fchmodat fchmodat2 chown lchown fchown fchownat utime utimes "
     "utimensat futimesat setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr "
-    "fremovexattr removexattrat truncate creat openat2 mount umount2 syncfs".split()
+    "fremovexattr removexattrat truncate creat openat2 mount umount2 syncfs"
 )
-_CHANGING_BY_FD = frozenset(
-    "write pwrite64 writev pwritev pwritev2 ftruncate fallocate fsync fdatasync sendfile".split()
+_CHANGING_BY_FD = _words(
+    "write pwrite64 writev pwritev pwritev2 ftruncate fallocate fsync fdatasync sendfile"
 )
-_READING = frozenset(
+_READING = _words(
     "access faccessat faccessat2 stat lstat newfstatat statx readlink readlinkat getxattr "
     "lgetxattr fgetxattr listxattr llistxattr flistxattr name_to_handle_at open_by_handle_at "
-    "statfs open openat chdir".split()
+    "statfs open openat chdir"
 )
-_READING_BY_FD = frozenset(
-    "read pread64 readv preadv preadv2 getdents64 lseek fstat fstatfs flock mmap".split()
-)
+_READING_BY_FD = _words("read pread64 readv preadv preadv2 getdents64 lseek fstat fstatfs flock")
 _FICLONE = 0x40049409
 _FUSE = b"/dev/fuse"
 _OTHER_WORLDS = (b"/proc/", b"/sys/", b"/dev/", b"/memfd:")
@@ -63,6 +66,11 @@ def touches(call: Call) -> bool:
     if call.name in _READING_BY_FD:
         return _on_disk(call)
     return changes(call) and not (call.name in _CHANGING_BY_FD and call.opened() == _FUSE)
+
+
+def reads(call: Call) -> bool:
+    """Return whether *call* leaves the disk as it is, done or not."""
+    return touches(call) and not changes(call)
 
 
 def _on_disk(call: Call, position: int = 0) -> bool:
@@ -99,7 +107,7 @@ class Trap:
         child: bool = False,
         family: bool = False,
     ) -> None:
-        self._pid, self._at, self._act, self._counts = pid, at, act, counts
+        self._pid, self.number, self._act, self._counts = pid, at, act, counts
         self._child, self._family = child, family or child
         self.sprung: Call | None = None
         self.count = 0
@@ -147,7 +155,7 @@ class Trap:
     def _counted(self, call: Call) -> None:
         number = self.count
         self.count += 1
-        if self._at is None or number == self._at:
+        if self.number is None or number == self.number:
             self.sprung = call
             self._act(call)
 
@@ -157,7 +165,7 @@ class Trap:
         return self._calls.forked[0] if self._calls is not None and self._calls.forked else -1
 
     def __str__(self) -> str:
-        return f"{self._at}: {self.sprung.name if self.sprung else 'never'}"
+        return f"{self.number}: {self.sprung.name if self.sprung else 'never'}"
 
 
 def _signal(pid: int, number: int) -> None:
