@@ -24,16 +24,18 @@ class OpenFile:
     """The data of one open file.
 
     ``fd`` is its descriptor, ``writable`` whether that can be written, ``lower`` whether it is on a
-    lower layer's file, ``opens`` how many handles there are.
+    lower layer's file, ``opens`` how many handles there are, ``named`` whether fsync(2) has brought
+    its name to the disk.
     """
 
-    __slots__ = ("fd", "lower", "opens", "writable")
+    __slots__ = ("fd", "lower", "named", "opens", "writable")
 
     def __init__(self, fd: int, *, writable: bool, lower: bool = False) -> None:
         self.fd = fd
         self.writable = writable
         self.lower = lower
         self.opens = 0
+        self.named = False
 
 
 class Files:
@@ -125,6 +127,7 @@ class Files:
         self._unshare(node)
         os.close(file.fd)
         file.fd, file.writable, file.lower = fd, writable, lower
+        file.named = False
         self._share(node, file)
 
     def _share(self, node: Node, file: OpenFile) -> None:
