@@ -7,8 +7,10 @@ cleaned up by hand.
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import select
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +23,7 @@ from tests.support import kernel, points, trees
 from tests.support.examples import FULL, TIMEOUT
 from tests.support.images import Layout
 from tests.support.points import Trap
+from tests.support.ptrace import Call
 from tests.support.runner import Done, Runner
 from tests.support.tars import dir_, file, symlink, tar
 from unionfs.store.store import Store
@@ -31,8 +34,8 @@ pytestmark = [
     pytest.mark.timeout(TIMEOUT),
 ]
 
-POINTS = 100_000 if FULL else 12  # at most so many of a command's calls are tried
-IN_USE, MOUNTED, SETTLED = "is used by", "already mounted", 20.0
+POINTS = 100_000 if FULL else 8  # at most so many of a command's calls are tried
+SETTLED = 20.0  # seconds for a daemon to tell or to leave
 
 
 @pytest.fixture(scope="module")
@@ -93,17 +96,23 @@ class Shop:
         assert done.status == 0, (words, done)
         return done.said
 
-    def killed_at(self, number: int | None, *words: str, child: bool = False) -> Trap:
-        """Run a command that is killed before its changing call *number* (of its *child*)."""
-        act = points.kill if number is not None else lambda call: None
+    def tried(
+        self,
+        number: int | None,
+        *words: str,
+        act: Callable[[Call], None] = points.kill,
+        child: bool = False,
+    ) -> tuple[Trap, Done]:
+        """Run a command that meets *act* at its changing call *number* (or that of its child)."""
+        if number is None:
+            act = _watch
+        open(self._out, "wb").close()
         pid = self._runner.start("--root", str(self.root), *words, out=self._out)
-        with Trap(pid, number, act, counts=self._counts, child=child) as trap:
+        with Trap(pid, number, act, child=child) as trap:
             self._runner.go(pid)
-            self.status = self._runner.wait(pid)
-        return trap
-
-    def _counts(self, call) -> bool:
-        return points.changes(call)
+            status = self._runner.wait(pid)
+        with open(self._out, errors="replace") as out:
+            return trap, Done(status, out.read())
 
     def container(self, name: str) -> Path:
         with Store.open(str(self.root)) as store:
@@ -120,11 +129,11 @@ class Shop:
             pass
 
     def content(self) -> list[str]:
-        """Return what is in the store but its database, ids and names of locks left out."""
+        """Return what is in the store but its database; containers' IDs left out."""
         found = []
         for path in sorted(self.root.rglob("*")):
             words = path.relative_to(self.root).parts
-            if words[0].startswith("store.db") or words[0] == "locks":
+            if words[0].startswith("store.db"):
                 continue
             if words[0] == "containers" and len(words) > 1:
                 words = (words[0], "ID", *words[2:])
@@ -153,6 +162,10 @@ def shop(tmp_path: Path, runner: Runner, images: dict[str, Image]) -> Shop:
     return Shop(tmp_path, runner, images)
 
 
+def _watch(call: Call) -> None:
+    """Let *call* be made."""
+
+
 def _tried(count: int) -> range:
     """Return the numbers of the calls to try, of *count*: all, or some from the whole length."""
     assert count > 2, "a command that changes something makes calls"
@@ -177,9 +190,29 @@ STORE_VERBS: dict[str, tuple[Callable[[Shop], tuple[str, ...]], tuple[str, ...]]
 }
 
 
+ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
+ENDS: dict[str, Callable[[int], Callable[[Call], None]]] = {
+    "killed": lambda number: points.kill,
+    "failing": lambda number: points.failing(ERRORS[number % len(ERRORS)]),
+}
+
+
+def _ended_rightly(done: Done, how: str) -> bool:
+    """Return whether a command was killed, or said in one line what failed (or knew a way)."""
+    if how == "killed":
+        return done.status == -9
+    lines = done.said.splitlines()
+    told = (
+        len(lines) == 1 and lines[0].startswith("unionfs: error: ") and "internal" not in lines[0]
+    )
+    return done.status == 0 or (done.status == 1 and told)
+
+
+@pytest.mark.parametrize("how", ENDS)
 @pytest.mark.parametrize("verb", STORE_VERBS)
-def test_killed_at_every_step(shop: Shop, verb: str):
+def test_ended_at_every_step(shop: Shop, verb: str, how: str):
     words_of, finished = STORE_VERBS[verb]
+    act = ENDS[how]
     words = words_of(shop)
 
     def begin() -> tuple[set[str], set[str]]:
@@ -189,17 +222,17 @@ def test_killed_at_every_step(shop: Shop, verb: str):
         return shop.images_and_containers()
 
     before = begin()
-    count = shop.killed_at(None, *words).count
-    assert shop.status == 0
+    count = shop.tried(None, *words)[0].count
     shop.collect()
     after, content = shop.images_and_containers(), shop.content()
     assert before != after
     for number in _tried(count):
         assert begin() == before
-        trap = shop.killed_at(number, *words)
-        assert trap.sprung is None or shop.status == -9
+        trap, done = shop.tried(number, *words, act=act(number))
+        assert trap.sprung is None or _ended_rightly(done, how), f"{trap}: {done}"
         there = shop.images_and_containers()
         assert there in (before, after), f"{trap}: {there}"
+        assert done.status or there == after, f"{trap}: {done}"
         shop.intact()
         _again(shop.run(*words), *finished)
         shop.intact()
@@ -213,13 +246,12 @@ def test_making_a_store_killed_at_every_step(shop: Shop):
         subprocess.run(["rm", "-rf", "--", shop.root], check=True)
 
     empty()
-    count = shop.killed_at(None, *_import(shop)).count
-    assert shop.status == 0
+    count = shop.tried(None, *_import(shop))[0].count
     shop.collect()
     content = shop.content()
     for number in _tried(count):
         empty()
-        trap = shop.killed_at(number, *_import(shop))
+        trap, _ = shop.tried(number, *_import(shop))
         shop.succeed(*_import(shop))
         shop.intact()
         shop.collect()
@@ -246,8 +278,6 @@ def _gone(pid: int) -> None:
     except ProcessLookupError:
         return
     try:
-        import select
-
         assert select.select([fd], [], [], SETTLED)[0], "the daemon does not leave"
     finally:
         os.close(fd)
@@ -257,19 +287,19 @@ def _gone(pid: int) -> None:
 def test_mount_killed_at_every_step(shop: Shop, whose: str):
     child = whose == "daemon"
     shop.fresh()
-    count = shop.killed_at(None, "mount", "old", child=child).count
+    count = shop.tried(None, "mount", "old", child=child)[0].count
     merged = shop.container("old") / "merged"
     expected = trees.snapshot(os.fsencode(merged))
     shop.succeed("umount", "old")
     for number in _tried(count):
         shop.fresh()
         merged = shop.container("old") / "merged"
-        trap = shop.killed_at(number, "mount", "old", child=child)
+        trap, done = shop.tried(number, "mount", "old", child=child)
         if trap.child >= 0:
             (_gone if child and trap.sprung else _settled)(trap.child)
-        assert shop.status == (1 if child else -9) or trap.sprung is None, f"{trap}"
+        assert done.status == (1 if child else -9) or trap.sprung is None, f"{trap}: {done}"
         shop.intact()
-        _again(shop.run("mount", "old"), MOUNTED)
+        _again(shop.run("mount", "old"), "already mounted")
         trees.assert_same(expected, trees.snapshot(os.fsencode(merged)), ("before", str(trap)))
         shop.succeed("umount", "old")
         assert kernel.mounted_at(os.fsencode(merged)) is None
@@ -282,15 +312,14 @@ def test_umount_killed_at_every_step(shop: Shop, whose: str):
     tried: Iterator[int] = iter(())
     while True:
         shop.fresh()
-        daemon = shop.killed_at(None, "mount", "old", child=True).child
+        daemon = shop.tried(None, "mount", "old", child=True)[0].child
         merged = os.fsencode(shop.container("old") / "merged")
         os.unlink(merged + b"/d/low")
         expected = trees.snapshot(merged)
         if whose == "command":
-            trap = shop.killed_at(number, "umount", "old")
+            trap, _ = shop.tried(number, "umount", "old")
         else:
-            act = points.kill if number is not None else lambda call: None
-            with Trap(daemon, number, act) as trap:
+            with Trap(daemon, number, _watch if number is None else points.kill) as trap:
                 shop.succeed("umount", "old")
                 _gone(daemon)
         if number is None:
