@@ -211,7 +211,8 @@ def _target_held(
 def _swap_for_empty(upper: Upper, above: Part, name: bytes) -> None:
     """Replace the upper directory *name*, which holds whiteouts only, by an empty opaque one.
 
-    What ovl_clear_empty() does: a rename can only replace a directory that is empty on disk.
+    What ovl_clear_empty() does: a rename can only replace a directory that is empty on disk. The
+    empty one keeps the origin mark, and so its number, should nothing come of the rename.
     """
     work = upper.work
     temporary = work.temporary()
@@ -222,6 +223,9 @@ def _swap_for_empty(upper: Upper, above: Part, name: bytes) -> None:
         fd = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=work.fd)
         try:
             xattr.set_(fd, upper.flavour.opaque, b"y")
+            origin = xattr.get(old, upper.flavour.origin)
+            if origin is not None:
+                xattr.set_(fd, upper.flavour.origin, origin)
             copy_to_fd(old, fd, st, upper.flavour)
         finally:
             os.close(fd)
