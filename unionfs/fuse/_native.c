@@ -12,20 +12,21 @@
  *     from when on the kernel sends neither: opening needs no request, and directories are cached;
  *   - the INIT reply asks for symbolic links to be cached; takes over the removal of set-id bits on
  *     writes and truncations (FUSE_HANDLE_KILLPRIV_V2), without which the kernel asks for
- *     security.capability before every write; and gives up FUSE_ATOMIC_O_TRUNC, since without OPEN
- *     nobody would truncate;
+ *     security.capability before every write; leaves the umask to us (FUSE_DONT_MASK), which must not
+ *     count where a directory has a default ACL; and gives up FUSE_ATOMIC_O_TRUNC, since without
+ *     OPEN nobody would truncate;
  *   - entries of a listing whose generation is NAME_ONLY lose their node and attributes, which to the
  *     kernel means that it has to look the name up when it wants more;
- *   - READ of a node whose descriptor Python has shared is answered at once (_shared.c);
+ *   - requests about the content and attributes of a node whose descriptor Python has shared are
+ *     answered at once (_shared.c), and so is what is known already (_known.c);
+ *   - what pyfuse3 has no handler for travels as what it has one for (_carry.c);
+ *   - the root shows its real inode number (_number.c);
  *   - requests are counted by opcode;
  *   - an empty queue is asked again for some microseconds before the read gives up (_spin.c).
  *
  * One thread: the one that runs pyfuse3's loop.
  */
 #define _GNU_SOURCE
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-
 #define FUSE_USE_VERSION 314
 #include "_native.h"
 
@@ -40,8 +41,6 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define OPCODES 64
-
 static int session_fd = -1;
 #define NAME_ONLY 2 /* unionfs.fuse.native.NAME_ONLY */
 
@@ -52,7 +51,8 @@ static int kill_privileges;  /* the request being handled has to remove set-id b
 static unsigned long long counts[OPCODES];
 static unsigned long misses;
 
-static int in_a_row; /* READs answered without Python, which must get its turn (signals, threads) */
+static int in_a_row; /* requests answered without Python, which must get its turn (signals, threads) */
+static unsigned long long answered;
 #define IN_A_ROW 64
 
 static void name_the_node(struct fuse_in_header *head, ssize_t size)
@@ -82,6 +82,34 @@ static int asks_to_kill(const struct fuse_in_header *head, ssize_t size)
 	return 0;
 }
 
+/* Answer a request that needs no Python; 0: it does. */
+static int answer(int fd, const struct fuse_in_header *head, size_t size)
+{
+	int done = 0;
+
+	if (in_a_row < IN_A_ROW) {
+		switch (head->opcode) {
+		case FUSE_READ:
+		case FUSE_WRITE:
+		case FUSE_SETATTR:
+			done = shared_answer(fd, head, size);
+			break;
+		case FUSE_GETATTR:
+			done = shared_answer(fd, head, size) || known_answer_getattr(fd, head);
+			break;
+		case FUSE_RELEASE: /* nothing was opened: see OPEN above */
+			done = answer_with(fd, head, 0, NULL, 0);
+			break;
+		case FUSE_GETXATTR:
+			done = known_answer_getxattr(fd, head, size);
+			break;
+		}
+	}
+	in_a_row = done ? in_a_row + 1 : 0;
+	answered += (unsigned)done;
+	return done;
+}
+
 static ssize_t hooked_read(int fd, void *buffer, size_t length, void *userdata)
 {
 	struct fuse_in_header *head = buffer;
@@ -98,23 +126,27 @@ again:
 		return size;
 	if (head->opcode < OPCODES)
 		counts[head->opcode]++;
+	known_request(head, (size_t)size);
+	if (answer(fd, head, (size_t)size)) {
+		known_done(head->unique);
+		goto again;
+	}
 	kill_privileges = asks_to_kill(head, size);
+	size = (ssize_t)carry(head, (size_t)size, length);
 	switch (head->opcode) {
 	case FUSE_INIT:
 		init_unique = head->unique;
 		init_offered = ((struct fuse_init_in *)(head + 1))->flags;
 		break;
-	case FUSE_READ:
-		if (size >= (ssize_t)(sizeof(*head) + sizeof(struct fuse_read_in)) &&
-		    ++in_a_row < IN_A_ROW && shared_answer_read(fd, head))
-			goto again;
-		in_a_row = 0;
-		name_the_node(head, size);
+	case FUSE_GETATTR:
+	case FUSE_SETATTR:
+		number_asked(head);
 		break;
 	case FUSE_READDIRPLUS:
 		listing_unique = head->unique;
 		name_the_node(head, size);
 		break;
+	case FUSE_READ:
 	case FUSE_WRITE:
 	case FUSE_FSYNC:
 	case FUSE_FLUSH:
@@ -126,15 +158,18 @@ again:
 	return size;
 }
 
-static void strip_bare_entries(char *data, size_t size)
+static void finish_entries(char *data, size_t size)
 {
 	size_t at = 0;
 
 	while (at + FUSE_NAME_OFFSET_DIRENTPLUS <= size) {
 		struct fuse_direntplus *entry = (struct fuse_direntplus *)(data + at);
 
+		entry->dirent.ino = number_shown(entry->dirent.ino);
 		if (entry->entry_out.generation == NAME_ONLY)
 			memset(&entry->entry_out, 0, sizeof(entry->entry_out));
+		else
+			known_listed(&entry->entry_out);
 		at += FUSE_DIRENTPLUS_SIZE(entry);
 	}
 }
@@ -144,21 +179,56 @@ static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userd
 	struct fuse_out_header *head = parts[0].iov_base;
 
 	(void)userdata;
+	if (head->unique == 0) /* a notification, perhaps of another thread's */
+		return writev(fd, parts, count);
 	if (init_unique && head->unique == init_unique) {
 		init_unique = 0;
 		if (count > 1 && head->error == 0) {
 			struct fuse_init_out *init = parts[1].iov_base;
 
-			init->flags |= init_offered & (FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2);
+			init->flags |= init_offered & (FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2 |
+						       FUSE_DONT_MASK);
 			init->flags &= ~FUSE_ATOMIC_O_TRUNC;
 		}
 	}
 	if (listing_unique && head->unique == listing_unique) {
 		listing_unique = 0;
 		if (count > 1 && head->error == 0)
-			strip_bare_entries(parts[1].iov_base, parts[1].iov_len);
+			finish_entries(parts[1].iov_base, parts[1].iov_len);
+	}
+	if (count > 1) {
+		number_answer(head, parts[1].iov_base, parts[1].iov_len);
+		known_reply(head, parts[1].iov_base, parts[1].iov_len);
+	} else {
+		number_answer(head, NULL, 0);
+		known_reply(head, NULL, 0);
 	}
 	return writev(fd, parts, count);
+}
+
+int session_descriptor(void)
+{
+	return session_fd;
+}
+
+int session_kills_privileges(void)
+{
+	return kill_privileges;
+}
+
+unsigned long long session_misses(void)
+{
+	return misses;
+}
+
+unsigned long long session_answered(void)
+{
+	return answered;
+}
+
+unsigned long long session_count(uint32_t opcode)
+{
+	return opcode < OPCODES ? counts[opcode] : 0;
 }
 
 /* Interposed: see the head of this file. */
@@ -188,132 +258,4 @@ fuse_session_mount(struct fuse_session *session, const char *mountpoint)
 	}
 	session_fd = fd;
 	return 0;
-}
-
-static PyObject *native_descriptor(PyObject *self, PyObject *unused)
-{
-	(void)self, (void)unused;
-	return PyLong_FromLong(session_fd);
-}
-
-static PyObject *native_misses(PyObject *self, PyObject *unused)
-{
-	(void)self, (void)unused;
-	return PyLong_FromUnsignedLong(misses);
-}
-
-static PyObject *native_share(PyObject *self, PyObject *args)
-{
-	unsigned long long node;
-	int fd;
-
-	(void)self;
-	if (!PyArg_ParseTuple(args, "Ki", &node, &fd))
-		return NULL;
-	if (shared_add(node, fd) < 0)
-		return PyErr_NoMemory();
-	Py_RETURN_NONE;
-}
-
-static PyObject *native_unshare(PyObject *self, PyObject *arg)
-{
-	unsigned long long node = PyLong_AsUnsignedLongLong(arg);
-
-	(void)self;
-	if (PyErr_Occurred())
-		return NULL;
-	shared_remove(node);
-	Py_RETURN_NONE;
-}
-
-static PyObject *native_answered(PyObject *self, PyObject *unused)
-{
-	(void)self, (void)unused;
-	return PyLong_FromUnsignedLongLong(shared_answered());
-}
-
-static PyObject *native_set_spin(PyObject *self, PyObject *arg)
-{
-	long limit = PyLong_AsLong(arg);
-
-	(void)self;
-	if (limit == -1 && PyErr_Occurred())
-		return NULL;
-	spin_limit(limit);
-	Py_RETURN_NONE;
-}
-
-static PyObject *native_spun(PyObject *self, PyObject *unused)
-{
-	unsigned long long ns, caught;
-
-	(void)self, (void)unused;
-	spin_totals(&ns, &caught);
-	return Py_BuildValue("(KK)", ns, caught);
-}
-
-static PyObject *native_kills(PyObject *self, PyObject *unused)
-{
-	(void)self, (void)unused;
-	return PyBool_FromLong(kill_privileges);
-}
-
-static PyObject *native_counts(PyObject *self, PyObject *unused)
-{
-	PyObject *found = PyDict_New();
-
-	(void)self, (void)unused;
-	for (long opcode = 0; found != NULL && opcode < OPCODES; opcode++) {
-		PyObject *key, *value;
-		int failed;
-
-		if (counts[opcode] == 0)
-			continue;
-		key = PyLong_FromLong(opcode);
-		value = PyLong_FromUnsignedLongLong(counts[opcode]);
-		failed = key == NULL || value == NULL || PyDict_SetItem(found, key, value) < 0;
-		Py_XDECREF(key);
-		Py_XDECREF(value);
-		if (failed)
-			Py_CLEAR(found);
-	}
-	return found;
-}
-
-static PyMethodDef methods[] = {
-	{"descriptor", native_descriptor, METH_NOARGS,
-	 "Return the hooked session's descriptor; -1 while no session is hooked."},
-	{"misses", native_misses, METH_NOARGS,
-	 "Return how many reads found no request."},
-	{"kills_privileges", native_kills, METH_NOARGS,
-	 "Return whether the request read last is to remove set-id bits from its file."},
-	{"share", native_share, METH_VARARGS,
-	 "Answer READ of a node (its number) from this descriptor, until unshare."},
-	{"unshare", native_unshare, METH_O, "Answer READ of this node no more."},
-	{"answered", native_answered, METH_NOARGS,
-	 "Return how many requests were answered without Python."},
-	{"set_spin", native_set_spin, METH_O,
-	 "Let reads of an empty queue try again for at most so many microseconds; 0: never."},
-	{"spun", native_spun, METH_NOARGS,
-	 "Return how long reads tried again (ns), and how many requests that caught."},
-	{"counts", native_counts, METH_NOARGS,
-	 "Return how many requests came, by opcode (enum fuse_opcode)."},
-	{NULL, NULL, 0, NULL},
-};
-
-static struct PyModuleDef module = {
-	PyModuleDef_HEAD_INIT,
-	.m_name = "unionfs.fuse._native",
-	.m_doc = "Hooks on the requests and replies of pyfuse3's session.",
-	.m_size = -1,
-	.m_methods = methods,
-};
-
-PyMODINIT_FUNC PyInit__native(void)
-{
-	PyObject *made = PyModule_Create(&module);
-
-	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 2) < 0)
-		Py_CLEAR(made);
-	return made;
 }

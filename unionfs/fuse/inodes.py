@@ -55,7 +55,7 @@ class Inodes:
         Usually *node*; where the name is another link of a known file, that file's node, which
         takes its place. Raises OSError.
         """
-        if node.attr is not None:
+        if not self.stale(node):
             return node
         st = self.tree.stat(node)
         if node.identity is None:
@@ -72,9 +72,17 @@ class Inodes:
         self._fill(node, st)
         return node
 
+    @staticmethod
+    def stale(node: Node) -> bool:
+        """Return whether the attributes of *node* are to be asked for before they are shown.
+
+        Of a file that is open for writing always: the extension may have changed it.
+        """
+        return node.attr is None or (node.file is not None and node.file.writable)
+
     def attributes(self, node: Node) -> EntryAttributes:
         """Return the attributes of *node*, asking the filesystem if they are not at hand."""
-        if node.attr is None:
+        if self.stale(node):
             file = node.file  # one for reading may be on other data than the inode's (metacopy)
             own = file is not None and file.writable
             self._fill(node, os.stat(file.fd) if own else self.tree.stat(node))
@@ -121,6 +129,13 @@ class Inodes:
                 return number
         self._spare += 1
         return self._spare
+
+    def root_number(self) -> int:
+        """Return the inode number that the root should show; 0 if it cannot have one of its own."""
+        st = self.tree.stat(self.tree.root)
+        place = self._devices.get(st.st_dev)
+        certain = place is not None and 1 < st.st_ino < 1 << _DEVICE_SHIFT
+        return (place or 0) | st.st_ino if certain else 0
 
     def shown(self, node: Node) -> None:
         """Count one more reference that the kernel holds to *node* (a lookup's answer)."""

@@ -15,14 +15,15 @@ from pyfuse3 import (
 )
 
 from unionfs.fuse import native
-from unionfs.fuse.data import drop_set_id
+from unionfs.fuse.carried import CarriedHandlers
 from unionfs.fuse.guard import answers, answers_later
-from unionfs.fuse.state import State
 from unionfs.ondisk.flavour import FUSE_OVERLAYFS_PREFIX
 from unionfs.syscalls import xattr
 from unionfs.syscalls.capability import CAP_SYS_ADMIN, has_capability
 from unionfs.union.node import Node
 from unionfs.upper import attributes
+from unionfs.upper.copyup import Cut
+from unionfs.upper.create import DEFAULT_ACL
 from unionfs.upper.upper import Upper
 
 _STATFS = (
@@ -38,13 +39,21 @@ _STATFS = (
 )
 
 
-class MetadataHandlers(State):
+class MetadataHandlers(CarriedHandlers):
     """The part of ``Operations`` that is about inodes."""
 
     @answers
     def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
-        """Answer with attributes."""
-        return self.inodes.attributes(self.inodes[inode])
+        """Answer with attributes; of a directory that changes, let the extension do so from now."""
+        node = self.inodes[inode]
+        if node.attr is None and node.kind == stat.S_IFDIR and self.by_node:
+            self._share_dir(node)
+        return self.inodes.attributes(node)
+
+    def _share_dir(self, node: Node) -> None:
+        part = node.upper_part()
+        if part is not None and not node.dead and native.hooks is not None:
+            native.hooks.share_dir(node.ino, part.fd(), len(node.parts) > 1)
 
     @answers_later
     async def setattr(
@@ -57,21 +66,24 @@ class MetadataHandlers(State):
     ) -> EntryAttributes:
         """Change attributes; the kernel has checked that the caller may (default_permissions)."""
         node = self.inodes[inode]
-        size = attr.st_size if fields.update_size else None
-        kill = native.kills_privileges()
+        cut = None
+        if fields.update_size:
+            cut = Cut(attr.st_size, kill=native.kills_privileges())
         upper = self.upper
         if upper is None or node.source is not None or node.kind == stat.S_IFDIR:
-            upper = await self.copy_up(node, keep=size)
-        if size is not None:
-            await self.own_data(node)
-            self._truncate(node, size, kill=kill)
-        owner = fields.update_uid or fields.update_gid
+            upper = await self.copy_up(node, cut=cut)
         times = fields.update_atime or fields.update_mtime
+        if cut is not None and cut.made:
+            times = False  # the kernel's with a truncation are "now", which the copy has
+        elif cut is not None:
+            await self.own_data(node)
+            self._truncate(node, cut)
+        owner = fields.update_uid or fields.update_gid
         if owner:
             uid = attr.st_uid if fields.update_uid else -1
             gid = attr.st_gid if fields.update_gid else -1
             attributes.chown(upper, node, uid, gid)
-        elif not (times or fields.update_mode or size is not None):
+        elif not (times or fields.update_mode or cut is not None):
             self._chown_to_the_same(upper, node, ctx)
         if fields.update_mode:
             attributes.chmod(upper, node, stat.S_IMODE(attr.st_mode))
@@ -90,16 +102,16 @@ class MetadataHandlers(State):
         if set_id and ctx.uid in (0, st.st_uid):
             attributes.chown(upper, node, -1, -1)
 
-    def _truncate(self, node: Node, size: int, *, kill: bool) -> None:
+    def _truncate(self, node: Node, cut: Cut) -> None:
         file = node.file
-        fd = file.fd if file is not None and file.writable else self.tree.open(node, os.O_WRONLY)
+        if file is not None and file.writable:
+            attributes.truncate(file.fd, cut.size, kill=cut.kill)
+            return
+        fd = self.tree.open(node, os.O_WRONLY)
         try:
-            os.ftruncate(fd, size)
-            if kill:
-                drop_set_id(fd)
+            attributes.truncate(fd, cut.size, kill=cut.kill)
         finally:
-            if file is None or fd != file.fd:
-                os.close(fd)
+            os.close(fd)
 
     def _set_times(
         self, upper: Upper, node: Node, attr: EntryAttributes, fields: SetattrFields
@@ -131,13 +143,14 @@ class MetadataHandlers(State):
         answer.f_namemax = found.f_namemax
         return answer
 
-    @answers
-    def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
-        """Answer with an attribute's value, or ENODATA."""
+    @answers_later
+    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        """Answer with an attribute's value, or ENODATA; or answer what comes in this form."""
+        if name == native.CARRIER and (asked := native.carried()) is not None:
+            return await self.carried(self.inodes[inode], *asked)
         if name.startswith(FUSE_OVERLAYFS_PREFIX):
             raise FUSEError(errno.ENODATA)
-        flavour = self.tree.layers[0].flavour
-        value = xattr.get(self.tree.target(self.inodes[inode]), flavour.to_disk(name))
+        value = xattr.get(self.tree.target(self.inodes[inode]), self._on_disk(name))
         if value is None:
             raise FUSEError(errno.ENODATA)
         return value
@@ -157,12 +170,25 @@ class MetadataHandlers(State):
 
     @answers_later
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
-        """Set an attribute; EPERM for fuse-overlayfs's own, which the next mount would obey."""
+        """Set an attribute; EPERM for fuse-overlayfs's own, which the next mount would obey.
+
+        What XATTR_CREATE or XATTR_REPLACE refuses does not copy the file up.
+        """
+        flags = native.xattr_flags()
         if name.startswith(FUSE_OVERLAYFS_PREFIX):
             raise FUSEError(errno.EPERM)
         node = self.inodes[inode]
+        self.writer()
+        if flags:
+            there = xattr.get(self.tree.target(node), self._on_disk(name)) is not None
+            if there and flags & os.XATTR_CREATE:
+                raise FUSEError(errno.EEXIST)
+            if not there and flags & os.XATTR_REPLACE:
+                raise FUSEError(errno.ENODATA)
         upper = await self.copy_up(node)
-        attributes.set_xattr(upper, node, name, value)
+        attributes.set_xattr(upper, node, name, value, flags)
+        if name == DEFAULT_ACL and node.is_dir:
+            upper.part(node).default_acl = None
 
     @answers_later
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
@@ -171,11 +197,16 @@ class MetadataHandlers(State):
             raise FUSEError(errno.ENODATA)
         node = self.inodes[inode]
         self.writer()
-        flavour = self.tree.layers[0].flavour
-        if xattr.get(self.tree.target(node), flavour.to_disk(name)) is None:
+        if xattr.get(self.tree.target(node), self._on_disk(name)) is None:
             raise FUSEError(errno.ENODATA)
         upper = await self.copy_up(node)
         attributes.remove_xattr(upper, node, name)
+        if name == DEFAULT_ACL and node.is_dir:
+            upper.part(node).default_acl = None
+
+    def _on_disk(self, name: bytes) -> bytes:
+        """Return what the attribute that users of the mount call *name* is called in the layers."""
+        return self.tree.layers[0].flavour.to_disk(name)
 
 
 def _is_trusted(name: bytes) -> bool:

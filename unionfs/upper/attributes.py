@@ -7,6 +7,7 @@ name, or by its anchor; never through a symbolic link.
 from __future__ import annotations
 
 import os
+import stat
 
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import proc_path
@@ -61,3 +62,24 @@ def remove_xattr(upper: Upper, node: Node, name: bytes) -> None:
     """Remove the attribute that users of the mount call *name*. Raises OSError (ENODATA)."""
     node.attr = None
     xattr.remove(upper.tree.target(node), upper.flavour.to_disk(name))
+
+
+def truncate(fd: int, size: int, *, kill: bool) -> None:
+    """Make the file *fd* *size* bytes long, with *kill* without set-id bits. Raises OSError."""
+    os.ftruncate(fd, size)
+    if kill:
+        drop_set_id(fd)
+
+
+def drop_set_id(fd: int) -> None:
+    """Remove the set-id bits of a file that somebody without CAP_FSETID changes (write(2)).
+
+    The set-group-ID bit counts as one only with group execution. Capabilities are removed by the
+    upper's filesystem, whoever writes.
+    """
+    mode = os.fstat(fd).st_mode
+    kept = mode & ~stat.S_ISUID
+    if mode & stat.S_IXGRP:
+        kept &= ~stat.S_ISGID
+    if kept != mode:
+        os.fchmod(fd, stat.S_IMODE(kept))

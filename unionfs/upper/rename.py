@@ -26,6 +26,7 @@ from unionfs.union.node import Node
 from unionfs.upper import index
 from unionfs.upper.copyup import copy_up, ensure_dir, ensure_name, keep_times
 from unionfs.upper.create import check_name
+from unionfs.upper.data import own_data
 from unionfs.upper.identity import identify
 from unionfs.upper.metadata import copy_to_fd
 from unionfs.upper.remove import check_empty, dir_gone, held, name_gone
@@ -61,22 +62,29 @@ def _prepare(upper: Upper, node: Node, parent: Node, name: bytes, new: Node) -> 
     copy_up(upper, node)
     if node.is_dir:
         above = ensure_dir(upper, parent)
-        if node.lower_parts():
-            _take_lower_parts(upper, node, same_parent=parent is new)
+        if not take_lower_parts(upper, node, same_parent=parent is new):
+            make_pure(upper, node)
         return above
     return ensure_name(upper, node, parent, name)
 
 
-def _take_lower_parts(upper: Upper, node: Node, *, same_parent: bool) -> None:
-    """Mark the merged directory *node* so that it finds its lower parts from anywhere."""
+def take_lower_parts(upper: Upper, node: Node, *, same_parent: bool) -> bool:
+    """Mark the upper directory *node* so that it finds its lower parts, if any, from anywhere.
+
+    With *same_parent* from any name in its parent. Returns False where no mark can say that: then
+    all of it must be copied up (``make_pure``). Raises OSError.
+    """
+    if not node.lower_parts():
+        return True
     part = upper.part(node)
     if part.redirect is not None and (same_parent or part.redirect.startswith(b"/")):
-        return
+        return True
     if not upper.redirect_dir:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), os.fsdecode(node.name))
     redirect = _lower_path(upper, node)
-    if len(redirect) > _REDIRECT_MAX or not _set_redirect(upper, part, redirect):
-        make_pure(upper, node)
+    if len(redirect) > _REDIRECT_MAX and same_parent:
+        redirect = node.name  # a name alone is one in the same parent
+    return len(redirect) <= _REDIRECT_MAX and _set_redirect(upper, part, redirect)
 
 
 def _lower_path(upper: Upper, node: Node) -> bytes:
@@ -111,7 +119,8 @@ def make_pure(upper: Upper, node: Node) -> None:
     """Copy up everything below the directory *node* and cut it off from its lower parts.
 
     Interrupted, it leaves copies that show what was there before: each level is opaque only when
-    all of it is in the upper. Raises OSError.
+    all of it is in the upper. Blocks for as long as the copying takes, so whoever serves others has
+    copied what there is before (``fuse.state.State.copy_up_tree``). Raises OSError.
     """
     pending = [(node, False)]
     while pending:
@@ -128,6 +137,7 @@ def make_pure(upper: Upper, node: Node) -> None:
                 known = identify(upper.tree, upper, child, upper.tree.stat(child))
                 upper.tree.load(each)[name] = known
                 copy_up(upper, known)
+                own_data(upper, known)
                 ensure_name(upper, known, each, name)
 
 
@@ -145,7 +155,7 @@ def _move(upper: Upper, old: Node, old_name: bytes, new: Node, new_name: bytes) 
     source = upper.tree.load(old)[old_name]
     target = upper.tree.load(new).get(new_name)
     if target is not None:
-        _check_types(upper, source, target)
+        check_types(upper, source, target)
     covered = upper.tree.lower_shows(old, old_name)
     from_part = _prepare(upper, source, old, old_name, new)
     to_part = ensure_dir(upper, new)
@@ -164,7 +174,7 @@ def _move(upper: Upper, old: Node, old_name: bytes, new: Node, new_name: bytes) 
             name_gone(upper, target)
 
 
-def _check_types(upper: Upper, source: Node, target: Node) -> None:
+def check_types(upper: Upper, source: Node, target: Node) -> None:
     """Raise what rename(2) says about replacing *target* by *source*."""
     if target.is_dir:
         if not source.is_dir:
