@@ -222,9 +222,14 @@ class Spawner:
 
 
 class SessionMount(_Daemon):
-    """Our daemon, forked by *spawner*: as HelperMount, a hundred times faster to start."""
+    """Our daemon, forked by *spawner*: as HelperMount, a hundred times faster to start.
 
-    def __init__(self, layers: Layers, target: bytes, spawner: Spawner) -> None:
+    *descriptors*: how many the daemon may have open.
+    """
+
+    def __init__(
+        self, layers: Layers, target: bytes, spawner: Spawner, *, descriptors: int | None = None
+    ) -> None:
         self.root = _made(target)
         self.log = target + b".log"
         self._spawner = spawner
@@ -232,10 +237,14 @@ class SessionMount(_Daemon):
             mount=os.fsdecode(layers.options() + b"," + b",".join(UNION_OPTIONS)),
             target=os.fsdecode(target),
             log=os.fsdecode(self.log),
+            descriptors=descriptors,
         )
         if "error" in answer:
             raise MountFailed(answer["error"])
         self.pid = answer["pid"]
+        self._status: int | None = None
 
     def wait(self) -> int:
-        return self._spawner.ask(wait=self.pid)["status"]
+        if self._status is None:
+            self._status = self._spawner.ask(wait=self.pid)["status"]
+        return self._status

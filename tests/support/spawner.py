@@ -5,7 +5,7 @@ property tests get a fresh mount for every example. The child does what the moun
 does, from the words of ``-o`` on. Protocol: one JSON object a line on standard input, one on
 standard output.
 
-``{"mount": OPTIONS, "target": PATH, "log": PATH}`` answers ``{"pid": N}`` when mounted, or
+``{"mount": OPTIONS, "target": PATH, "log": PATH, "descriptors": N or null}`` answers ``{"pid": N}`` when mounted, or
 ``{"error": TEXT}``. ``{"wait": PID}`` answers ``{"status": N}`` when that daemon has left.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
 import signal
 import sys
 import traceback
@@ -53,6 +54,8 @@ def _start(request) -> dict:
 def _daemon(request, ready: int) -> int:
     """Be the daemon of one mount until it is unmounted; return the exit status."""
     signal.alarm(LIFE_SECONDS)
+    if request.get("descriptors"):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (request["descriptors"],) * 2)
     _own_descriptors(request["log"])
     try:
         from unionfs.daemon.serve import STOP, live

@@ -28,16 +28,19 @@ class OpenFile:
     """The data of one open file.
 
     ``fd`` is its descriptor, ``writable`` whether that can be written, ``lower`` whether it is on a
-    lower layer's file, ``opens`` how many handles there are.
+    lower layer's file, ``opens`` how many handles there are. ``settled``: that the file has its
+    content at its name is on the disk. Until then fdatasync(2) would not do: a copy-up ends with a
+    rename, which it does not sync.
     """
 
-    __slots__ = ("fd", "lower", "opens", "writable")
+    __slots__ = ("fd", "lower", "opens", "settled", "writable")
 
     def __init__(self, fd: int, *, writable: bool, lower: bool = False) -> None:
         self.fd = fd
         self.writable = writable
         self.lower = lower
         self.opens = 0
+        self.settled = False
 
 
 class Files:
@@ -141,13 +144,16 @@ class Files:
         file = node.file
         self._unshare(node)
         os.close(file.fd)
-        file.fd, file.writable, file.lower = fd, writable, lower
+        file.fd, file.writable, file.lower, file.settled = fd, writable, lower, False
         self._share(node, file)
 
     def _share(self, node: Node, file: OpenFile) -> None:
-        """Let the extension answer reads of *node*."""
+        """Let the extension answer reads of *node*, and more where the file says all there is.
+
+        That is not so of the copy of a lower file with several names, whose count is the union's.
+        """
         if self.by_node and native.hooks is not None:
-            native.hooks.share(node.ino, file.fd)
+            native.hooks.share(node.ino, file.fd, file.writable and not node.nlink)
 
     def _unshare(self, node: Node) -> None:
         if self.by_node and native.hooks is not None:

@@ -44,8 +44,16 @@ class MetadataHandlers(CarriedHandlers):
 
     @answers
     def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
-        """Answer with attributes."""
-        return self.inodes.attributes(self.inodes[inode])
+        """Answer with attributes; of a directory that changes, let the extension do so from now."""
+        node = self.inodes[inode]
+        if node.attr is None and node.kind == stat.S_IFDIR and self.by_node:
+            self._share_dir(node)
+        return self.inodes.attributes(node)
+
+    def _share_dir(self, node: Node) -> None:
+        part = node.upper_part()
+        if part is not None and not node.dead and native.hooks is not None:
+            native.hooks.share_dir(node.ino, part.fd(), len(node.parts) > 1)
 
     @answers_later
     async def setattr(
@@ -82,7 +90,15 @@ class MetadataHandlers(CarriedHandlers):
         if times:
             self._set_times(upper, node, attr, fields)
         node.attr = None
-        return self.inodes.attributes(node)
+        return self._look_again(node)
+
+    def _look_again(self, node: Node) -> EntryAttributes:
+        """Answer for *node*, which was changed; should that fail, the kernel must ask again."""
+        try:
+            return self.inodes.attributes(node)
+        except BaseException:
+            self.changed(node)
+            raise
 
     def _chown_to_the_same(self, upper: Upper, node: Node, ctx: RequestContext) -> None:
         """Do what is left of chown(-1, -1) where the kernel leaves it to us: drop set-id bits.

@@ -46,7 +46,7 @@ class NameHandlers(State):
         node = children.get(name)
         if node is None:
             return self._missing(parent, name)
-        if node.attr is None:
+        if node.attr is None or node.file is not None:
             node = inodes.enter(parent, name, node)
             if parent.listing is not None and node.kind != stat.S_IFDIR:
                 self._foresight.wanted()
@@ -96,7 +96,7 @@ class NameHandlers(State):
             node = children.get(name)
             if node is None:
                 continue
-            if node.attr is None:
+            if node.attr is None or node.file is not None:
                 if names_only and node.source is not None and (number := inodes.expected(node)):
                     self._bare.st_ino = number
                     self._bare.st_mode = node.kind
@@ -134,10 +134,14 @@ class NameHandlers(State):
         return upper, parent
 
     def _show(self, parent: Node, name: bytes, node: Node) -> EntryAttributes:
-        """Answer with the new *name*; should that fail, the kernel must not know it as absent."""
+        """Answer with the new *name*; should that fail, the kernel must not know it as absent.
+
+        Nor may it know the count of links that *node* had before.
+        """
         try:
             node = self.inodes.enter(parent, name, node)
         except BaseException:
+            self.changed(node)
             pyfuse3.invalidate_entry_async(parent.ino, name, ignore_enoent=True)
             raise
         self.inodes.shown(node)
@@ -238,6 +242,7 @@ class NameHandlers(State):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         remove.check_empty(upper, node)
         upper, parent = self._parent(parent_inode)
+        native.unshare_dirs()
         remove.rmdir(upper, parent, name)
 
     @answers_later
@@ -267,6 +272,8 @@ class NameHandlers(State):
             await self._make_movable(source, same_parent=same_parent)
         upper, old = self._parent(parent_inode_old)
         _, new = self._parent(parent_inode_new)
+        if source.is_dir or (target is not None and target.is_dir):
+            native.unshare_dirs()  # one may be replaced, or cut off from its lower parts
         try:
             rename(upper, old, name_old, new, name_new, flags)
         finally:
