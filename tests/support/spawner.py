@@ -12,7 +12,6 @@ standard output.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import resource
 import signal
@@ -58,9 +57,11 @@ def _daemon(request, ready: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (request["descriptors"],) * 2)
     _own_descriptors(request["log"])
     try:
+        from unionfs.daemon import logs
         from unionfs.daemon.serve import STOP, live
         from unionfs.options import parse_helper_options
 
+        logs.to_stderr(debug=False)
         config = parse_helper_options([request["mount"]], privileged=os.getuid() == 0)
 
         def tell() -> None:
@@ -84,7 +85,6 @@ def _own_descriptors(log: str) -> None:
     os.dup2(null, 0)
     os.dup2(fd, 1)
     os.dup2(fd, 2)
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
 
 
 if __name__ == "__main__":
