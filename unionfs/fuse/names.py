@@ -213,6 +213,7 @@ class NameHandlers(State):
         await self.copy_up(node)
         upper, parent = self._parent(new_parent_inode)
         create.make_link(upper, node, parent, new_name)
+        self.files.names_changed(node)
         return self._show(parent, new_name, node)
 
     @answers_later
@@ -225,6 +226,7 @@ class NameHandlers(State):
             await self.copy_up(node)  # the others go on counting right: see upper.index
         upper, parent = self._parent(parent_inode)
         remove.unlink(upper, parent, name)
+        self.files.names_changed(node)
 
     def _child(self, parent: Node, name: bytes) -> Node:
         node = self.tree.lookup(parent, name)
@@ -278,6 +280,8 @@ class NameHandlers(State):
             rename(upper, old, name_old, new, name_new, flags)
         finally:
             self.files.catch_up()
+        if target is not None:
+            self.files.names_changed(target)
         self._directory_moved(source)
         if target is not None and flags & pyfuse3.RENAME_EXCHANGE:
             self._directory_moved(target)
