@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: demo test test-full check bench clean help
+.PHONY: demo test test-full test-pure check bench clean help
 
 BIN := .venv/bin
 IMAGE ?=
@@ -28,6 +28,10 @@ test: ## Run the whole test suite, real mounts included (PYTEST='-k name' to cho
 test-full: ## As test, with many more random sequences of operations
 	@scripts/setup.sh test
 	HYPOTHESIS_PROFILE=full $(RUN_TESTS)
+
+test-pure: ## As test, without the C extension
+	@scripts/setup.sh test
+	UNIONFS_PURE=1 $(RUN_TESTS) -m 'not needs_extension' tests/mount tests/property tests/cli tests/unit/fuse
 
 check: ## Lint, formatting and types
 	@scripts/setup.sh build

@@ -13,6 +13,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from scripts.bench import userns
 from scripts.bench.contenders import NAMES, Contender, all_contenders, daemon_of
@@ -70,11 +71,11 @@ class Bench:
             order = self.contenders[turn:] + self.contenders[:turn]
             if MOUNT in wanted:
                 for contender in order:
-                    self._note(MOUNT, "ms", contender, self._mount(contender))
+                    self._note(MOUNT, "ms", contender, self._mount)
             for row in rows:
                 _say(f"run {number + 1} of {runs}: {row.name}")
                 for contender in order:
-                    self._note(row.name, row.unit, contender, self._measure(row, contender))
+                    self._note(row.name, row.unit, contender, partial(self._measure, row))
         _say("")
 
     def _agreed_samples(self) -> Samples:
@@ -108,14 +109,22 @@ class Bench:
             os.sync()
             if row.cold and drop_caches():
                 self.cold = "fresh mount, the machine's caches emptied"
-            try:
-                return row.work(place)
-            except (OSError, subprocess.CalledProcessError) as error:
-                self.failures.append(f"{row.name}: {contender.name}: {error}")
-                return None
+            return row.work(place)
 
-    def _note(self, name: str, unit: str, contender: Contender, value: float | None) -> None:
+    def _note(
+        self,
+        name: str,
+        unit: str,
+        contender: Contender,
+        measure: Callable[[Contender], float | None],
+    ) -> None:
+        """Add one value to the row *name*; a contender that fails costs that one value only."""
         measured = self.results.setdefault(name, Measured(name, unit))
+        try:
+            value = measure(contender)
+        except (OSError, subprocess.CalledProcessError) as error:
+            self.failures.append(f"{name}: {contender.name}: {error}")
+            return
         if value is not None:
             measured.add(contender.name, value)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import struct
 from typing import NamedTuple
 
@@ -77,6 +78,18 @@ def utimensat(path: bytes, atime_ns: int, mtime_ns: int, *, dir_fd: int = AT_FDC
 
 def _timespec(ns: int) -> tuple[int, int]:
     return (0, ns) if ns in (UTIME_NOW, UTIME_OMIT) else divmod(ns, 1_000_000_000)
+
+
+def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
+    """Change the space of a file, with ``FALLOC_FL_*`` in *mode*, as fallocate(2)."""
+    arguments = (ctypes.c_int(mode), ctypes.c_int64(offset), ctypes.c_int64(length))
+    _check(_libc.fallocate(fd, *arguments))
+
+
+def release() -> tuple[int, int]:
+    """Return the running kernel's version."""
+    major, minor = os.uname().release.split(".")[:2]
+    return int(major), int(re.match(r"\d+", minor)[0])
 
 
 def mount(source: bytes, target: bytes, kind: bytes, flags: int = 0, data: bytes = b"") -> None:

@@ -12,11 +12,14 @@
  *     from when on the kernel sends neither: opening needs no request, and directories are cached;
  *   - the INIT reply asks for symbolic links to be cached; takes over the removal of set-id bits on
  *     writes and truncations (FUSE_HANDLE_KILLPRIV_V2), without which the kernel asks for
- *     security.capability before every write; and gives up FUSE_ATOMIC_O_TRUNC, since without OPEN
- *     nobody would truncate;
+ *     security.capability before every write; leaves the umask to us (FUSE_DONT_MASK), which must not
+ *     count where a directory has a default ACL; and gives up FUSE_ATOMIC_O_TRUNC, since without
+ *     OPEN nobody would truncate;
  *   - entries of a listing whose generation is NAME_ONLY lose their node and attributes, which to the
  *     kernel means that it has to look the name up when it wants more;
  *   - READ of a node whose descriptor Python has shared is answered at once (_shared.c);
+ *   - what pyfuse3 has no handler for travels as what it has one for (_carry.c);
+ *   - the root shows its real inode number (_number.c);
  *   - requests are counted by opcode;
  *   - an empty queue is asked again for some microseconds before the read gives up (_spin.c).
  *
@@ -99,6 +102,7 @@ again:
 	if (head->opcode < OPCODES)
 		counts[head->opcode]++;
 	kill_privileges = asks_to_kill(head, size);
+	size = (ssize_t)carry(head, (size_t)size, length);
 	switch (head->opcode) {
 	case FUSE_INIT:
 		init_unique = head->unique;
@@ -110,6 +114,10 @@ again:
 			goto again;
 		in_a_row = 0;
 		name_the_node(head, size);
+		break;
+	case FUSE_GETATTR:
+	case FUSE_SETATTR:
+		number_asked(head);
 		break;
 	case FUSE_READDIRPLUS:
 		listing_unique = head->unique;
@@ -126,13 +134,14 @@ again:
 	return size;
 }
 
-static void strip_bare_entries(char *data, size_t size)
+static void finish_entries(char *data, size_t size)
 {
 	size_t at = 0;
 
 	while (at + FUSE_NAME_OFFSET_DIRENTPLUS <= size) {
 		struct fuse_direntplus *entry = (struct fuse_direntplus *)(data + at);
 
+		entry->dirent.ino = number_shown(entry->dirent.ino);
 		if (entry->entry_out.generation == NAME_ONLY)
 			memset(&entry->entry_out, 0, sizeof(entry->entry_out));
 		at += FUSE_DIRENTPLUS_SIZE(entry);
@@ -149,15 +158,17 @@ static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userd
 		if (count > 1 && head->error == 0) {
 			struct fuse_init_out *init = parts[1].iov_base;
 
-			init->flags |= init_offered & (FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2);
+			init->flags |= init_offered & (FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2 |
+						       FUSE_DONT_MASK);
 			init->flags &= ~FUSE_ATOMIC_O_TRUNC;
 		}
 	}
 	if (listing_unique && head->unique == listing_unique) {
 		listing_unique = 0;
 		if (count > 1 && head->error == 0)
-			strip_bare_entries(parts[1].iov_base, parts[1].iov_len);
+			finish_entries(parts[1].iov_base, parts[1].iov_len);
 	}
+	number_answer(head, count > 1 ? parts[1].iov_base : NULL, count > 1 ? parts[1].iov_len : 0);
 	return writev(fd, parts, count);
 }
 
@@ -258,6 +269,41 @@ static PyObject *native_kills(PyObject *self, PyObject *unused)
 	return PyBool_FromLong(kill_privileges);
 }
 
+static PyObject *native_carried(PyObject *self, PyObject *unused)
+{
+	const void *body;
+	size_t size;
+	uint32_t opcode = carried_request(&body, &size);
+
+	(void)self, (void)unused;
+	if (opcode == 0)
+		Py_RETURN_NONE;
+	return Py_BuildValue("(Iy#)", (unsigned int)opcode, (const char *)body, (Py_ssize_t)size);
+}
+
+static PyObject *native_xattr_flags(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	return PyLong_FromUnsignedLong(carried_flags());
+}
+
+static PyObject *native_asks_tmpfile(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	return PyBool_FromLong(carried_tmpfile());
+}
+
+static PyObject *native_set_root_number(PyObject *self, PyObject *arg)
+{
+	unsigned long long ino = PyLong_AsUnsignedLongLong(arg);
+
+	(void)self;
+	if (PyErr_Occurred())
+		return NULL;
+	number_root(ino);
+	Py_RETURN_NONE;
+}
+
 static PyObject *native_counts(PyObject *self, PyObject *unused)
 {
 	PyObject *found = PyDict_New();
@@ -296,6 +342,14 @@ static PyMethodDef methods[] = {
 	 "Let reads of an empty queue try again for at most so many microseconds; 0: never."},
 	{"spun", native_spun, METH_NOARGS,
 	 "Return how long reads tried again (ns), and how many requests that caught."},
+	{"carried", native_carried, METH_NOARGS,
+	 "Return opcode and body of the request read last if GETXATTR carries it, else None."},
+	{"xattr_flags", native_xattr_flags, METH_NOARGS,
+	 "Return the flags of the SETXATTR read last."},
+	{"asks_tmpfile", native_asks_tmpfile, METH_NOARGS,
+	 "Return whether the CREATE read last asks for a file without a name."},
+	{"set_root_number", native_set_root_number, METH_O,
+	 "Show this inode number for the root; 0: the node's, which is 1."},
 	{"counts", native_counts, METH_NOARGS,
 	 "Return how many requests came, by opcode (enum fuse_opcode)."},
 	{NULL, NULL, 0, NULL},
@@ -313,7 +367,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 2) < 0)
+	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 3) < 0)
 		Py_CLEAR(made);
 	return made;
 }

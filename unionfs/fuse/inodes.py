@@ -122,6 +122,13 @@ class Inodes:
         self._spare += 1
         return self._spare
 
+    def root_number(self) -> int:
+        """Return the inode number that the root should show; 0 if it cannot have one of its own."""
+        st = self.tree.stat(self.tree.root)
+        place = self._devices.get(st.st_dev)
+        certain = place is not None and 1 < st.st_ino < 1 << _DEVICE_SHIFT
+        return (place or 0) | st.st_ino if certain else 0
+
     def shown(self, node: Node) -> None:
         """Count one more reference that the kernel holds to *node* (a lookup's answer)."""
         if not node.nlookup:

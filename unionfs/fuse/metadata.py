@@ -15,14 +15,15 @@ from pyfuse3 import (
 )
 
 from unionfs.fuse import native
+from unionfs.fuse.carried import CarriedHandlers
 from unionfs.fuse.data import drop_set_id
 from unionfs.fuse.guard import answers, answers_later
-from unionfs.fuse.state import State
 from unionfs.ondisk.flavour import FUSE_OVERLAYFS_PREFIX
 from unionfs.syscalls import xattr
 from unionfs.syscalls.capability import CAP_SYS_ADMIN, has_capability
 from unionfs.union.node import Node
 from unionfs.upper import attributes
+from unionfs.upper.create import DEFAULT_ACL
 from unionfs.upper.upper import Upper
 
 _STATFS = (
@@ -38,7 +39,7 @@ _STATFS = (
 )
 
 
-class MetadataHandlers(State):
+class MetadataHandlers(CarriedHandlers):
     """The part of ``Operations`` that is about inodes."""
 
     @answers
@@ -131,13 +132,14 @@ class MetadataHandlers(State):
         answer.f_namemax = found.f_namemax
         return answer
 
-    @answers
-    def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
-        """Answer with an attribute's value, or ENODATA."""
+    @answers_later
+    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        """Answer with an attribute's value, or ENODATA; or answer what comes in this form."""
+        if name == native.CARRIER and (asked := native.carried()) is not None:
+            return await self.carried(self.inodes[inode], *asked)
         if name.startswith(FUSE_OVERLAYFS_PREFIX):
             raise FUSEError(errno.ENODATA)
-        flavour = self.tree.layers[0].flavour
-        value = xattr.get(self.tree.target(self.inodes[inode]), flavour.to_disk(name))
+        value = xattr.get(self.tree.target(self.inodes[inode]), self._on_disk(name))
         if value is None:
             raise FUSEError(errno.ENODATA)
         return value
@@ -157,12 +159,25 @@ class MetadataHandlers(State):
 
     @answers_later
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
-        """Set an attribute; EPERM for fuse-overlayfs's own, which the next mount would obey."""
+        """Set an attribute; EPERM for fuse-overlayfs's own, which the next mount would obey.
+
+        What XATTR_CREATE or XATTR_REPLACE refuses does not copy the file up.
+        """
+        flags = native.xattr_flags()
         if name.startswith(FUSE_OVERLAYFS_PREFIX):
             raise FUSEError(errno.EPERM)
         node = self.inodes[inode]
+        self.writer()
+        if flags:
+            there = xattr.get(self.tree.target(node), self._on_disk(name)) is not None
+            if there and flags & os.XATTR_CREATE:
+                raise FUSEError(errno.EEXIST)
+            if not there and flags & os.XATTR_REPLACE:
+                raise FUSEError(errno.ENODATA)
         upper = await self.copy_up(node)
-        attributes.set_xattr(upper, node, name, value)
+        attributes.set_xattr(upper, node, name, value, flags)
+        if name == DEFAULT_ACL and node.is_dir:
+            upper.part(node).default_acl = None
 
     @answers_later
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
@@ -171,11 +186,16 @@ class MetadataHandlers(State):
             raise FUSEError(errno.ENODATA)
         node = self.inodes[inode]
         self.writer()
-        flavour = self.tree.layers[0].flavour
-        if xattr.get(self.tree.target(node), flavour.to_disk(name)) is None:
+        if xattr.get(self.tree.target(node), self._on_disk(name)) is None:
             raise FUSEError(errno.ENODATA)
         upper = await self.copy_up(node)
         attributes.remove_xattr(upper, node, name)
+        if name == DEFAULT_ACL and node.is_dir:
+            upper.part(node).default_acl = None
+
+    def _on_disk(self, name: bytes) -> bytes:
+        """Return what the attribute that users of the mount call *name* is called in the layers."""
+        return self.tree.layers[0].flavour.to_disk(name)
 
 
 def _is_trusted(name: bytes) -> bool:

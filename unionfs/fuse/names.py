@@ -9,6 +9,7 @@ import stat
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext
 
+from unionfs.fuse import native
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.fuse.inodes import absent, bare
 from unionfs.fuse.listing import Foresight, listing
@@ -146,17 +147,27 @@ class NameHandlers(State):
     def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
-        """Make and open a regular file."""
+        """Make and open a regular file, with a name or without (O_TMPFILE)."""
+        nameless = native.asks_tmpfile()
         upper, parent = self._parent(parent_inode)
         owner = Owner(ctx.uid, ctx.gid)
-        node, fd = create.create_file(upper, parent, name, mode & _MODE, owner)
+        mode = _masked(upper, parent, mode & _MODE, ctx)
+        if nameless:
+            node, fd = create.make_nameless(upper, parent, mode, owner)
+        else:
+            node, fd = create.create_file(upper, parent, name, mode, owner)
         try:
-            attr = self._show(parent, name, node)
+            attr = self._show_nameless(node) if nameless else self._show(parent, name, node)
             handle = self.files.adopt(node, fd)
         except BaseException:
             os.close(fd)
             raise
         return FileInfo(fh=handle, keep_cache=True), attr
+
+    def _show_nameless(self, node: Node) -> EntryAttributes:
+        self.inodes.attributes(node)
+        self.inodes.shown(node)
+        return node.attr  # type: ignore[no-any-return]
 
     @answers
     def mkdir(
@@ -164,7 +175,8 @@ class NameHandlers(State):
     ) -> EntryAttributes:
         """Make a directory."""
         upper, parent = self._parent(parent_inode)
-        node = create.make_dir(upper, parent, name, mode & _MODE, Owner(ctx.uid, ctx.gid))
+        mode = _masked(upper, parent, mode & _MODE, ctx)
+        node = create.make_dir(upper, parent, name, mode, Owner(ctx.uid, ctx.gid))
         return self._show(parent, name, node)
 
     @answers
@@ -174,6 +186,7 @@ class NameHandlers(State):
         """Make a device, fifo, socket or regular file."""
         upper, parent = self._parent(parent_inode)
         owner = Owner(ctx.uid, ctx.gid)
+        mode = _masked(upper, parent, mode, ctx)
         node = create.make_special(upper, parent, name, mode, rdev, owner)
         return self._show(parent, name, node)
 
@@ -269,3 +282,13 @@ class NameHandlers(State):
         """A directory that was copied up to be moved shows other attributes than it did."""
         if node.kind == stat.S_IFDIR:
             self.changed(node)
+
+
+def _masked(upper: Upper, parent: Node, mode: int, ctx: RequestContext) -> int:
+    """Return *mode* (octal) less the caller's umask, which an inherited ACL replaces (umask(2)).
+
+    Without the extension the kernel has applied it already, ACL or not.
+    """
+    if not ctx.umask or create.inherits_acl(upper.part(parent)):
+        return mode
+    return mode & ~ctx.umask

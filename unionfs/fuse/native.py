@@ -13,10 +13,10 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 2  # of the interface below; an extension that was built from other sources is not used
-
+VERSION = 3  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
+CARRIER = b"unionfs.carried"  # the attribute that GETXATTR asks for when it stands for another
 
 
 class Hooks(Protocol):
@@ -35,6 +35,21 @@ class Hooks(Protocol):
 
         For the handler of that request, before it awaits anything.
         """
+
+    def carried(self) -> tuple[int, bytes] | None:
+        """Return opcode and body of the request read last if GETXATTR carries it, else None.
+
+        For the handler of that request, before it awaits anything; so are the next two.
+        """
+
+    def xattr_flags(self) -> int:
+        """Return the flags (setxattr(2)) of the SETXATTR read last."""
+
+    def asks_tmpfile(self) -> bool:
+        """Return whether the CREATE read last asks for a file without a name (O_TMPFILE)."""
+
+    def set_root_number(self, ino: int) -> None:
+        """Show the inode number *ino* for the root; 0: the node's, which is 1."""
 
     def share(self, node: int, fd: int) -> None:
         """Answer READ of *node* (its number) from the descriptor *fd*, until ``unshare``."""
@@ -73,8 +88,19 @@ def _never() -> bool:
     return False
 
 
+def _nothing() -> None:
+    return None
+
+
+def _no_flags() -> int:
+    return 0
+
+
 hooks: Hooks | None = _load()
 kills_privileges = hooks.kills_privileges if hooks is not None else _never
+asks_tmpfile = hooks.asks_tmpfile if hooks is not None else _never
+carried = hooks.carried if hooks is not None else _nothing
+xattr_flags = hooks.xattr_flags if hooks is not None else _no_flags
 
 
 def hooked() -> bool:

@@ -84,6 +84,8 @@ class Session:
             raise UnavailableError(f"cannot mount on {os.fsdecode(self.target)}: {error}") from None
         self._mounted = True
         if native.hooked():
+            assert native.hooks is not None
+            native.hooks.set_root_number(self._operations.inodes.root_number())
             self._operations.serve_by_node()
             loop.install_hooked(_fuse_descriptor(), spin=self.config.spin)
         else:

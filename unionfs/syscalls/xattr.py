@@ -15,8 +15,8 @@ import xattr as _xattr
 
 from unionfs.syscalls.at import PathFd, proc_path
 
-CREATE: int = _xattr.XATTR_CREATE  # the package's numbers are not the system's
-REPLACE: int = _xattr.XATTR_REPLACE
+# The package's numbers are not the system's.
+_FLAGS = {0: 0, os.XATTR_CREATE: _xattr.XATTR_CREATE, os.XATTR_REPLACE: _xattr.XATTR_REPLACE}
 
 _ABSENT = frozenset((errno.ENODATA, errno.EOPNOTSUPP))
 
@@ -60,9 +60,14 @@ def names(target: int | bytes) -> list[bytes]:
 
 
 def set_(target: int | bytes, name: bytes, value: bytes, flags: int = 0) -> None:
-    """Set attribute *name* to *value*, with CREATE or REPLACE in *flags*. Raises OSError."""
+    """Set attribute *name* to *value*, with XATTR_CREATE or XATTR_REPLACE (``os``) as *flags*.
+
+    Raises OSError; EINVAL for other flags.
+    """
+    if flags not in _FLAGS:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     where, follow = _reach(target)
-    _xattr.setxattr(where, name, value, flags, symlink=not follow)
+    _xattr.setxattr(where, name, value, _FLAGS[flags], symlink=not follow)
 
 
 def remove(target: int | bytes, name: bytes) -> None:

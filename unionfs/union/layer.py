@@ -103,10 +103,12 @@ class Part:
     ``parent`` and ``name`` say where it is in its layer; a rename in the upper changes them, and
     nothing else ever does. ``held`` is the open descriptor or -1; ``stamp`` the pool's clock at its
     last use. ``whiteout_files``, ``impure``, ``opaque`` and ``redirect`` are its marks
-    (``ondisk.marks``), known once ``Tree.ready`` looked for them.
+    (``ondisk.marks``), known once ``Tree.ready`` looked for them. ``default_acl`` says whether new
+    files here inherit an ACL (acl(5)), None: not known; for the upper only, which alone gets any.
     """
 
     __slots__ = (
+        "default_acl",
         "held",
         "impure",
         "layer",
@@ -130,6 +132,7 @@ class Part:
         self.impure = False
         self.opaque = False
         self.redirect: bytes | None = None
+        self.default_acl: bool | None = None
 
     def fd(self) -> int:
         """Return a descriptor for reading this directory; the pool's, not to be closed.

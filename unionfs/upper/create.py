@@ -15,7 +15,14 @@ from typing import NamedTuple
 
 from unionfs.ondisk.whiteout import AUFS_PREFIX, is_whiteout
 from unionfs.syscalls import xattr
-from unionfs.syscalls.at import RENAME_EXCHANGE, RENAME_NOREPLACE, name_path, open_dir, renameat2
+from unionfs.syscalls.at import (
+    RENAME_EXCHANGE,
+    RENAME_NOREPLACE,
+    name_path,
+    open_dir,
+    proc_path,
+    renameat2,
+)
 from unionfs.union.layer import Part
 from unionfs.union.node import Node
 from unionfs.upper import index
@@ -24,7 +31,8 @@ from unionfs.upper.upper import Upper
 from unionfs.upper.work import clear_away, discard
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_DEFAULT_ACL = b"system.posix_acl_default"
+DEFAULT_ACL = b"system.posix_acl_default"
+_SPECIAL = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 _ACL_STAGE = b"acl"  # in the work directory
 
 
@@ -77,6 +85,47 @@ def create_file(
     return node, opened[-1]
 
 
+def inherits_acl(directory: Part) -> bool:
+    """Return whether new files in the upper *directory* get an ACL from it, and no umask counts.
+
+    Remembered: who changes the attribute forgets it (``Part.default_acl``). Raises OSError.
+    """
+    if directory.default_acl is None:
+        directory.default_acl = xattr.get(directory.fd(), DEFAULT_ACL) is not None
+    return directory.default_acl
+
+
+def make_nameless(upper: Upper, parent: Node, mode: int, owner: Owner) -> tuple[Node, int]:
+    """Make a regular file without a name, as O_TMPFILE in *parent* does, which may get one later.
+
+    Returns its node and a descriptor for reading and writing. Raises OSError; EOPNOTSUPP where the
+    upper's filesystem has no such files.
+    """
+    above = ensure_dir(upper, parent)
+    fd = os.open(b".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode, dir_fd=above.fd())
+    try:
+        if owner != (upper.uid, upper.gid):
+            _give_owner_to_fd(above, fd, mode, owner)
+        node = Node(parent, b"", stat.S_IFREG)
+        st = os.fstat(fd)
+        node.identity = (st.st_dev, st.st_ino)
+        node.anchor = os.open(proc_path(fd), os.O_PATH | os.O_CLOEXEC)
+        node.dead = True
+    except BaseException:
+        os.close(fd)
+        raise
+    return node, fd
+
+
+def _give_owner_to_fd(above: Part, fd: int, mode: int, owner: Owner) -> None:
+    directory = os.fstat(above.fd())
+    gid = directory.st_gid if directory.st_mode & stat.S_ISGID else owner.gid
+    made = os.fstat(fd)
+    os.fchown(fd, owner.uid, gid)
+    if mode & _SPECIAL:  # chown takes some of them
+        os.fchmod(fd, stat.S_IMODE(made.st_mode) | mode & _SPECIAL)
+
+
 def make_dir(upper: Upper, parent: Node, name: bytes, mode: int, owner: Owner) -> Node:
     """Make the directory *name*; returns its node. Raises OSError."""
     upper.tree.load(parent)
@@ -121,7 +170,10 @@ def make_symlink(upper: Upper, parent: Node, name: bytes, target: bytes, owner: 
 
 
 def make_link(upper: Upper, node: Node, parent: Node, name: bytes) -> None:
-    """Give *node*, which is in the upper, the further name *name* in *parent*. Raises OSError."""
+    """Give *node*, which is in the upper, the further name *name* in *parent*.
+
+    For a file without a name (``make_nameless``) that is its first. Raises OSError.
+    """
     check_name(name)
     children = upper.tree.load(parent)
     above = ensure_dir(upper, parent)
@@ -141,7 +193,10 @@ def make_link(upper: Upper, node: Node, parent: Node, name: bytes) -> None:
     if node.nlink:
         node.nlink += 1
     children[name] = node
-    node.also = (parent, name)
+    if node.dead:
+        node.parent, node.name, node.dead = parent, name, False
+    else:
+        node.also = (parent, name)
     _register(upper, node)
     node.attr = None
 
@@ -208,7 +263,7 @@ def _stage(upper: Upper, above: Part) -> tuple[int, bytes]:
     Where *above* has a default ACL the filesystem itself has to apply it, so the file is made in a
     temporary directory that has the same one.
     """
-    acl = xattr.get(above.fd(), _DEFAULT_ACL)
+    acl = xattr.get(above.fd(), DEFAULT_ACL) if inherits_acl(above) else None
     if acl is None:
         return upper.work.fd, upper.work.temporary()
     work = upper.work.fd
@@ -217,7 +272,7 @@ def _stage(upper: Upper, above: Part) -> tuple[int, bytes]:
     stage = -1
     try:
         stage = open_dir(work, _ACL_STAGE)
-        xattr.set_(stage, _DEFAULT_ACL, acl)
+        xattr.set_(stage, DEFAULT_ACL, acl)
     except BaseException:
         if stage >= 0:
             os.close(stage)
@@ -235,10 +290,9 @@ def _give_owner(above: Part, stage: int, temporary: bytes, plan: _Plan) -> None:
         if plan.kind == stat.S_IFDIR:
             mode |= stat.S_ISGID
     os.chown(temporary, plan.owner.uid, gid, dir_fd=stage, follow_symlinks=False)
-    if plan.kind != stat.S_IFLNK and mode & (stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX):
+    if plan.kind != stat.S_IFLNK and mode & _SPECIAL:
         made = os.stat(temporary, dir_fd=stage, follow_symlinks=False)
-        special = mode & (stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX)
-        os.chmod(temporary, stat.S_IMODE(made.st_mode) | special, dir_fd=stage)
+        os.chmod(temporary, stat.S_IMODE(made.st_mode) | mode & _SPECIAL, dir_fd=stage)
 
 
 def _replace_whiteout(

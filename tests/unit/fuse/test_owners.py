@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.needs_root, pytest.mark.usefixtures("inline")]
 
 
 def test_a_setgid_directory_passes_its_group_on(build: Build) -> None:
-    user = type("User", (), {"uid": 1000, "gid": 1000})
+    user = type("User", (), {"uid": 1000, "gid": 1000, "umask": 0})
     world = build()
     world.mkdir(b"dir", 0o2775)
     world.setattr(b"dir", uid=0, gid=77)
@@ -30,7 +30,7 @@ def test_a_setgid_directory_passes_its_group_on(build: Build) -> None:
 @pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o6711, 0o1644, 0o600])
 def test_special_bits_of_a_new_file_are_kept(build: Build, mode: int, uid: int) -> None:
     world = build()
-    world.create(b"file", mode=mode, ctx=type("User", (), {"uid": uid, "gid": uid}))
+    world.create(b"file", mode=mode, ctx=type("User", (), {"uid": uid, "gid": uid, "umask": 0}))
     assert stat.S_IMODE(world.getattr(b"file").st_mode) == mode
 
 

@@ -130,7 +130,7 @@ def test_a_workdir_with_a_default_acl_and_setgid_passes_nothing_on(
     work.chmod(0o2755)
     os.setxattr(work, "system.posix_acl_default", DEFAULT_ACL)
     world = build()
-    user = type("User", (), {"uid": 1000, "gid": 1000})
+    user = type("User", (), {"uid": 1000, "gid": 1000, "umask": 0})
     world.write(b"file", b"y")
     world.mkdir(b"dir", 0o755, user)
     world.create(b"new", mode=0o640, ctx=user)

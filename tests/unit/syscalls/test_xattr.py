@@ -31,10 +31,10 @@ def test_every_kind_of_target_reaches_the_same_file(tmp_path: Path) -> None:
 def test_create_and_replace(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path)
     with pytest.raises(OSError, match="No data"):
-        xattr.set_(path, b"user.x", b"1", xattr.REPLACE)
-    xattr.set_(path, b"user.x", b"1", xattr.CREATE)
+        xattr.set_(path, b"user.x", b"1", os.XATTR_REPLACE)
+    xattr.set_(path, b"user.x", b"1", os.XATTR_CREATE)
     with pytest.raises(FileExistsError):
-        xattr.set_(path, b"user.x", b"2", xattr.CREATE)
+        xattr.set_(path, b"user.x", b"2", os.XATTR_CREATE)
     assert xattr.get(path, b"user.x") == b"1"
 
 

@@ -1,0 +1,110 @@
+"""What the C extension brings, by name: each feature with a probe and its answer with and without.
+
+Linux has the features since the version that is given; on an older one the answer is ``without``'s.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.support import kernel
+
+FS_IOC_GETFLAGS, FS_IOC_SETFLAGS = 0x80086601, 0x40086602
+_NODUMP = 0x40
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2
+_ACL = b"\2\0\0\0\1\0\7\0\xff\xff\xff\xff\4\0\7\0\xff\xff\xff\xff\x20\0\7\0\xff\xff\xff\xff"
+HOLE = 1 << 20  # bytes of nothing in front of the data of the probe's sparse file
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """*probe* takes the mount's root and returns what a program sees, as a word."""
+
+    name: str
+    probe: Callable[[bytes], str]
+    having: str
+    without: str
+    linux: tuple[int, int] = (5, 6)  # the oldest that the project runs on
+
+    def expected(self, *, extension: bool) -> str:
+        """Return the probe's answer on this kernel."""
+        return self.having if extension and kernel.release() >= self.linux else self.without
+
+
+def _answer(call: Callable[[], object]) -> str:
+    try:
+        call()
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    return "ok"
+
+
+def _fallocate(mode: int) -> Callable[[bytes], str]:
+    def probe(root: bytes) -> str:
+        fd = os.open(root + b"/sparse", os.O_RDWR)
+        try:
+            return _answer(lambda: kernel.fallocate(fd, mode, 0, 4096))
+        finally:
+            os.close(fd)
+
+    return probe
+
+
+def _first_data(root: bytes) -> str:
+    fd = os.open(root + b"/sparse", os.O_RDONLY)
+    try:
+        return "after the hole" if os.lseek(fd, 0, os.SEEK_DATA) >= HOLE else "at 0"
+    finally:
+        os.close(fd)
+
+
+def _nameless(root: bytes) -> str:
+    def make() -> None:
+        os.close(os.open(root, os.O_TMPFILE | os.O_RDWR, 0o600))
+
+    return _answer(make)
+
+
+def _flags(root: bytes) -> str:
+    fd = os.open(root + b"/sparse", os.O_RDONLY)
+
+    def change() -> None:
+        now = fcntl.ioctl(fd, FS_IOC_GETFLAGS, bytes(8))
+        changed = bytes([now[0] ^ _NODUMP]) + now[1:]
+        fcntl.ioctl(fd, FS_IOC_SETFLAGS, changed)
+        assert fcntl.ioctl(fd, FS_IOC_GETFLAGS, bytes(8)) == changed
+
+    try:
+        return _answer(change)
+    finally:
+        os.close(fd)
+
+
+def _inherited(root: bytes) -> str:
+    os.mkdir(root + b"/acl")
+    os.setxattr(root + b"/acl", "system.posix_acl_default", _ACL)
+    old = os.umask(0o077)
+    try:
+        os.close(os.open(root + b"/acl/new", os.O_CREAT | os.O_WRONLY, 0o666))
+    finally:
+        os.umask(old)
+    return f"{os.stat(root + b'/acl/new').st_mode & 0o777:o}"
+
+
+def _root_number(root: bytes) -> str:
+    return "1" if os.stat(root).st_ino == 1 else "its own"
+
+
+FEATURES = (
+    Feature("fallocate", _fallocate(0), "ok", "ENOTSUP"),
+    Feature("punch hole", _fallocate(_KEEP_SIZE | _PUNCH_HOLE), "ok", "ENOTSUP"),
+    Feature("seek data", _first_data, "after the hole", "at 0"),
+    Feature("O_TMPFILE", _nameless, "ok", "ENOTSUP", linux=(6, 2)),
+    Feature("file flags", _flags, "ok", "ENOTTY", linux=(5, 13)),
+    Feature("default ACL against umask", _inherited, "666", "600"),
+    Feature("root's inode number", _root_number, "its own", "1"),
+)

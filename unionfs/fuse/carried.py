@@ -1,0 +1,145 @@
+"""Request handlers for what pyfuse3 does not know and the extension brings.
+
+Such a request comes as a GETXATTR (``native.CARRIER``), with what was really asked beside it; its
+reply is the bytes that are returned here. Structures are those of linux/fuse.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Callable
+from typing import TypeVar
+
+import pyfuse3
+import trio
+
+from unionfs.fuse import loop
+from unionfs.fuse.state import State
+from unionfs.syscalls.space import fallocate
+from unionfs.union.node import Node
+
+_IOCTL, _FALLOCATE, _LSEEK, _COPY_FILE_RANGE = 39, 43, 46, 47  # enum fuse_opcode
+
+_FALLOCATE_IN = struct.Struct("=QQQII")  # fh, offset, length, mode, padding
+_LSEEK_IN = struct.Struct("=QQII")  # fh, offset, whence, padding
+_LSEEK_OUT = struct.Struct("=Q")
+_COPY_IN = struct.Struct("=QQQQQQQ")  # fh_in, off_in, nodeid_out, fh_out, off_out, len, flags
+_WRITE_OUT = struct.Struct("=II")  # size, padding
+_IOCTL_IN = struct.Struct("=QIIQII")  # fh, flags, cmd, arg, in_size, out_size
+_IOCTL_OUT = struct.Struct("=iIII")  # result, flags, in_iovs, out_iovs
+
+# linux/fs.h; what chattr(1), lsattr(1) and project quotas come to (fuse_fileattr_get())
+_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602
+_GET_XATTR, _SET_XATTR = 0x801C581F, 0x401C5820
+_READING, _CHANGING = (_GET_FLAGS, _GET_XATTR), (_SET_FLAGS, _SET_XATTR)
+
+T = TypeVar("T")
+
+_INLINE = 1 << 20  # bytes that are copied or allocated at once rather than in a thread
+_PIECE = 64 << 20  # a caller who is told to die waits for one answer at most
+
+
+class CarriedHandlers(State):
+    """The part of ``Operations`` that is about ranges of files and about file flags."""
+
+    async def carried(self, node: Node, opcode: int, body: bytes) -> bytes:
+        """Answer the request *opcode* (enum fuse_opcode) with *body*. Raises OSError."""
+        if opcode == _FALLOCATE:
+            await self._fallocate(node, body)
+            return b""
+        if opcode == _LSEEK:
+            return await self._lseek(node, body)
+        if opcode == _COPY_FILE_RANGE:
+            return await self._copy_range(node, body)
+        return await self._ioctl(node, body)
+
+    async def _fallocate(self, node: Node, body: bytes) -> None:
+        _, offset, length, mode, _ = _FALLOCATE_IN.unpack_from(body)
+        await self.own_data(node)
+        fd = self.files.data(node, write=True).fd
+        try:
+            if length <= _INLINE:
+                fallocate(fd, mode, offset, length)
+            else:
+                await _elsewhere(lambda own: fallocate(own, mode, offset, length), fd)
+        finally:
+            node.attr = None
+
+    async def _lseek(self, node: Node, body: bytes) -> bytes:
+        """Find data or a hole, for SEEK_DATA and SEEK_HOLE; the rest the kernel does itself.
+
+        A program that maps a file writes to pages that we have not seen. So before a hole is
+        reported the kernel is made to send them, which it does for an invalidation; a file without
+        holes, the usual case, is answered at once.
+        """
+        _, offset, whence, _ = _LSEEK_IN.unpack_from(body)
+        fd = self.files.data(node, write=False).fd
+        if self.upper is not None and _has_hole(fd, offset):
+            with loop.waiting():
+                await trio.to_thread.run_sync(pyfuse3.invalidate_inode, node.ino)
+            fd = self.files.data(node, write=False).fd
+        return _LSEEK_OUT.pack(os.lseek(fd, offset, whence))
+
+    async def _copy_range(self, node: Node, body: bytes) -> bytes:
+        _, start, number, _, target_start, length, _ = _COPY_IN.unpack_from(body)
+        target = self.inodes[number]
+        await self.own_data(target)
+        length = min(length, _PIECE)
+        target_fd = self.files.data(target, write=True).fd
+        fd = self.files.data(node, write=False).fd
+
+        def copy(source_fd: int, own_fd: int) -> int:
+            return os.copy_file_range(source_fd, own_fd, length, start, target_start)
+
+        try:
+            if length <= _INLINE:
+                done = copy(fd, target_fd)
+            else:
+                done = await _elsewhere(copy, fd, target_fd)
+        finally:
+            target.attr = None
+        return _WRITE_OUT.pack(done, 0)
+
+    async def _ioctl(self, node: Node, body: bytes) -> bytes:
+        """Get or set file flags; other commands are no filesystem's business: ENOTTY."""
+        _, _, command, _, size, room = _IOCTL_IN.unpack_from(body)
+        if command in _READING:
+            found = fcntl.ioctl(self._fd_of(node), command, bytes(32))
+            return _IOCTL_OUT.pack(0, 0, 0, 0) + found[:room]
+        if command not in _CHANGING:
+            raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
+        await self.copy_up(node)
+        wanted = body[_IOCTL_IN.size : _IOCTL_IN.size + size]
+        fcntl.ioctl(self._fd_of(node), command, wanted.ljust(32, b"\0"))
+        self.changed(node)
+        return _IOCTL_OUT.pack(0, 0, 0, 0)
+
+    def _fd_of(self, node: Node) -> int:
+        if node.kind == stat.S_IFDIR:
+            return self.tree.ready(node)[0].fd()
+        return self.files.data(node, write=False).fd
+
+
+def _has_hole(fd: int, offset: int) -> bool:
+    """Return whether there is a hole in *fd* from *offset* (bytes) to its end."""
+    try:
+        return os.lseek(fd, offset, os.SEEK_HOLE) < os.fstat(fd).st_size
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # at or beyond the end, where no page can be
+            return False
+        raise
+
+
+async def _elsewhere(work: Callable[..., T], *fds: int) -> T:
+    """Run *work* on duplicates of *fds* in a thread: the originals may be closed meanwhile."""
+    own = [os.dup(fd) for fd in fds]
+    try:
+        with loop.waiting():
+            return await trio.to_thread.run_sync(work, *own)
+    finally:
+        for fd in own:
+            os.close(fd)
