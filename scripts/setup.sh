@@ -15,7 +15,7 @@ DEMO="debootstrap=debootstrap crun=crun"
 TEST="$DEMO runc=runc bwrap=bubblewrap umoci=umoci skopeo=skopeo buildah=buildah podman=podman
     fuse-overlayfs=fuse-overlayfs getfattr=attr getfacl=acl setcap=libcap2-bin
     newuidmap=uidmap mkfs.ext4=e2fsprogs sqlite3=sqlite3 git=git zstd=zstd strace=strace
-    fio=fio"
+    fio=fio rsync=rsync postgres=postgresql"
 BENCH="debootstrap=debootstrap fuse-overlayfs=fuse-overlayfs umoci=umoci"
 
 main() {
@@ -62,6 +62,8 @@ present() {
     case "$1" in
         *.pc) pkg-config --exists "${1%.pc}" 2>/dev/null ;;
         libc.h) [ -e /usr/include/stdio.h ] ;;
+        postgres) # Debian keeps the server's programs out of the PATH
+            compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || command -v "$1" >/dev/null ;;
         *) command -v "$1" >/dev/null ;;
     esac
 }

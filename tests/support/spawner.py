@@ -5,8 +5,9 @@ property tests get a fresh mount for every example. The child does what the moun
 does, from the words of ``-o`` on. Protocol: one JSON object a line on standard input, one on
 standard output.
 
-``{"mount": OPTIONS, "target": PATH, "log": PATH, "descriptors": N or null}`` answers ``{"pid": N}`` when mounted, or
-``{"error": TEXT}``. ``{"wait": PID}`` answers ``{"status": N}`` when that daemon has left.
+``{"mount": OPTIONS, "target": PATH, "log": PATH, "descriptors": N or null}`` answers
+``{"pid": N}`` when mounted, or ``{"error": TEXT}``. ``{"wait": PID}`` answers ``{"status": N}``
+when that daemon has left.
 """
 
 from __future__ import annotations

@@ -97,7 +97,12 @@ class DataHandlers(State):
 
     @answers_later
     async def fsync(self, fh: int, datasync: bool) -> None:
-        """Bring a file's content to the disk. A file of a lower layer is there already."""
+        """Bring a file's content to the disk. A file of a lower layer is there already.
+
+        The first time always by fsync(2), which journals the names that lead there too: the file
+        may be a copy whose rename into the upper is in memory only, and fdatasync(2) would leave it
+        there. After a power loss the lower file, with the old content, would show again.
+        """
         node = self.node_of(fh)
         if self.upper is None or self.upper.volatile or node.source is not None:
             return
@@ -109,11 +114,11 @@ class DataHandlers(State):
 
     @answers_later
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        """Bring a directory's names to the disk."""
+        """Bring a directory's names to the disk; always by fsync(2), as it may be a copy."""
         node = self.dir_of(fh)
         if self.upper is None or self.upper.volatile or node.dead or not node.in_upper:
             return
-        await _sync(os.dup(node.parts[0].fd()), datasync)
+        await _sync(os.dup(node.parts[0].fd()), datasync=False)
 
 
 def _write_all(fd: int, offset: int, data: bytes) -> int:

@@ -138,7 +138,14 @@ class Files:
         if self.by_node and native.hooks is not None:
             native.hooks.share(node.ino, file.fd, file.writable and not node.nlink)
 
+    def names_changed(self, node: Node) -> None:
+        """Share *node* anew after a change of its names: who counts them may be another now."""
+        if node.file is not None:
+            self._share(node, node.file)
+
     def _unshare(self, node: Node) -> None:
+        if node.file.writable:
+            node.attr = None  # the extension may have changed the file (``Inodes.stale``)
         if self.by_node and native.hooks is not None:
             native.hooks.unshare(node.ino)
 

@@ -16,7 +16,8 @@ from pyfuse3 import ROOT_INODE, EntryAttributes
 from unionfs.fuse import native
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
-from unionfs.upper.identity import identify, settle
+from unionfs.upper.holding import let_go, take_place
+from unionfs.upper.identity import identify
 from unionfs.upper.upper import Upper
 
 FOREVER = 1e9  # seconds; about 31 years, and safe to add to the kernel's clock
@@ -61,14 +62,10 @@ class Inodes:
         if node.identity is None:
             known = identify(self.tree, self.upper, node, st)
             if known is not node:
-                assert parent.children is not None
-                parent.children[name] = known
-                settle(parent, name, known)
+                take_place(self.upper, parent, name, known)
                 return self.enter(parent, name, known)
-            if node.anchor >= 0:
-                st = os.stat(node.anchor)  # it turned out to be a link of a copied-up file
-        if node.anchor >= 0:
-            settle(parent, name, node)
+            if node.hidden is not None:
+                st = self.tree.stat(node)  # it turned out to be a link of a copied-up file
         self._fill(node, st)
         return node
 
@@ -161,24 +158,31 @@ class Inodes:
             self.tree.forget(node)
         elif node.kind == _DIR:
             self._unload(node)
+        elif not node.is_known:
+            let_go(self.tree, self.upper, node)
         return node
 
     def _unload(self, node: Node) -> None:
         """Drop the children of the directory *node* if they can be read again just the same.
 
-        That is so for lower files without other names: nothing is known of them that the layer
-        does not say.
+        That is so for lower files: nothing is known of them that the layer and the index do not
+        say. Other directories may go on knowing a file by its node.
         """
         children = node.children
         if not children or not node.is_ready or node.in_upper:
             return
-        for child in children.values():
+        linked = []
+        for name, child in children.items():
             if child.nlookup or child.children is not None or child.anchor >= 0:
                 return
             if child.identity in self.tree.links:
-                return  # other directories may know the file by this node
+                linked.append((name, child))
         node.children = None
         node.listing = None
+        for name, child in linked:
+            child.gone_from(node, name)
+            if not child.is_known:
+                let_go(self.tree, self.upper, child)
 
 
 def _links(node: Node, st: os.stat_result) -> int:

@@ -90,7 +90,15 @@ class MetadataHandlers(CarriedHandlers):
         if times:
             self._set_times(upper, node, attr, fields)
         node.attr = None
-        return self.inodes.attributes(node)
+        return self._look_again(node)
+
+    def _look_again(self, node: Node) -> EntryAttributes:
+        """Answer for *node*, which was changed; should that fail, the kernel must ask again."""
+        try:
+            return self.inodes.attributes(node)
+        except BaseException:
+            self.changed(node)
+            raise
 
     def _chown_to_the_same(self, upper: Upper, node: Node, ctx: RequestContext) -> None:
         """Do what is left of chown(-1, -1) where the kernel leaves it to us: drop set-id bits.

@@ -165,12 +165,18 @@ class State:
             copy.close()
 
     def _commit(self, copy: FileCopy) -> None:
-        """Publish *copy*; whatever fails, who has the file open goes on with what is there now."""
+        """Publish *copy*; whatever fails, who has the file open goes on with what is there now.
+
+        A name more in the upper's directory changes what stat shows of that (ctime, size).
+        """
+        node = copy.node
         try:
             copy.commit()
         finally:
-            if copy.node.source is None:
-                self.files.go_on_with(copy.node, copy.take())
+            if node.source is None:
+                self.files.go_on_with(node, copy.take())
+            if node.parent is not None and not node.dead:
+                self.changed(node.parent)
 
     async def _in_thread(self, node: Node, copy: Callable[[KeepGoing], None]) -> None:
         event = self._copying[node] = trio.Event()

@@ -229,13 +229,13 @@ class FileCopy:
 
     def commit(self) -> None:
         """Give the copy its metadata and put it in the file's place. Raises OSError."""
-        upper, node = self.upper, self.node
+        node = self.node
         assert node.source is not None
         self._copy_metadata(node.source)
         if node.dead:
             self._keep_unnamed()
-        elif self._stat.st_nlink > 1 and self._origin is not None and index.usable(upper, node):
-            self._publish_indexed(self._origin)
+        elif self._stat.st_nlink > 1:
+            self._publish_linked()
         else:
             self._publish_single()
         node.source = None
@@ -278,29 +278,23 @@ class FileCopy:
         impure = self._origin is not None
         _publish(self.upper, self._temporary, above, node.name, impure=impure)
         self._published = True
-        if self._stat.st_nlink > 1:
-            node.nlink = node.nlink or self._stat.st_nlink
 
-    def _publish_indexed(self, origin: Origin) -> None:
-        """Publish the copy of a file with several names: first in the index, then at its name."""
+    def _publish_linked(self) -> None:
+        """Publish the copy of a file with several names: first where all lead, then at its name."""
         upper, node = self.upper, self.node
         assert node.parent is not None
         above = ensure_dir(upper, node.parent)
         links = node.nlink or self._stat.st_nlink
-        index.write_nlink(upper, name_path(upper.work.fd, self._temporary), links - 1)
-        anchor = os.open(self._temporary, _HOLD, dir_fd=upper.work.fd)
-        try:
-            index.insert(upper, self._temporary, origin)
-        except BaseException:
-            os.close(anchor)
-            raise
+        hidden = upper.work.fd, self._temporary
+        if self._origin is not None and index.usable(upper, node):
+            index.write_nlink(upper, name_path(*hidden), links - 1)
+            index.insert(upper, self._temporary, self._origin)
+            hidden = upper.index_fd, self._origin.index_name()
         self._published = True
-        node.anchor = anchor
+        node.hidden = hidden
         node.source = None
         node.nlink = links
         link_up(upper, node, above, node.name)
-        node.anchor = -1  # the name holds it; thousands of links must not cost as many descriptors
-        os.close(anchor)
 
     def take(self) -> int:
         """Hand over the descriptor (read and write) of the copy, -1 for what has no content."""

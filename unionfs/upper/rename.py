@@ -27,9 +27,10 @@ from unionfs.upper import index
 from unionfs.upper.copyup import copy_up, ensure_dir, ensure_name, keep_times
 from unionfs.upper.create import check_name
 from unionfs.upper.data import own_data
+from unionfs.upper.holding import held, is_needed, name_gone, take_place
 from unionfs.upper.identity import identify
 from unionfs.upper.metadata import copy_to_fd
-from unionfs.upper.remove import check_empty, dir_gone, held, name_gone
+from unionfs.upper.remove import check_empty, dir_gone
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import clear_away
 
@@ -135,7 +136,8 @@ def make_pure(upper: Upper, node: Node) -> None:
                 pending.append((child, False))
             else:
                 known = identify(upper.tree, upper, child, upper.tree.stat(child))
-                upper.tree.load(each)[name] = known
+                if known is not child:
+                    take_place(upper, each, name, known)
                 copy_up(upper, known)
                 own_data(upper, known)
                 ensure_name(upper, known, each, name)
@@ -171,7 +173,7 @@ def _move(upper: Upper, old: Node, old_name: bytes, new: Node, new_name: bytes) 
         if target.is_dir:
             dir_gone(upper, target)
         else:
-            name_gone(upper, target)
+            name_gone(upper, target, new, new_name)
 
 
 def check_types(upper: Upper, source: Node, target: Node) -> None:
@@ -195,7 +197,6 @@ def _make_way(upper: Upper, target: Node, new: Node, name: bytes) -> None:
     if not target.is_dir and target.source is None:
         ensure_name(upper, target, new, name)
         index.pin_to_upper(upper, target)
-        index.keep(upper, target)
 
 
 def _target_held(
@@ -204,14 +205,14 @@ def _target_held(
     """Hold what is replaced at *name* in *new*, if anything is, while it loses the name."""
     if target is None:
         return nullcontext()
-    known_here = target.parent is new and target.name == name
-    return held(upper, target, needed=target.is_dir or bool(target.nlink) or known_here)
+    return held(upper, target, needed=target.is_dir or is_needed(target, new, name))
 
 
 def _swap_for_empty(upper: Upper, above: Part, name: bytes) -> None:
     """Replace the upper directory *name*, which holds whiteouts only, by an empty opaque one.
 
-    What ovl_clear_empty() does: a rename can only replace a directory that is empty on disk.
+    What ovl_clear_empty() does: a rename can only replace a directory that is empty on disk. The
+    empty one keeps the origin mark, and so its number, should nothing come of the rename.
     """
     work = upper.work
     temporary = work.temporary()
@@ -222,6 +223,9 @@ def _swap_for_empty(upper: Upper, above: Part, name: bytes) -> None:
         fd = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=work.fd)
         try:
             xattr.set_(fd, upper.flavour.opaque, b"y")
+            origin = xattr.get(old, upper.flavour.origin)
+            if origin is not None:
+                xattr.set_(fd, upper.flavour.origin, origin)
             copy_to_fd(old, fd, st, upper.flavour)
         finally:
             os.close(fd)
@@ -292,15 +296,12 @@ def _moved(
 def _replace_place(
     upper: Upper, node: Node, old: Node, old_name: bytes, new: Node, new_name: bytes
 ) -> None:
-    if node.also == (old, old_name):
-        node.also = (new, new_name)
-    if node.parent is old and node.name == old_name:
-        node.parent = new
-        node.name = new_name
-        if node.is_dir:
-            part = upper.part(node)
-            part.parent = upper.part(new)
-            part.name = new_name
+    node.gone_from(old, old_name)
+    node.found_at(new, new_name)
+    if node.is_dir:
+        part = upper.part(node)
+        part.parent = upper.part(new)
+        part.name = new_name
     node.attr = None
 
 
@@ -320,8 +321,5 @@ def _exchange(upper: Upper, old: Node, old_name: bytes, new: Node, new_name: byt
     renameat2(one.fd(), old_name, two.fd(), new_name, RENAME_EXCHANGE)
     upper.tree.load(old)[old_name] = second
     upper.tree.load(new)[new_name] = first
-    first_was, second_was = (first.parent, first.name), (second.parent, second.name)
-    if first_was == (old, old_name):
-        _replace_place(upper, first, old, old_name, new, new_name)
-    if second_was == (new, new_name):
-        _replace_place(upper, second, new, new_name, old, old_name)
+    _replace_place(upper, first, old, old_name, new, new_name)
+    _replace_place(upper, second, new, new_name, old, old_name)
