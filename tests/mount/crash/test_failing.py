@@ -32,10 +32,9 @@ SLACK = 3  # calls by which two runs of a change may differ
 CLEANING = ("unlinkat", "rmdir", "openat", "newfstatat", "getdents64")  # what remove_tree() does
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_failing_at_every_call(stage: Stage, name: str):
-    trial = _Trial(stage, CASES[name], shortens=name in SHORTENING)
-    first = list(CASES).index(name) % SAMPLED
+def test_failing_at_every_call(stage: Stage, case_name: str):
+    trial = _Trial(stage, CASES[case_name], shortens=case_name in SHORTENING)
+    first = list(CASES).index(case_name) % SAMPLED
     points_tried = range(first, trial.count, SAMPLED)
     wrong: list[str] = []
     for number in points_tried:

@@ -52,13 +52,12 @@ def test_the_points_are_the_calls_that_matter(stage: Stage):
     assert seen[-1] == "writev", "the answer to the caller"
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_killed_at_every_call(stage: Stage, name: str):
-    case = CASES[name]
+def test_killed_at_every_call(stage: Stage, case_name: str):
+    case = CASES[case_name]
     born, after, count = _plain(stage, case)
     assert count >= 2, "a change makes a call, and gives an answer"
-    every = 1 if FULL or name in WHOLE else SAMPLED
-    for number in range(list(CASES).index(name) % every, count, every):
+    every = 1 if FULL or case_name in WHOLE else SAMPLED
+    for number in range(list(CASES).index(case_name) % every, count, every):
         _killed(stage, case, number, born, after)
 
 
