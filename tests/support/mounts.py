@@ -224,12 +224,19 @@ class Spawner:
 class SessionMount(_Daemon):
     """Our daemon, forked by *spawner*: as HelperMount, a hundred times faster to start."""
 
-    def __init__(self, layers: Layers, target: bytes, spawner: Spawner) -> None:
+    def __init__(
+        self,
+        layers: Layers,
+        target: bytes,
+        spawner: Spawner,
+        *,
+        options: Sequence[bytes] = UNION_OPTIONS,
+    ) -> None:
         self.root = _made(target)
         self.log = target + b".log"
         self._spawner = spawner
         answer = spawner.ask(
-            mount=os.fsdecode(layers.options() + b"," + b",".join(UNION_OPTIONS)),
+            mount=os.fsdecode(b",".join((layers.options(), *options))),
             target=os.fsdecode(target),
             log=os.fsdecode(self.log),
         )

@@ -103,7 +103,7 @@ class _Trial:
             wrong = self._differing(live, blur(self._after))
         yield from wrong
         kernels = stage.kernels(stage.copy())
-        for line in self._differing(blur(kernels), live, kinds="dir"):
+        for line in self._differing(blur(kernels), live, kinds=("dir",)):
             yield f"on disk: {line}"
         left = stage.leftovers()
         if left and (told or trap.sprung.name not in CLEANING):
@@ -127,7 +127,7 @@ class _Trial:
         for line in self._differing(look(root), self._after):
             yield f"done again: {line}"
 
-    def _differing(self, left: Tree, right: Tree, kinds: str = "") -> list[str]:
+    def _differing(self, left: Tree, right: Tree, kinds: tuple[str, ...] = ()) -> list[str]:
         return differing(left, right, self._born, kinds=kinds)
 
 
