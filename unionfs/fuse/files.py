@@ -13,11 +13,15 @@ from __future__ import annotations
 
 import os
 import resource
+from itertools import islice
 
 from unionfs.fuse import native
+from unionfs.syscalls.at import proc_path
 from unionfs.union.metacopy import open_readable
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
+
+_TRIES = 8  # descriptors that are looked at to find one that may be closed
 
 
 class OpenFile:
@@ -101,7 +105,20 @@ class Files:
         self._open[node] = None
         self._share(node, file)
         if self.by_node and len(self._open) > self._limit:
-            self.drop(next(iter(self._open)))
+            self._drop_one(node)
+
+    def _drop_one(self, latest: Node) -> None:
+        """Close the oldest descriptor, but for that of *latest*, that can be had again.
+
+        One that allows what its file's mode does not allow any more (or never did: O_CREAT with
+        mode 0444) is all that its openers have, where the daemon is no superuser.
+        """
+        for node in list(islice(self._open, _TRIES)):
+            if node is not latest and _can_be_had_again(node.file):
+                self.drop(node)
+                return
+            del self._open[node]  # to the end: others come first the next time
+            self._open[node] = None
 
     def _open_fd(self, node: Node, *, write: bool) -> int:
         if write:
@@ -149,7 +166,14 @@ class Files:
         if self.by_node and native.hooks is not None:
             native.hooks.share(node.ino, file.fd, file.writable and not node.nlink)
 
+    def names_changed(self, node: Node) -> None:
+        """Share *node* anew after a change of its names: who counts them may be another now."""
+        if node.file is not None:
+            self._share(node, node.file)
+
     def _unshare(self, node: Node) -> None:
+        if node.file.writable:
+            node.attr = None  # the extension may have changed the file (``Inodes.stale``)
         if self.by_node and native.hooks is not None:
             native.hooks.unshare(node.ino)
 
@@ -180,3 +204,8 @@ class Files:
             self.drop(node)
         self.nodes.clear()
         self.dirs.clear()
+
+
+def _can_be_had_again(file: OpenFile) -> bool:
+    wanted = os.R_OK | os.W_OK if file.writable else os.R_OK
+    return os.access(proc_path(file.fd), wanted, effective_ids=True)

@@ -136,12 +136,13 @@ class NameHandlers(State):
     def _show(self, parent: Node, name: bytes, node: Node) -> EntryAttributes:
         """Answer with the new *name*; should that fail, the kernel must not know it as absent.
 
-        Nor may it know the count of links that *node* had before.
+        Nor may it keep the attributes that *node* (its count of links) and *parent* had before.
         """
         try:
             node = self.inodes.enter(parent, name, node)
         except BaseException:
             self.changed(node)
+            self.changed(parent)
             pyfuse3.invalidate_entry_async(parent.ino, name, ignore_enoent=True)
             raise
         self.inodes.shown(node)
@@ -213,6 +214,7 @@ class NameHandlers(State):
         await self.copy_up(node)
         upper, parent = self._parent(new_parent_inode)
         create.make_link(upper, node, parent, new_name)
+        self.files.names_changed(node)
         return self._show(parent, new_name, node)
 
     @answers_later
@@ -225,6 +227,7 @@ class NameHandlers(State):
             await self.copy_up(node)  # the others go on counting right: see upper.index
         upper, parent = self._parent(parent_inode)
         remove.unlink(upper, parent, name)
+        self.files.names_changed(node)
 
     def _child(self, parent: Node, name: bytes) -> Node:
         node = self.tree.lookup(parent, name)
@@ -278,6 +281,8 @@ class NameHandlers(State):
             rename(upper, old, name_old, new, name_new, flags)
         finally:
             self.files.catch_up()
+        if target is not None:
+            self.files.names_changed(target)
         self._directory_moved(source)
         if target is not None and flags & pyfuse3.RENAME_EXCHANGE:
             self._directory_moved(target)

@@ -106,11 +106,11 @@ class Session:
             pyfuse3.close(unmount=True)
             self._mounted = False
         self._operations.files.close_all()
+        self._tree.close()  # before work: who gets that lock may remove the layers as well
         if self._upper is not None:
             self._upper.close()
         elif self._work is not None:
             self._work.close()
-        self._tree.close()
 
 
 def _flavour(userxattr: bool | None) -> Flavour:
@@ -128,6 +128,8 @@ def _open_layers(config: MountConfig, flavour: Flavour, pool: FdPool, layers: li
         # Layers of the store are plain: the importer lets no mark of a driver's through.
         lower = Layer(path, number, flavour, pool, aufs=config.aufs, plain=not config.aufs)
         layers.append(lower)
+        if lower.plain:
+            lower.hold()
 
 
 def _refuse_loops(config: MountConfig, target: bytes) -> None:

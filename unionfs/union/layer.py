@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections import deque
 
@@ -55,6 +56,17 @@ class Layer:
         self.device = os.fstat(fd).st_dev
         self.root = Part(self, None, b"", pool)
         self.root.held = fd
+
+    def hold(self) -> None:
+        """Say with a shared flock, until ``close``, that this layer of a store is in use.
+
+        Raises BadLayerError if it is being removed from there.
+        """
+        try:
+            fcntl.flock(self.root.held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            path = os.fsdecode(self.path)
+            raise BadLayerError(f"lowerdir {path} is being removed from its store") from None
 
     def close(self) -> None:
         """Close the layer's root; parts opened from it are the pool's."""

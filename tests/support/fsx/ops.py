@@ -1,4 +1,4 @@
-"""The operations of a seed. Each is whole in itself, so that any part of a list can be run alone."""
+"""The operations of a seed. Each is whole in itself: any part of a list can be run alone."""
 
 from __future__ import annotations
 
