@@ -13,6 +13,7 @@ from tests.support import kernel
 from tests.support.files import opened
 from tests.support.stacks import Dir, Fifo, File, Layer, Link, Symlink
 
+_PUNCH_HOLE = 1 | 2  # FALLOC_FL_KEEP_SIZE with it, as fallocate(2) wants
 Step = Callable[[bytes], object]
 
 STACK: tuple[Layer, ...] = (
@@ -106,6 +107,28 @@ def exchange(old: bytes, new: bytes) -> Step:
     return lambda root: kernel.renameat2(_at(root, old), _at(root, new), kernel.RENAME_EXCHANGE)
 
 
+def punch(path: bytes, offset: int, length: int) -> Step:
+    """Free a part of an existing file; zeros are there then."""
+
+    def step(root: bytes) -> None:
+        with opened(_at(root, path), os.O_WRONLY) as fd:
+            kernel.fallocate(fd, _PUNCH_HOLE, offset, length)
+
+    return step
+
+
+def named_late(path: bytes, data: bytes = b"late") -> Step:
+    """Make a file without a name, fill it, and give it its name."""
+
+    def step(root: bytes) -> None:
+        with opened(os.path.dirname(_at(root, path)), os.O_TMPFILE | os.O_WRONLY) as fd:
+            os.write(fd, data)
+            # Python follows the link in /proc only where it is given a directory beside it.
+            os.link(b"/proc/self/fd/%d" % fd, _at(root, path), src_dir_fd=fd)
+
+    return step
+
+
 def _at(root: bytes, path: bytes) -> bytes:
     return root + b"/" + path
 
@@ -163,4 +186,8 @@ CASES = {
     "exchange files": Case(exchange(b"file", b"dir/a")),
     "exchange directories": Case(exchange(b"dir", b"merged")),
     "exchange a file and a directory": Case(exchange(b"file", b"dir")),
+    "punch a hole": Case(punch(b"file", 1000, 500)),
+    "name a nameless file": Case(named_late(b"dir/late")),
+    "name a nameless file over a whiteout": Case(named_late(b"file"), (unlink(b"file"),)),
 }
+WITH_EXTENSION = tuple(list(CASES)[-3:])  # pyfuse3 alone answers these with "not supported"

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from tests.support import kernel, trees
-from tests.support.mounts import KernelOverlay, SessionMount, Spawner
+from tests.support.mounts import UNION_OPTIONS, KernelOverlay, SessionMount, Spawner
 from tests.support.stacks import PAST_NS, Layers
 from tests.support.trees import Tree
 
@@ -28,6 +28,7 @@ class Stage:
         self.folder, self._lowers, self._spawner = folder, lowers, spawner
         self._count = 0
         self.layers = Layers(lowers)
+        self.options: tuple[bytes, ...] = UNION_OPTIONS
         os.mkdir(folder)
 
     def fresh(self) -> None:
@@ -47,7 +48,9 @@ class Stage:
 
     def mount(self) -> SessionMount:
         """Mount with us; the caller ends it, in a good way or a bad one."""
-        return SessionMount(self.layers, self.folder + b"/ours", self._spawner)
+        return SessionMount(
+            self.layers, self.folder + b"/ours", self._spawner, options=self.options
+        )
 
     @property
     def upper(self) -> bytes:
@@ -104,7 +107,9 @@ def look(root: bytes) -> Tree:
     return seen
 
 
-def differing(left: Tree, right: Tree, born: Collection[int], *, kinds: str = "") -> list[str]:
+def differing(
+    left: Tree, right: Tree, born: Collection[int], *, kinds: Collection[str] = ()
+) -> list[str]:
     """Return a line for each difference.
 
     Inode numbers of *left* or *right* that are among *born* have to be the same in both; of all
@@ -114,7 +119,7 @@ def differing(left: Tree, right: Tree, born: Collection[int], *, kinds: str = ""
     return [str(found) for found in trees.differences(one, other, fields=[*trees.FIELDS, "ino"])]
 
 
-def _numbered(tree: Tree, born: Collection[int], kinds: str) -> Tree:
+def _numbered(tree: Tree, born: Collection[int], kinds: Collection[str]) -> Tree:
     nodes = {
         path: replace(node, ino=node.ino if node.ino in born and node.kind not in kinds else 0)
         for path, node in tree.nodes.items()

@@ -226,13 +226,19 @@ class SessionMount(_Daemon):
     """
 
     def __init__(
-        self, layers: Layers, target: bytes, spawner: Spawner, *, descriptors: int | None = None
+        self,
+        layers: Layers,
+        target: bytes,
+        spawner: Spawner,
+        *,
+        options: Sequence[bytes] = UNION_OPTIONS,
+        descriptors: int | None = None,
     ) -> None:
         self.root = _made(target)
         self.log = target + b".log"
         self._spawner = spawner
         answer = spawner.ask(
-            mount=os.fsdecode(layers.options() + b"," + b",".join(UNION_OPTIONS)),
+            mount=os.fsdecode(b",".join((layers.options(), *options))),
             target=os.fsdecode(target),
             log=os.fsdecode(self.log),
             descriptors=descriptors,

@@ -104,8 +104,10 @@ class Example:
 
     def _do(self, op: Op) -> None:
         plain = perform(self.plain, op)
-        kernels = perform(self.kernel, op) if self.kernel else plain
+        theirs = perform(self.kernel, op) if self.kernel else None
         ours = perform(self.union, op)
+        # Without the kernel's answer a row of the table has to say that it would be ours.
+        kernels = theirs if self.kernel else ours
         if op.name in ("stat", "hstat") and not any(
             isinstance(one, str) for one in (plain, kernels, ours)
         ):
@@ -209,7 +211,7 @@ class Example:
         self, when: str, plain: trees.Tree, kernels: trees.Tree | None, ours: trees.Tree
     ) -> None:
         lines = [f"union: {fault}" for fault in ours.faults]
-        kernel_nodes = (kernels or plain).nodes
+        kernel_nodes = (kernels or ours).nodes  # as in ``_do``
         for path in sorted(plain.nodes.keys() | kernel_nodes.keys() | ours.nodes.keys()):
             nodes = (plain.nodes.get(path), kernel_nodes.get(path), ours.nodes.get(path))
             lines += self._compare_nodes(path, *nodes)

@@ -46,15 +46,21 @@ def main() -> None:
 
 def _start(words: list[str], out: str) -> tuple[int, int]:
     theirs, ours = os.pipe()
+    ready, at_post = os.pipe()
     pid = os.fork()
     if pid:
         os.close(theirs)
+        os.close(at_post)
+        os.read(ready, 1)
+        os.close(ready)
         return pid, ours
     status = 125
     try:
         os.close(ours)
+        os.close(ready)
         signal.alarm(_LIFE_SECONDS)
         _streams(out)
+        os.close(at_post)
         os.read(theirs, 1)
         os.close(theirs)
         status = _command(words)

@@ -42,11 +42,17 @@ _READING, _CHANGING = (_GET_FLAGS, _GET_XATTR), (_SET_FLAGS, _SET_XATTR)
 T = TypeVar("T")
 
 _INLINE = 1 << 20  # bytes that are copied or allocated at once rather than in a thread
+_FLUSHES = 24  # searches for holes that wait for the kernel at a time; see ``_lseek``
 _PIECE = 64 << 20  # a caller who is told to die waits for one answer at most
 
 
 class CarriedHandlers(State):
-    """The part of ``Operations`` that is about ranges of files and about file flags."""
+    """The part of ``Operations`` that is about ranges of files and about file flags.
+
+    ``_flushes`` counts the searches for holes that wait for the kernel.
+    """
+
+    _flushes = 0
 
     async def carried(
         self, node: Node, opcode: int, body: bytes, ctx: pyfuse3.RequestContext
@@ -80,23 +86,34 @@ class CarriedHandlers(State):
         A program that maps a file writes to pages that we have not seen. So before a hole is
         reported the kernel is made to send them, which it does for an invalidation; a file without
         holes, the usual case, is answered at once.
+
+        While the kernel sends pages, it waits for our answers. With all our workers waiting for it
+        nobody would give them, so beyond some of these a file is said to have no holes (lseek(2)).
         """
         _, offset, whence, _ = _LSEEK_IN.unpack_from(body)
         fd = self.files.data(node, write=False).fd
         if self.upper is not None and _has_hole(fd, offset):
-            with loop.waiting():
-                await trio.to_thread.run_sync(pyfuse3.invalidate_inode, node.ino)
+            if self._flushes >= _FLUSHES:
+                return _LSEEK_OUT.pack(_without_holes(fd, offset, whence))
+            await self._flush(node)
             fd = self.files.data(node, write=False).fd
         return _LSEEK_OUT.pack(os.lseek(fd, offset, whence))
+
+    async def _flush(self, node: Node) -> None:
+        """Let the kernel send what programs wrote into their maps of *node*."""
+        self._flushes += 1
+        try:
+            with loop.waiting():
+                await trio.to_thread.run_sync(pyfuse3.invalidate_inode, node.ino)
+        finally:
+            self._flushes -= 1
 
     async def _copy_range(self, node: Node, body: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         _, start, number, _, target_start, length, _ = _COPY_IN.unpack_from(body)
         target = self.inodes[number]
         await self.own_data(target)
         length = min(length, _PIECE)
-        self.files.data(target, write=True)
-        fd = self.files.data(node, write=False).fd  # which may have cost the other its descriptor
-        target_fd = self.files.data(target, write=True).fd
+        fd, target_fd = self.files.pair(node, target)
         self._drop_set_id(target, target_fd, ctx)
 
         def copy(source_fd: int, own_fd: int) -> int:
@@ -150,6 +167,11 @@ def _has_hole(fd: int, offset: int) -> bool:
         if error.errno == errno.ENXIO:  # at or beyond the end, where no page can be
             return False
         raise
+
+
+def _without_holes(fd: int, offset: int, whence: int) -> int:
+    """Answer as a filesystem that knows no holes; *offset* (bytes) is before the end of *fd*."""
+    return offset if whence == os.SEEK_DATA else os.fstat(fd).st_size
 
 
 async def _elsewhere(work: Callable[..., T], *fds: int) -> T:

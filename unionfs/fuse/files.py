@@ -81,6 +81,17 @@ class Files:
             self._reopen(node, write=True)
         return file
 
+    def pair(self, source: Node, target: Node) -> tuple[int, int]:
+        """Return descriptors for reading *source* and writing *target*, both open at a time.
+
+        As ``data``, of which the second call may close what the first returned.
+        """
+        self.data(target, write=True)
+        fd = self.data(source, write=False).fd
+        if target.file is None:
+            return source.file.fd, self.data(target, write=True).fd
+        return fd, target.file.fd
+
     def adopt(self, node: Node, fd: int) -> int:
         """Return a handle of the new file *node*, open on *fd* for reading and writing.
 

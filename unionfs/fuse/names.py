@@ -136,12 +136,13 @@ class NameHandlers(State):
     def _show(self, parent: Node, name: bytes, node: Node) -> EntryAttributes:
         """Answer with the new *name*; should that fail, the kernel must not know it as absent.
 
-        Nor may it know the count of links that *node* had before.
+        Nor may it keep the attributes that *node* (its count of links) and *parent* had before.
         """
         try:
             node = self.inodes.enter(parent, name, node)
         except BaseException:
             self.changed(node)
+            self.changed(parent)
             pyfuse3.invalidate_entry_async(parent.ino, name, ignore_enoent=True)
             raise
         self.inodes.shown(node)

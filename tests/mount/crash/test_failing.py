@@ -32,10 +32,9 @@ SLACK = 3  # calls by which two runs of a change may differ
 CLEANING = ("unlinkat", "rmdir", "openat", "newfstatat", "getdents64")  # what remove_tree() does
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_failing_at_every_call(stage: Stage, name: str):
-    trial = _Trial(stage, CASES[name], shortens=name in SHORTENING)
-    first = list(CASES).index(name) % SAMPLED
+def test_failing_at_every_call(stage: Stage, case_name: str):
+    trial = _Trial(stage, CASES[case_name], shortens=case_name in SHORTENING)
+    first = list(CASES).index(case_name) % SAMPLED
     points_tried = range(first, trial.count, SAMPLED)
     wrong: list[str] = []
     for number in points_tried:
@@ -104,7 +103,7 @@ class _Trial:
             wrong = self._differing(live, blur(self._after))
         yield from wrong
         kernels = stage.kernels(stage.copy())
-        for line in self._differing(blur(kernels), live, kinds="dir"):
+        for line in self._differing(blur(kernels), live, kinds=("dir",)):
             yield f"on disk: {line}"
         left = stage.leftovers()
         if left and (told or trap.sprung.name not in CLEANING):
@@ -128,7 +127,7 @@ class _Trial:
         for line in self._differing(look(root), self._after):
             yield f"done again: {line}"
 
-    def _differing(self, left: Tree, right: Tree, kinds: str = "") -> list[str]:
+    def _differing(self, left: Tree, right: Tree, kinds: tuple[str, ...] = ()) -> list[str]:
         return differing(left, right, self._born, kinds=kinds)
 
 
