@@ -1,4 +1,4 @@
-"""When the set-id bits of a file go: as on the local filesystem, whoever changes it in which way."""
+"""When the set-id bits of a file go: as on the local filesystem, whoever changes it how."""
 
 from __future__ import annotations
 

@@ -40,9 +40,7 @@ Facets = dict[str, object]
 
 def before(folder: bytes) -> dict[str, Before]:
     """Look at everything in *folder*, and at itself."""
-    return {
-        name: Before(st.st_ino, st.st_ctime_ns) for name, (_path, st) in _walk(folder).items()
-    }
+    return {name: Before(st.st_ino, st.st_ctime_ns) for name, (_path, st) in _walk(folder).items()}
 
 
 def after(folder: bytes, was: dict[str, Before]) -> Facets:
