@@ -85,6 +85,15 @@ static PyObject *native_spun(PyObject *self, PyObject *unused)
 	return Py_BuildValue("(KK)", ns, caught);
 }
 
+static PyObject *native_caller(PyObject *self, PyObject *unused)
+{
+	uint32_t uid, gid, pid;
+
+	(void)self, (void)unused;
+	session_caller(&uid, &gid, &pid);
+	return Py_BuildValue("(III)", (unsigned int)uid, (unsigned int)gid, (unsigned int)pid);
+}
+
 static PyObject *native_kills(PyObject *self, PyObject *unused)
 {
 	(void)self, (void)unused;
@@ -153,6 +162,8 @@ static PyMethodDef methods[] = {
 	 "Return the hooked session's descriptor; -1 while no session is hooked."},
 	{"misses", native_misses, METH_NOARGS,
 	 "Return how many reads found no request."},
+	{"caller", native_caller, METH_NOARGS,
+	 "Return the user, group and process ID of who made the request read last."},
 	{"kills_privileges", native_kills, METH_NOARGS,
 	 "Return whether the request read last is to remove set-id bits from its file."},
 	{"share", native_share, METH_VARARGS,
@@ -194,7 +205,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 5) < 0)
+	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 6) < 0)
 		Py_CLEAR(made);
 	return made;
 }

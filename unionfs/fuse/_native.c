@@ -47,6 +47,7 @@ static int session_fd = -1;
 static uint64_t init_unique;
 static uint64_t listing_unique;
 static uint32_t init_offered; /* the kernel's flags */
+static uint32_t caller[3];    /* user, group and process of the request being handled */
 static int kill_privileges;  /* the request being handled has to remove set-id bits */
 static unsigned long long counts[OPCODES];
 static unsigned long misses;
@@ -131,6 +132,9 @@ again:
 		known_done(head->unique);
 		goto again;
 	}
+	caller[0] = head->uid;
+	caller[1] = head->gid;
+	caller[2] = head->pid;
 	kill_privileges = asks_to_kill(head, size);
 	size = (ssize_t)carry(head, (size_t)size, length);
 	switch (head->opcode) {
@@ -210,6 +214,13 @@ static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userd
 int session_descriptor(void)
 {
 	return session_fd;
+}
+
+void session_caller(uint32_t *uid, uint32_t *gid, uint32_t *pid)
+{
+	*uid = caller[0];
+	*gid = caller[1];
+	*pid = caller[2];
 }
 
 int session_kills_privileges(void)

@@ -18,9 +18,11 @@ import pyfuse3
 import trio
 
 from unionfs.fuse import loop
+from unionfs.fuse.callers import killer_in
 from unionfs.fuse.state import State
 from unionfs.syscalls.space import fallocate
 from unionfs.union.node import Node
+from unionfs.upper.attributes import drop_set_id
 
 _IOCTL, _FALLOCATE, _LSEEK, _COPY_FILE_RANGE = 39, 43, 46, 47  # enum fuse_opcode
 
@@ -52,21 +54,24 @@ class CarriedHandlers(State):
 
     _flushes = 0
 
-    async def carried(self, node: Node, opcode: int, body: bytes) -> bytes:
+    async def carried(
+        self, node: Node, opcode: int, body: bytes, ctx: pyfuse3.RequestContext
+    ) -> bytes:
         """Answer the request *opcode* (enum fuse_opcode) with *body*. Raises OSError."""
         if opcode == _FALLOCATE:
-            await self._fallocate(node, body)
+            await self._fallocate(node, body, ctx)
             return b""
         if opcode == _LSEEK:
             return await self._lseek(node, body)
         if opcode == _COPY_FILE_RANGE:
-            return await self._copy_range(node, body)
+            return await self._copy_range(node, body, ctx)
         return await self._ioctl(node, body)
 
-    async def _fallocate(self, node: Node, body: bytes) -> None:
+    async def _fallocate(self, node: Node, body: bytes, ctx: pyfuse3.RequestContext) -> None:
         _, offset, length, mode, _ = _FALLOCATE_IN.unpack_from(body)
         await self.own_data(node)
         fd = self.files.data(node, write=True).fd
+        self._drop_set_id(node, fd, ctx)
         try:
             if length <= _INLINE:
                 fallocate(fd, mode, offset, length)
@@ -103,12 +108,13 @@ class CarriedHandlers(State):
         finally:
             self._flushes -= 1
 
-    async def _copy_range(self, node: Node, body: bytes) -> bytes:
+    async def _copy_range(self, node: Node, body: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         _, start, number, _, target_start, length, _ = _COPY_IN.unpack_from(body)
         target = self.inodes[number]
         await self.own_data(target)
         length = min(length, _PIECE)
         fd, target_fd = self.files.pair(node, target)
+        self._drop_set_id(target, target_fd, ctx)
 
         def copy(source_fd: int, own_fd: int) -> int:
             return os.copy_file_range(source_fd, own_fd, length, start, target_start)
@@ -135,6 +141,17 @@ class CarriedHandlers(State):
         fcntl.ioctl(self._fd_of(node), command, wanted.ljust(32, b"\0"))
         self.changed(node)
         return _IOCTL_OUT.pack(0, 0, 0, 0)
+
+    def _drop_set_id(self, node: Node, fd: int, ctx: pyfuse3.RequestContext) -> None:
+        """Remove the set-id bits of *node*, open on *fd*, if a change by the caller does that.
+
+        For requests of which the kernel does not say so, nor looks afterwards.
+        """
+        if os.fstat(fd).st_mode & (stat.S_ISUID | stat.S_ISGID):
+            kill = killer_in(ctx)
+            if kill is not None:
+                drop_set_id(fd, kill)
+                self.changed(node)
 
     def _fd_of(self, node: Node) -> int:
         if node.kind == stat.S_IFDIR:

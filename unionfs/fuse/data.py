@@ -8,12 +8,12 @@ import os
 import trio
 from pyfuse3 import FileInfo, FUSEError, RequestContext
 
-from unionfs.fuse import loop, native
+from unionfs.fuse import loop
+from unionfs.fuse.callers import killer, killer_in
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.fuse.state import State
-from unionfs.syscalls.capability import CAP_FSETID, has_capability
 from unionfs.union.node import Node
-from unionfs.upper.attributes import drop_set_id, truncate
+from unionfs.upper.attributes import IsMember, drop_set_id, truncate
 from unionfs.upper.copyup import Cut
 
 
@@ -31,14 +31,14 @@ class DataHandlers(State):
             raise FUSEError(errno.ENOSYS)
         node = self.inodes[inode]
         if flags & os.O_TRUNC:
-            handle = await self._open_cut(node, kill=not _may_keep_set_id(ctx))
+            handle = await self._open_cut(node, kill=killer_in(ctx))
             return FileInfo(fh=handle, keep_cache=True)
         write = flags & 3 != os.O_RDONLY
         if write:
             await self.own_data(node)
         return FileInfo(fh=self.files.open(node, write=write), keep_cache=True)
 
-    async def _open_cut(self, node: Node, *, kill: bool) -> int:
+    async def _open_cut(self, node: Node, *, kill: IsMember | None) -> int:
         """Return a handle of *node*, emptied. Of a lower file the descriptor comes before the
         copy-up, which replaces it: afterwards there may be none, and the content is gone.
         """
@@ -74,14 +74,14 @@ class DataHandlers(State):
         Where opening made no copy-up (``by_node``) the first write does, with its errors.
         """
         node = self.node_of(fh)
-        kill = native.kills_privileges()
+        kill = killer()
         file = node.file
         if file is None or not file.writable:
             await self.own_data(node)
             file = self.files.data(node, write=True)
         node.attr = None
-        if kill:
-            drop_set_id(file.fd)
+        if kill is not None:
+            drop_set_id(file.fd, kill)
         return _write_all(file.fd, off, buf)
 
     @answers
@@ -130,19 +130,6 @@ def _write_all(fd: int, offset: int, data: bytes) -> int:
         except OSError:
             break
     return done
-
-
-def _may_keep_set_id(ctx: RequestContext) -> bool:
-    """Return whether a caller has CAP_FSETID. Only truncation on open has to ask: see ``native``.
-
-    A caller that is not in this process's PID namespace (pid 0) is judged by its user ID.
-    """
-    if ctx.uid != 0 or ctx.pid == 0:
-        return ctx.uid == 0
-    try:
-        return has_capability(CAP_FSETID, ctx.pid)
-    except OSError:
-        return False
 
 
 async def _sync(fd: int, datasync: bool) -> None:

@@ -15,6 +15,7 @@ from pyfuse3 import (
 )
 
 from unionfs.fuse import native
+from unionfs.fuse.callers import killer, killer_in
 from unionfs.fuse.carried import CarriedHandlers
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.ondisk.flavour import FUSE_OVERLAYFS_PREFIX
@@ -68,7 +69,7 @@ class MetadataHandlers(CarriedHandlers):
         node = self.inodes[inode]
         cut = None
         if fields.update_size:
-            cut = Cut(attr.st_size, kill=native.kills_privileges())
+            cut = Cut(attr.st_size, kill=killer())
         upper = self.upper
         if upper is None or node.source is not None or node.kind == stat.S_IFDIR:
             upper = await self.copy_up(node, cut=cut)
@@ -109,6 +110,9 @@ class MetadataHandlers(CarriedHandlers):
         set_id = not node.is_dir and st.st_mode & (stat.S_ISUID | stat.S_ISGID)
         if set_id and ctx.uid in (0, st.st_uid):
             attributes.chown(upper, node, -1, -1)
+            kill = killer_in(ctx)
+            if kill is not None:
+                attributes.chmod(upper, node, attributes.without_set_id(st, kill))
 
     def _truncate(self, node: Node, cut: Cut) -> None:
         file = node.file
@@ -155,7 +159,7 @@ class MetadataHandlers(CarriedHandlers):
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         """Answer with an attribute's value, or ENODATA; or answer what comes in this form."""
         if name == native.CARRIER and (asked := native.carried()) is not None:
-            return await self.carried(self.inodes[inode], *asked)
+            return await self.carried(self.inodes[inode], *asked, ctx)
         if name.startswith(FUSE_OVERLAYFS_PREFIX):
             raise FUSEError(errno.ENODATA)
         value = xattr.get(self.tree.target(self.inodes[inode]), self._on_disk(name))

@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 5  # of the interface below; an extension that was built from other sources is not used
+VERSION = 6  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 CARRIER = b"unionfs.carried"  # the attribute that GETXATTR asks for when it stands for another
@@ -35,6 +35,9 @@ class Hooks(Protocol):
 
         For the handler of that request, before it awaits anything.
         """
+
+    def caller(self) -> tuple[int, int, int]:
+        """Return the user, group and process ID of who made that request."""
 
     def carried(self) -> tuple[int, bytes] | None:
         """Return opcode and body of the request read last if GETXATTR carries it, else None.
@@ -108,12 +111,17 @@ def _nothing() -> None:
     return None
 
 
+def _nobody() -> tuple[int, int, int]:
+    return 0, 0, 0
+
+
 def _no_flags() -> int:
     return 0
 
 
 hooks: Hooks | None = _load()
 kills_privileges = hooks.kills_privileges if hooks is not None else _never
+caller = hooks.caller if hooks is not None else _nobody
 asks_tmpfile = hooks.asks_tmpfile if hooks is not None else _never
 carried = hooks.carried if hooks is not None else _nothing
 unshare_dirs = hooks.unshare_dirs if hooks is not None else _nothing

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import proc_path
 from unionfs.union.node import Node
 from unionfs.upper.upper import Upper
+
+IsMember = Callable[[int], bool]
+"""Whether somebody is in the group of an ID."""
 
 
 def chmod(upper: Upper, node: Node, mode: int) -> None:
@@ -64,22 +68,32 @@ def remove_xattr(upper: Upper, node: Node, name: bytes) -> None:
     xattr.remove(upper.tree.target(node), upper.flavour.to_disk(name))
 
 
-def truncate(fd: int, size: int, *, kill: bool) -> None:
-    """Make the file *fd* *size* bytes long, with *kill* without set-id bits. Raises OSError."""
+def truncate(fd: int, size: int, *, kill: IsMember | None) -> None:
+    """Make the file *fd* *size* bytes long, and with *kill* ``drop_set_id``. Raises OSError."""
     os.ftruncate(fd, size)
-    if kill:
-        drop_set_id(fd)
+    if kill is not None:
+        drop_set_id(fd, kill)
 
 
-def drop_set_id(fd: int) -> None:
+def drop_set_id(fd: int, is_member: IsMember) -> None:
     """Remove the set-id bits of a file that somebody without CAP_FSETID changes (write(2)).
 
-    The set-group-ID bit counts as one only with group execution. Capabilities are removed by the
-    upper's filesystem, whoever writes.
+    *is_member* says whether that one is in a group. Capabilities are removed by the upper's
+    filesystem, whoever writes. Raises OSError.
     """
-    mode = os.fstat(fd).st_mode
-    kept = mode & ~stat.S_ISUID
-    if mode & stat.S_IXGRP:
-        kept &= ~stat.S_ISGID
-    if kept != mode:
-        os.fchmod(fd, stat.S_IMODE(kept))
+    st = os.fstat(fd)
+    kept = without_set_id(st, is_member)
+    if kept != stat.S_IMODE(st.st_mode):
+        os.fchmod(fd, kept)
+
+
+def without_set_id(st: os.stat_result, is_member: IsMember) -> int:
+    """Return the permissions of *st* without the bits that ``drop_set_id`` removes.
+
+    The set-group-ID bit is no such bit without group execution; then only who is not in the file's
+    group loses it (fs/attr.c, setattr_should_drop_sgid()).
+    """
+    mode = stat.S_IMODE(st.st_mode) & ~stat.S_ISUID
+    if mode & stat.S_ISGID and (mode & stat.S_IXGRP or not is_member(st.st_gid)):
+        mode &= ~stat.S_ISGID
+    return mode

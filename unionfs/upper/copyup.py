@@ -23,7 +23,7 @@ from unionfs.union import metacopy
 from unionfs.union.layer import Part
 from unionfs.union.node import Node
 from unionfs.upper import index
-from unionfs.upper.attributes import drop_set_id
+from unionfs.upper.attributes import IsMember, drop_set_id
 from unionfs.upper.metadata import copy_to_fd, copy_xattrs
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import clear_away
@@ -153,7 +153,7 @@ def copy_up(upper: Upper, node: Node) -> None:
 
 
 class Cut:
-    """A truncation that a copy-up is for: to ``size`` bytes, with the set-id bits if ``kill``.
+    """A truncation that a copy-up is for: to ``size`` bytes, with ``kill`` as for ``truncate``.
 
     ``made`` tells afterwards whether the copy was published that short, in one step. Where it was
     not, the copy is whole and the truncation is still to be done: the file was copied by somebody
@@ -162,7 +162,7 @@ class Cut:
 
     __slots__ = ("kill", "made", "size")
 
-    def __init__(self, size: int, *, kill: bool) -> None:
+    def __init__(self, size: int, *, kill: IsMember | None) -> None:
         self.size = size
         self.kill = kill
         self.made = False
@@ -253,8 +253,8 @@ class FileCopy:
             _mark_origin(upper, target, self._origin)
             copy_to_fd(path, self._target, st, upper.flavour)
             if self._cut is not None:
-                if self._cut.kill:
-                    drop_set_id(self._target)
+                if self._cut.kill is not None:
+                    drop_set_id(self._target, self._cut.kill)
                 os.utime(self._target, ns=(st.st_atime_ns, time.time_ns()))
             return
         os.chown(copy, st.st_uid, st.st_gid, follow_symlinks=False)
