@@ -82,9 +82,16 @@ install_packages() {
     command -v apt-get >/dev/null || die "missing, and there is no apt-get to install: $*"
     is_root || die "missing packages; run: sudo apt-get install $*"
     say "installing $*"
+    case " $* " in *" postgresql "*) no_database_server ;; esac
     apt-get update -qq || say "apt-get update failed; trying with the lists that are there"
     DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq \
         --no-install-recommends "$@" >/dev/null </dev/null
+}
+
+# Debian's package would make a database and start a server for it, which nobody asked us for.
+no_database_server() {
+    local conf=/etc/postgresql-common/createcluster.conf
+    [ -e "$conf" ] || { mkdir -p "${conf%/*}" && echo "create_main_cluster = false" >"$conf"; }
 }
 
 # The stamp names everything that the environment was made from, so that a change makes it anew.

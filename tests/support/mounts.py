@@ -199,12 +199,13 @@ def _limits(descriptors: int | None):
 class Spawner:
     """The parent of daemons made by fork; see ``tests.support.spawner``."""
 
-    def __init__(self) -> None:
+    def __init__(self, env: dict[str, str] | None = None) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.spawner"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=_PROJECT,
+            env={**os.environ, **(env or {})},
         )
 
     def ask(self, **request) -> dict:

@@ -233,7 +233,7 @@ static void remember_reply(const struct fuse_out_header *head, const void *body,
 	const struct fuse_entry_out *entry = body;
 	const struct fuse_attr_out *out = body;
 
-	if (last.about_capability && head->error == -ENODATA)
+	if (last.about_capability && head->error == -ENODATA && !may_change(last.node, 0))
 		without_capability[place_of(last.node)] = last.node;
 	if (head->error)
 		return;

@@ -170,6 +170,7 @@ static void finish_entries(char *data, size_t size)
 		struct fuse_direntplus *entry = (struct fuse_direntplus *)(data + at);
 
 		entry->dirent.ino = number_shown(entry->dirent.ino);
+		entry->entry_out.attr.ino = number_shown(entry->entry_out.attr.ino);
 		if (entry->entry_out.generation == NAME_ONLY)
 			memset(&entry->entry_out, 0, sizeof(entry->entry_out));
 		else

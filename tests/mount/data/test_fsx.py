@@ -12,11 +12,13 @@ import random
 
 import pytest
 
+from tests.support.disks import Disk
 from tests.support.examples import FULL
 from tests.support.fsx import episode
 from tests.support.fsx.episode import KINDS, Outcome, Plan
 from tests.support.fsx.ops import READING, WRITING
-from tests.support.mounts import SessionMount, Spawner
+from tests.support.modes import mode, mount_union, spawner  # noqa: F401
+from tests.support.mounts import SessionMount
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
@@ -73,17 +75,22 @@ def test_random_operations(arena, mount_union, kind):
 
 @pytest.mark.timeout(36_000 if FULL else 300)
 @pytest.mark.parametrize("kind", ["lower", "removed"])
-def test_more_files_than_the_daemon_keeps_open(arena, kind):
+def test_more_files_than_the_daemon_keeps_open(arena, spawner, kind):
     """Its descriptors are closed and opened again all the time, before and after copy-ups."""
-    spawner = Spawner()
 
     def mounter(layers, target):
         return SessionMount(layers, target, spawner, descriptors=FEW)
 
-    try:
-        _all_of(arena, mounter, kind, COUNT // 2, files=FEW // 2)
-    finally:
-        spawner.close()
+    _all_of(arena, mounter, kind, COUNT // 2, files=FEW // 2)
+
+
+@pytest.mark.timeout(36_000 if FULL else 300)
+@pytest.mark.parametrize("kind", ["upper", "lower", "midway"])
+def test_on_ext4(scratch, mount_union, mode, kind):
+    """There fallocate(2) can everything. What moves data about FUSE refuses by itself."""
+    with Disk(scratch + b"/disk", size=256 << 20) as disk:
+        done = _all_of(disk.root, mount_union, kind, COUNT // 2)
+    assert ALLOCATING - done.keys() == (ALLOCATING if mode == "pure" else {"collapse", "insert"})
 
 
 def test_the_model_is_that_of_a_plain_directory(arena):

@@ -195,12 +195,14 @@ def _run(arena: bytes, mount_union, layers: Layers, ops: Sequence[Op]) -> None:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("state", STATES)
 def test_renamed(arena, mount_union, state):
-    """Each state in every way; of what is done afterwards one each, all in the full run."""
+    """Each state in half of the ways, of what is done afterwards one each; in the full run all."""
     layers, before = STATES[state]
     start = list(STATES).index(state)
     for position, (move, place) in enumerate(MOVES.values()):
         choices = list(afterwards(place).values())
         chosen = choices if FULL else [choices[(start + position) % len(choices)]]
+        if not FULL and (start + position) % 2:
+            continue
         for after in chosen:
             _run(arena, mount_union, layers, [*before, *move, *after])
 
