@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 
 import trio
 from pyfuse3 import FileInfo, FUSEError, RequestContext
@@ -39,8 +38,7 @@ class DataHandlers(State):
         if truncate:
             try:
                 os.ftruncate(node.file.fd, 0)
-                if kill:
-                    drop_set_id(node.file.fd)
+                self.privileges_go(node.file.fd, set_id=kill)
             except OSError:
                 self.files.close(handle)
                 raise
@@ -69,8 +67,8 @@ class DataHandlers(State):
             await self.own_data(node)
             file = self.files.data(node, write=True)
         node.attr = None
-        if kill:
-            drop_set_id(file.fd)
+        if kill or self.overrides:
+            self.privileges_go(file.fd, set_id=kill)
         return _write_all(file.fd, off, buf)
 
     @answers
@@ -110,20 +108,6 @@ def _write_all(fd: int, offset: int, data: bytes) -> int:
         except OSError:
             break
     return done
-
-
-def drop_set_id(fd: int) -> None:
-    """Remove the set-id bits of a file that somebody without CAP_FSETID changes (write(2)).
-
-    The set-group-ID bit counts as one only with group execution. Capabilities are removed by the
-    upper's filesystem, whoever writes.
-    """
-    mode = os.fstat(fd).st_mode
-    kept = mode & ~stat.S_ISUID
-    if mode & stat.S_IXGRP:
-        kept &= ~stat.S_ISGID
-    if kept != mode:
-        os.fchmod(fd, stat.S_IMODE(kept))
 
 
 def _may_keep_set_id(ctx: RequestContext) -> bool:

@@ -66,7 +66,7 @@ class Inodes:
                 settle(parent, name, known)
                 return self.enter(parent, name, known)
             if node.anchor >= 0:
-                st = os.stat(node.anchor)  # it turned out to be a link of a copied-up file
+                st = self.tree.stat(node)  # it turned out to be a link of a copied-up file
         if node.anchor >= 0:
             settle(parent, name, node)
         self._fill(node, st)
@@ -77,7 +77,7 @@ class Inodes:
         if node.attr is None:
             file = node.file  # one for reading may be on other data than the inode's (metacopy)
             own = file is not None and file.writable
-            self._fill(node, os.stat(file.fd) if own else self.tree.stat(node))
+            self._fill(node, self.tree.stat_open(file.fd) if own else self.tree.stat(node))
         return node.attr  # type: ignore[no-any-return]
 
     def _fill(self, node: Node, st: os.stat_result) -> None:

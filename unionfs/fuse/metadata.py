@@ -16,9 +16,7 @@ from pyfuse3 import (
 
 from unionfs.fuse import native
 from unionfs.fuse.carried import CarriedHandlers
-from unionfs.fuse.data import drop_set_id
 from unionfs.fuse.guard import answers, answers_later
-from unionfs.ondisk.flavour import FUSE_OVERLAYFS_PREFIX
 from unionfs.syscalls import xattr
 from unionfs.syscalls.capability import CAP_SYS_ADMIN, has_capability
 from unionfs.union.node import Node
@@ -96,8 +94,7 @@ class MetadataHandlers(CarriedHandlers):
         fd = file.fd if file is not None and file.writable else self.tree.open(node, os.O_WRONLY)
         try:
             os.ftruncate(fd, size)
-            if kill:
-                drop_set_id(fd)
+            self.privileges_go(fd, set_id=kill)
         finally:
             if file is None or fd != file.fd:
                 os.close(fd)
@@ -116,11 +113,7 @@ class MetadataHandlers(CarriedHandlers):
     @answers
     def readlink(self, inode: int, ctx: RequestContext) -> bytes:
         """Answer with a symbolic link's target."""
-        node = self.inodes[inode]
-        if node.anchor >= 0:
-            return os.readlink(b"", dir_fd=node.anchor)
-        directory, name = self.tree.place(node)
-        return os.readlink(name, dir_fd=directory)
+        return self.tree.readlink(self.inodes[inode])
 
     @answers
     def statfs(self, ctx: RequestContext) -> StatvfsData:
@@ -137,9 +130,11 @@ class MetadataHandlers(CarriedHandlers):
         """Answer with an attribute's value, or ENODATA; or answer what comes in this form."""
         if name == native.CARRIER and (asked := native.carried()) is not None:
             return await self.carried(self.inodes[inode], *asked)
-        if name.startswith(FUSE_OVERLAYFS_PREFIX):
+        node = self.inodes[inode]
+        names = self.tree.names_of(node)
+        if names.is_reserved(name):
             raise FUSEError(errno.ENODATA)
-        value = xattr.get(self.tree.target(self.inodes[inode]), self._on_disk(name))
+        value = xattr.get(self.tree.target(node), names.to_disk(name))
         if value is None:
             raise FUSEError(errno.ENODATA)
         return value
@@ -147,11 +142,12 @@ class MetadataHandlers(CarriedHandlers):
     @answers
     def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
         """Answer with the names of attributes, the driver's own left out."""
-        flavour = self.tree.layers[0].flavour
+        node = self.inodes[inode]
+        names = self.tree.names_of(node)
         shown = []
-        for name in xattr.names(self.tree.target(self.inodes[inode])):
-            public = flavour.from_disk(name)
-            if public is not None and not public.startswith(FUSE_OVERLAYFS_PREFIX):
+        for name in xattr.names(self.tree.target(node)):
+            public = names.from_disk(name)
+            if public is not None and not names.is_reserved(public):
                 shown.append(public)
         if any(map(_is_trusted, shown)) and not _sees_trusted(ctx):
             shown = [name for name in shown if not _is_trusted(name)]
@@ -164,12 +160,13 @@ class MetadataHandlers(CarriedHandlers):
         What XATTR_CREATE or XATTR_REPLACE refuses does not copy the file up.
         """
         flags = native.xattr_flags()
-        if name.startswith(FUSE_OVERLAYFS_PREFIX):
-            raise FUSEError(errno.EPERM)
         node = self.inodes[inode]
+        names = self.tree.names_of(node)
+        if self.tree.layers[0].names.is_reserved(name):
+            raise FUSEError(errno.EPERM)
         self.writer()
         if flags:
-            there = xattr.get(self.tree.target(node), self._on_disk(name)) is not None
+            there = xattr.get(self.tree.target(node), names.to_disk(name)) is not None
             if there and flags & os.XATTR_CREATE:
                 raise FUSEError(errno.EEXIST)
             if not there and flags & os.XATTR_REPLACE:
@@ -182,20 +179,17 @@ class MetadataHandlers(CarriedHandlers):
     @answers_later
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         """Remove an attribute; ENODATA if there is none, without a copy-up."""
-        if name.startswith(FUSE_OVERLAYFS_PREFIX):
-            raise FUSEError(errno.ENODATA)
         node = self.inodes[inode]
+        names = self.tree.names_of(node)
+        if names.is_reserved(name):
+            raise FUSEError(errno.ENODATA)
         self.writer()
-        if xattr.get(self.tree.target(node), self._on_disk(name)) is None:
+        if xattr.get(self.tree.target(node), names.to_disk(name)) is None:
             raise FUSEError(errno.ENODATA)
         upper = await self.copy_up(node)
         attributes.remove_xattr(upper, node, name)
         if name == DEFAULT_ACL and node.is_dir:
             upper.part(node).default_acl = None
-
-    def _on_disk(self, name: bytes) -> bytes:
-        """Return what the attribute that users of the mount call *name* is called in the layers."""
-        return self.tree.layers[0].flavour.to_disk(name)
 
 
 def _is_trusted(name: bytes) -> bool:

@@ -12,6 +12,7 @@ import pyfuse3
 from unionfs.errors import ConflictError, UnavailableError
 from unionfs.fuse import loop, native
 from unionfs.fuse.operations import Operations
+from unionfs.ondisk import override
 from unionfs.ondisk.flavour import Flavour
 from unionfs.options import MountConfig
 from unionfs.syscalls.capability import (
@@ -19,7 +20,9 @@ from unionfs.syscalls.capability import (
     has_capability,
     in_initial_user_namespace,
 )
+from unionfs.syscalls.idmap import own_ids
 from unionfs.union.layer import FdPool, Layer
+from unionfs.union.override import OverrideTree
 from unionfs.union.tree import Tree
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import WorkDir
@@ -58,7 +61,9 @@ class Session:
             _refuse_loops(config, target)
             if config.upperdir is not None and config.workdir is not None:
                 self._work = WorkDir(config.workdir, writable=writable)
-            self._tree = Tree(layers, pool)
+            if config.aufs or config.xattr_permissions:
+                _find_overrides(config, layers)
+            self._tree = _tree(layers, pool)
             if self._work is not None:
                 self._upper = Upper(
                     self._tree,
@@ -127,6 +132,27 @@ def _open_layers(config: MountConfig, flavour: Flavour, pool: FdPool, layers: li
         # Layers of the store are plain: the importer lets no mark of a driver's through.
         lower = Layer(path, number, flavour, pool, aufs=config.aufs, plain=not config.aufs)
         layers.append(lower)
+
+
+def _find_overrides(config: MountConfig, layers: list[Layer]) -> None:
+    """Note which layers keep owners in an attribute: those whose root has it, and the upper.
+
+    Raises OSError.
+    """
+    for layer in layers:
+        spelling = override.of_layer(layer.root.fd())
+        if layer.number == 0 and spelling is None and config.xattr_permissions:
+            spelling = override.BY_NUMBER[config.xattr_permissions]
+            if not config.read_only:
+                override.mark_upper(layer.root.fd(), spelling, [x.root.fd() for x in layers[1:]])
+        if spelling is not None:
+            layer.keep_owners_as(spelling)
+
+
+def _tree(layers: list[Layer], pool: FdPool) -> Tree:
+    if any(layer.override is not None for layer in layers):
+        return OverrideTree(layers, pool, own_ids())
+    return Tree(layers, pool)
 
 
 def _refuse_loops(config: MountConfig, target: bytes) -> None:

@@ -16,6 +16,7 @@ from unionfs.fuse.inodes import Inodes
 from unionfs.union import metacopy
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
+from unionfs.upper import attributes
 from unionfs.upper.copyup import DataCopy, FileCopy, copy_removed_dir, ensure_dir
 from unionfs.upper.upper import Upper
 
@@ -28,6 +29,8 @@ class State:
     ``by_node``: opening needs no request, the kernel caches directories, and what would carry a
     handle carries the node's number in its place (``native``).
 
+    ``overrides``: the upper keeps owners in an attribute (``union.override``).
+
     ``_copying`` has an event for each node that a thread is copying up; whoever needs that copy
     waits for it. Everything else in the mount is free to go on meanwhile, with the old content.
     """
@@ -38,6 +41,7 @@ class State:
         self.inodes = Inodes(tree, upper)
         self.files = Files(tree)
         self.by_node = False
+        self.overrides = upper is not None and upper.override is not None
         self._copying: dict[Node, trio.Event] = {}
 
     def serve_by_node(self) -> None:
@@ -51,6 +55,10 @@ class State:
     def node_of(self, fh: int) -> Node:
         """Return the file that *fh* stands for."""
         return self.inodes[fh] if self.by_node else self.files.nodes[fh]
+
+    def privileges_go(self, fd: int, *, set_id: bool) -> None:
+        """Take from the upper file *fd* what a change takes: see ``upper.attributes``."""
+        attributes.privileges_go(self.writer(), fd, set_id=set_id)
 
     def writer(self) -> Upper:
         """Return the upper. Raises EROFS where there is none."""

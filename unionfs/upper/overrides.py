@@ -1,0 +1,167 @@
+"""Changing owners, modes and types in an upper that keeps them in an attribute.
+
+The counterpart of ``union.override``: what the filesystem of another upper does by itself (the
+group of set-group-ID directories, inherited ACLs, set-id bits that a change takes away) is done
+here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+
+from unionfs.ondisk import acl, override
+from unionfs.ondisk.override import Override, Spelling
+from unionfs.syscalls import xattr
+from unionfs.syscalls.at import PathFd, proc_path
+from unionfs.union.layer import Part
+from unionfs.union.node import Node
+from unionfs.upper.upper import Upper
+
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_CAPABILITY = b"security.capability"
+_ACLS = (acl.ACCESS, acl.DEFAULT)
+
+
+def stand_in(content: bytes = b"") -> Callable[[int, bytes], None]:
+    """Return what makes the regular file that stands for a link (with its target) or a device."""
+
+    def make(dir_fd: int, name: bytes) -> None:
+        fd = os.open(name, _CREATE, 0o600, dir_fd=dir_fd)
+        try:
+            os.write(fd, content)
+        finally:
+            os.close(fd)
+
+    return make
+
+
+def write(upper: Upper, target: int | bytes, value: Override) -> None:
+    """Let the upper file *target* be shown as *value*. Raises OSError.
+
+    The attribute comes first: its owner may do less with the file afterwards, never more.
+    """
+    override.write(target, _spelling(upper), value)
+    chmod_on_disk(target, override.disk_mode(value.kind, value.mode))
+
+
+def chmod_on_disk(target: int | bytes, mode: int) -> None:
+    """Set the permissions *mode* of *target*, which is no symbolic link. Raises OSError."""
+    os.chmod(proc_path(target) if isinstance(target, PathFd) else target, mode)
+
+
+def dress_new(upper: Upper, above: Part, target: int | bytes, value: Override) -> None:
+    """Give the new file *target* in the directory *above* what *value* asks for.
+
+    Its group and its ACLs may come from the directory (inode(7), acl(5)). Raises OSError.
+    """
+    directory = upper.tree.stat_of(above)
+    mode, gid = value.mode, value.gid
+    if directory.st_mode & stat.S_ISGID:
+        gid = directory.st_gid
+        if value.kind == stat.S_IFDIR:
+            mode |= stat.S_ISGID
+    default = _get(upper, above.fd(), acl.DEFAULT) if value.kind != stat.S_IFLNK else None
+    if default is not None:
+        entries, mode = acl.inherited(acl.decode(default), mode)
+        if acl.is_extended(entries):
+            _set(upper, target, acl.ACCESS, acl.encode(entries))
+        if value.kind == stat.S_IFDIR:
+            _set(upper, target, acl.DEFAULT, default)
+    write(upper, target, value._replace(mode=mode, gid=gid))
+
+
+def chmod(upper: Upper, node: Node, mode: int) -> None:
+    """Set the permissions that *node* is shown with (octal); an ACL goes along. Raises OSError."""
+    target = upper.tree.target(node)
+    value = _current(upper, target, node)
+    found = _get(upper, target, acl.ACCESS)
+    if found is not None:
+        _set(upper, target, acl.ACCESS, acl.encode(acl.after_chmod(acl.decode(found), mode)))
+    write(upper, target, value._replace(mode=mode))
+
+
+def chown(upper: Upper, node: Node, uid: int, gid: int) -> None:
+    """Set the owner and group that *node* is shown with; -1 leaves one as it is.
+
+    Set-id bits and capabilities of what is no directory go, as with chown(2). Raises OSError.
+    """
+    target = upper.tree.target(node)
+    value = _current(upper, target, node)
+    value = value._replace(uid=value.uid if uid == -1 else uid, gid=value.gid if gid == -1 else gid)
+    if node.is_dir:
+        write(upper, target, value)
+    else:
+        write(upper, target, value._replace(mode=without_set_id(value.mode)))
+        _drop(upper, target, _CAPABILITY)
+
+
+def privileges_go(upper: Upper, fd: int, *, set_id: bool) -> None:
+    """Take from the file *fd*, which is about to change, its capabilities; *set_id*: those bits.
+
+    Raises OSError.
+    """
+    _drop(upper, fd, _CAPABILITY)
+    value = override.read(fd, _spelling(upper)) if set_id else None
+    if value is not None and without_set_id(value.mode) != value.mode:
+        write(upper, fd, value._replace(mode=without_set_id(value.mode)))
+
+
+def without_set_id(mode: int) -> int:
+    """Return *mode* as a change by others leaves it: set-group-ID counts with group execution."""
+    kept = mode & ~stat.S_ISUID
+    return kept & ~stat.S_ISGID if mode & stat.S_IXGRP else kept
+
+
+def set_xattr(upper: Upper, node: Node, name: bytes, value: bytes, flags: int) -> None:
+    """Set the attribute that users of the mount call *name*; an ACL changes the mode as well.
+
+    Raises OSError.
+    """
+    target = upper.tree.target(node)
+    if name == acl.DEFAULT and not node.is_dir:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    if name in _ACLS:
+        entries = acl.decode(value)
+        if name == acl.ACCESS:
+            _mode_from_acl(upper, node, target, entries)
+        if not entries or (name == acl.ACCESS and not acl.is_extended(entries)):
+            _drop(upper, target, name)
+            return
+    xattr.set_(target, upper.names.to_disk(name), value, flags)
+
+
+def _mode_from_acl(upper: Upper, node: Node, target: int | bytes, entries: acl.Acl) -> None:
+    value = _current(upper, target, node)
+    write(upper, target, value._replace(mode=value.mode & ~0o777 | acl.mode_of(entries)))
+
+
+def _current(upper: Upper, target: int | bytes, node: Node) -> Override:
+    """Return what *node* is kept as; not what it is shown as, which may say less."""
+    value = override.read(target, _spelling(upper))
+    if value is None:
+        value = override.of(os.stat(proc_path(target) if isinstance(target, PathFd) else target))
+    return value if value.kind else value._replace(kind=node.kind)
+
+
+def _spelling(upper: Upper) -> Spelling:
+    assert upper.override is not None
+    return upper.override
+
+
+def _get(upper: Upper, target: int | bytes, name: bytes) -> bytes | None:
+    return xattr.get(target, upper.names.to_disk(name))
+
+
+def _set(upper: Upper, target: int | bytes, name: bytes, value: bytes) -> None:
+    xattr.set_(target, upper.names.to_disk(name), value)
+
+
+def _drop(upper: Upper, target: int | bytes, name: bytes) -> None:
+    try:
+        xattr.remove(target, upper.names.to_disk(name))
+    except OSError as error:
+        if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+            raise
