@@ -61,7 +61,7 @@ class Session:
             _refuse_loops(config, target)
             if config.upperdir is not None and config.workdir is not None:
                 self._work = WorkDir(config.workdir, writable=writable)
-            if config.aufs or config.xattr_permissions:
+            if config.aufs or flavour is Flavour.USER:
                 _find_overrides(config, layers)
             self._tree = _tree(layers, pool)
             if self._work is not None:
@@ -141,12 +141,29 @@ def _find_overrides(config: MountConfig, layers: list[Layer]) -> None:
     """
     for layer in layers:
         spelling = override.of_layer(layer.root.fd())
-        if layer.number == 0 and spelling is None and config.xattr_permissions:
-            spelling = override.BY_NUMBER[config.xattr_permissions]
-            if not config.read_only:
-                override.mark_upper(layer.root.fd(), spelling, [x.root.fd() for x in layers[1:]])
         if spelling is not None:
             layer.keep_owners_as(spelling)
+    upper = layers[0]
+    if upper.number == 0 and upper.override is None and not config.read_only:
+        _mark_upper(config, upper, layers[1:])
+
+
+def _mark_upper(config: MountConfig, upper: Layer, lowers: list[Layer]) -> None:
+    """Let *upper* keep owners in an attribute if that is asked for, or nothing else can be done.
+
+    Its root then looks as that of the topmost lower which says so.
+    """
+    marked = next((lower for lower in lowers if lower.override is not None), None)
+    spelling = override.BY_NUMBER.get(config.xattr_permissions)
+    if spelling is None and upper.flavour is Flavour.USER and marked is not None:
+        spelling = override.Spelling.CONTAINERS
+    if spelling is None:
+        return
+    found = None
+    if marked is not None and marked.override is not None:
+        found = override.read(marked.root.fd(), marked.override)
+    override.write(upper.root.fd(), spelling, found or override.ROOT_UNKNOWN)
+    upper.keep_owners_as(spelling)
 
 
 def _tree(layers: list[Layer], pool: FdPool) -> Tree:

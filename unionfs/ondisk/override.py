@@ -21,6 +21,7 @@ from typing import NamedTuple, cast
 
 from unionfs.ondisk.flavour import OWN_PREFIX, Flavour, is_driver_name
 from unionfs.syscalls import xattr
+from unionfs.syscalls.at import proc_path
 
 _TYPES = {
     stat.S_IFREG: b"file",
@@ -34,7 +35,8 @@ _DEVICES = {b"block": stat.S_IFBLK, b"char": stat.S_IFCHR}
 _VALUE = re.compile(rb"(\d{1,10}):(\d{1,10}):([0-7]{1,12})(?::([^:]*))?(?::.*)?\0*", re.DOTALL)
 _DEVICE = re.compile(rb"(block|char)-(\d{1,10})-(\d{1,10})")
 _MAX_ID = 0xFFFFFFFE
-_ROOT_UNKNOWN = b"0:0:0555"  # an upper's root, where no layer says more (fuse-overlayfs)
+_LINK_MAX = 4096
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _SECURITY = b"security."
 _KEPT_SECURITY = b"user.containers.override_security."
@@ -78,6 +80,9 @@ class Override(NamedTuple):
             return word
         word = b"block" if self.kind == stat.S_IFBLK else b"char"
         return b"%s-%d-%d" % (word, os.major(self.device), os.minor(self.device))
+
+
+ROOT_UNKNOWN = Override(0, 0, 0o555)  # an upper's root, where no layer says more (fuse-overlayfs)
 
 
 def decode(value: bytes) -> Override:
@@ -130,24 +135,56 @@ def write(target: int | bytes, spelling: Spelling, value: Override) -> None:
     xattr.set_(target, spelling.value, value.encode())
 
 
+def make_stand_in(dir_fd: int, name: bytes, content: bytes = b"") -> None:
+    """Make the regular file that stands for a link (*content* is its target) or a device.
+
+    Raises OSError (FileExistsError).
+    """
+    fd = os.open(name, _CREATE, 0o600, dir_fd=dir_fd)
+    try:
+        os.write(fd, content)
+    finally:
+        os.close(fd)
+
+
+def link_target(dir_fd: int, name: bytes) -> bytes:
+    """Return the target of the symbolic link *name*, or what stands for it. Raises OSError."""
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        return link_target_of(fd)
+    finally:
+        os.close(fd)
+
+
+def link_target_of(fd: int) -> bytes:
+    """Return the target of the symbolic link behind *fd* (O_PATH), a file or a link on disk."""
+    if stat.S_ISLNK(os.fstat(fd).st_mode):
+        return os.readlink(b"", dir_fd=fd)
+    file = os.open(proc_path(fd), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.pread(file, _LINK_MAX, 0)
+    finally:
+        os.close(file)
+
+
+def kind_of(st: os.stat_result, target: int | bytes, spelling: Spelling | None) -> int:
+    """Return the kind (``S_IF*``) that *target*, whose own attributes are *st*, is shown as."""
+    kind = stat.S_IFMT(st.st_mode)
+    if spelling is None or kind != stat.S_IFREG:
+        return kind
+    value = read(target, spelling)
+    return kind if value is None else stat.S_IFMT(applied(st, value).st_mode)
+
+
 def of_layer(root: int) -> Spelling | None:
     """Return how the layer whose root directory is *root* keeps owners; None: as files do."""
     found = set(xattr.names(root))
     return next((spelling for spelling in Spelling if spelling.value in found), None)
 
 
-def mark_upper(root: int, spelling: Spelling, lowers: list[int]) -> None:
-    """Say on the upper's *root* that it is kept in this way, as the topmost lower says it.
-
-    *lowers* are the lowers' root directories, topmost first. Raises OSError.
-    """
-    for lower in lowers:
-        marked = of_layer(lower)
-        found = None if marked is None else xattr.get(lower, marked.value)
-        if found is not None:
-            xattr.set_(root, spelling.value, found)
-            return
-    xattr.set_(root, spelling.value, _ROOT_UNKNOWN)
+def of_store(flavour: Flavour) -> Spelling | None:
+    """Return how the layers of a store keep owners: as files do where they can be given."""
+    return Spelling.CONTAINERS if flavour is Flavour.USER else None
 
 
 def disk_mode(kind: int, mode: int) -> int:

@@ -19,8 +19,6 @@ from unionfs.union.layer import FdPool, Layer, Part
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
 
-_LINK_MAX = 4096
-
 
 class OverrideTree(Tree):
     """As ``Tree``; *ids* are the owners that can be shown, None: all.
@@ -65,11 +63,7 @@ class OverrideTree(Tree):
         """Return the target of the symbolic link *name* in *part*. Raises OSError."""
         if part.layer.override is None:
             return super().readlink_at(part, name)
-        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=part.fd())
-        try:
-            return _target(fd)
-        finally:
-            os.close(fd)
+        return override.link_target(part.fd(), name)
 
     def readlink(self, node: Node) -> bytes:
         """Return the target of the symbolic link *node*. Raises OSError."""
@@ -77,7 +71,7 @@ class OverrideTree(Tree):
             return super().readlink(node)
         fd = self.open(node, os.O_PATH)
         try:
-            return _target(fd)
+            return override.link_target_of(fd)
         finally:
             os.close(fd)
 
@@ -106,14 +100,3 @@ class OverrideTree(Tree):
         if self._ids is not None:
             value = self._ids.known(value or override.of(st))
         return st if value is None else override.applied(st, value)
-
-
-def _target(fd: int) -> bytes:
-    """Return the target of the symbolic link behind *fd* (O_PATH), a file or a link on disk."""
-    if stat.S_ISLNK(os.fstat(fd).st_mode):
-        return os.readlink(b"", dir_fd=fd)
-    file = os.open(b"/proc/self/fd/%d" % fd, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.pread(file, _LINK_MAX, 0)
-    finally:
-        os.close(file)

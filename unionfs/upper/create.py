@@ -11,9 +11,10 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
-from unionfs.ondisk.override import Override
+from unionfs.ondisk.override import Override, make_stand_in
 from unionfs.ondisk.whiteout import AUFS_PREFIX, is_whiteout
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import (
@@ -164,7 +165,7 @@ def make_special(
 
     plan = _Plan(stat.S_IFMT(mode), stat.S_IMODE(mode), owner, make, device=device)
     if upper.override is not None:
-        plan = plan._replace(make=overrides.stand_in())
+        plan = plan._replace(make=make_stand_in)
     return _create(upper, parent, name, plan)
 
 
@@ -176,7 +177,7 @@ def make_symlink(upper: Upper, parent: Node, name: bytes, target: bytes, owner: 
 
     plan = _Plan(stat.S_IFLNK, 0o777, owner, make)
     if upper.override is not None:
-        plan = plan._replace(make=overrides.stand_in(target))
+        plan = plan._replace(make=partial(make_stand_in, content=target))
     return _create(upper, parent, name, plan)
 
 

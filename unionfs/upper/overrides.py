@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
 
 from unionfs.ondisk import acl, override
 from unionfs.ondisk.override import Override, Spelling
@@ -20,22 +19,8 @@ from unionfs.union.layer import Part
 from unionfs.union.node import Node
 from unionfs.upper.upper import Upper
 
-_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CAPABILITY = b"security.capability"
 _ACLS = (acl.ACCESS, acl.DEFAULT)
-
-
-def stand_in(content: bytes = b"") -> Callable[[int, bytes], None]:
-    """Return what makes the regular file that stands for a link (with its target) or a device."""
-
-    def make(dir_fd: int, name: bytes) -> None:
-        fd = os.open(name, _CREATE, 0o600, dir_fd=dir_fd)
-        try:
-            os.write(fd, content)
-        finally:
-            os.close(fd)
-
-    return make
 
 
 def write(upper: Upper, target: int | bytes, value: Override) -> None:
