@@ -86,7 +86,7 @@ class MetadataHandlers(CarriedHandlers):
         """
         st = self.tree.stat(node)
         set_id = not node.is_dir and st.st_mode & (stat.S_ISUID | stat.S_ISGID)
-        if set_id and ctx.uid in (0, st.st_uid):
+        if set_id and (self.is_root(ctx) or ctx.uid == st.st_uid):
             attributes.chown(upper, node, -1, -1)
 
     def _truncate(self, node: Node, size: int, *, kill: bool) -> None:

@@ -6,6 +6,7 @@ import os
 import resource
 import stat
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pyfuse3
 
@@ -77,24 +78,48 @@ class Session:
             if self._work is not None:
                 self._work.close()
             raise
-        self._operations = Operations(self._tree, self._upper, read_only=not writable)
+        self._operations = self._kind_of_operations()(
+            self._tree, self._upper, read_only=not writable
+        )
+
+    def _kind_of_operations(self) -> type[Operations]:
+        """Return who checks permissions: the kernel, unless it would keep the user out.
+
+        In his own mount, which shows other owners than him, an ordinary user is root.
+        """
+        if os.geteuid() == 0 or not isinstance(self._tree, OverrideTree):
+            return Operations
+        if self.config.allow_other or self.config.allow_root:
+            from unionfs.fuse.shared import SharedOperations
+
+            return SharedOperations
+        from unionfs.fuse.rooted import RootedOperations
+
+        return RootedOperations
 
     def mount(self) -> None:
         """Mount. Raises UnavailableError where the machine does not let us."""
         if not os.path.exists("/dev/fuse"):
             raise UnavailableError("/dev/fuse is missing: load the kernel's fuse module")
         try:
-            pyfuse3.init(self._operations, os.fsdecode(self.target), _fuse_options(self.config))
+            options = _fuse_options(self._config_for_kernel())
+            pyfuse3.init(self._operations, os.fsdecode(self.target), options)
         except RuntimeError as error:
             raise UnavailableError(f"cannot mount on {os.fsdecode(self.target)}: {error}") from None
         self._mounted = True
         if native.hooked():
             assert native.hooks is not None
             native.hooks.set_root_number(self._operations.inodes.root_number())
-            self._operations.serve_by_node()
+            if not self._operations.shared:
+                self._operations.serve_by_node()
             loop.install_hooked(_fuse_descriptor(), spin=self.config.spin)
         else:
             loop.install(_fuse_descriptor())
+
+    def _config_for_kernel(self) -> MountConfig:
+        if self._operations.rooted:
+            return replace(self.config, default_permissions=False)
+        return self.config
 
     async def serve(self) -> None:
         """Answer requests until the file system is unmounted or ``terminate`` is called."""

@@ -56,6 +56,10 @@ class State:
         """Return the file that *fh* stands for."""
         return self.inodes[fh] if self.by_node else self.files.nodes[fh]
 
+    def is_root(self, ctx: pyfuse3.RequestContext) -> bool:
+        """Return whether the caller may do with files what their owners may."""
+        return ctx.uid == 0
+
     def privileges_go(self, fd: int, *, set_id: bool) -> None:
         """Take from the upper file *fd* what a change takes: see ``upper.attributes``."""
         attributes.privileges_go(self.writer(), fd, set_id=set_id)
