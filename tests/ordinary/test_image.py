@@ -69,7 +69,7 @@ def container(user: User, archive: Path) -> Iterator[Path]:
     os.chown(target, UID, GID)
     user.unionfs("mount", "c", target)
     yield target
-    user.unionfs("umount", "c")
+    user.unionfs("rm", "--force", "c")
 
 
 def snapshot(user: User, root: Path) -> trees.Tree:

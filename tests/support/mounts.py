@@ -31,8 +31,6 @@ PROGRAM = shlex.split(os.environ.get("UNIONFS_TEST_PROGRAM", "")) or OURS
 LIFE_SECONDS = 600
 _LEAVE_SECONDS = 15
 _PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-# An unmount cuts off the answers to close(2) that nobody waits for; pyfuse3 calls that an error.
-_CUT_OFF = re.compile(rb".*fuse_release(dir)?\(\): fuse_reply_\* failed with No such file.*\n")
 _BAD_LOG = re.compile(rb"Traceback|\b(ERROR|CRITICAL|error)\b")
 
 
@@ -101,7 +99,7 @@ class _Daemon:
         """Return what the daemon has said so far."""
         try:
             with open(self.log, "rb") as file:
-                return _CUT_OFF.sub(b"", file.read())
+                return file.read()
         except FileNotFoundError:
             return b""
 
@@ -206,12 +204,13 @@ def _limits(descriptors: int | None):
 class Spawner:
     """The parent of daemons made by fork; see ``tests.support.spawner``."""
 
-    def __init__(self) -> None:
+    def __init__(self, env: dict[str, str] | None = None) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.spawner"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=_PROJECT,
+            env={**os.environ, **(env or {})},
         )
 
     def ask(self, **request) -> dict:
@@ -227,20 +226,35 @@ class Spawner:
 
 
 class SessionMount(_Daemon):
-    """Our daemon, forked by *spawner*: as HelperMount, a hundred times faster to start."""
+    """Our daemon, forked by *spawner*: as HelperMount, a hundred times faster to start.
 
-    def __init__(self, layers: Layers, target: bytes, spawner: Spawner) -> None:
+    *descriptors*: how many the daemon may have open.
+    """
+
+    def __init__(
+        self,
+        layers: Layers,
+        target: bytes,
+        spawner: Spawner,
+        *,
+        options: Sequence[bytes] = UNION_OPTIONS,
+        descriptors: int | None = None,
+    ) -> None:
         self.root = _made(target)
         self.log = target + b".log"
         self._spawner = spawner
         answer = spawner.ask(
-            mount=os.fsdecode(layers.options() + b"," + b",".join(UNION_OPTIONS)),
+            mount=os.fsdecode(b",".join((layers.options(), *options))),
             target=os.fsdecode(target),
             log=os.fsdecode(self.log),
+            descriptors=descriptors,
         )
         if "error" in answer:
             raise MountFailed(answer["error"])
         self.pid = answer["pid"]
+        self._status: int | None = None
 
     def wait(self) -> int:
-        return self._spawner.ask(wait=self.pid)["status"]
+        if self._status is None:
+            self._status = self._spawner.ask(wait=self.pid)["status"]
+        return self._status

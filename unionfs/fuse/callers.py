@@ -1,66 +1,48 @@
-"""Who asks, and what a file's owner, mode and ACL let him do (path_resolution(7), acl(5))."""
+"""What the kernel does not say of a caller: its capabilities and its other groups (proc(5)).
+
+A caller that is not in this process's PID namespace (pid 0) is judged by its user and group IDs.
+"""
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import Collection
-from typing import NamedTuple
+from functools import partial
 
-from pyfuse3 import EntryAttributes, RequestContext
+from pyfuse3 import RequestContext
 
-from unionfs.ondisk import acl
-
-READ, WRITE, SEARCH = 4, 2, 1  # the bits of a mode; SEARCH is execution of what is no directory
+from unionfs.fuse import native
+from unionfs.syscalls.capability import CAP_FSETID, has_capability, other_groups
+from unionfs.upper.attributes import IsMember
 
 
-class Caller(NamedTuple):
-    """A caller that is not root: user ID, and all group IDs."""
+def killer() -> IsMember | None:
+    """Return who makes the request read last, if set-id bits have to go for that; else None.
 
-    uid: int
-    groups: Collection[int]
-
-
-def caller(ctx: RequestContext) -> Caller:
-    """Return who sent a request, with the supplementary groups that his process has now.
-
-    Of one that has ended or is in a PID namespace of its own only the group in the request counts.
+    For its handler, before it awaits anything.
     """
-    return Caller(ctx.uid, {ctx.gid, *_groups(ctx.pid)})
+    if not native.kills_privileges():
+        return None
+    _, gid, pid = native.caller()
+    return partial(_is_member, gid, pid)
 
 
-def _groups(pid: int) -> list[int]:
-    if not pid:
-        return []
+def killer_in(ctx: RequestContext) -> IsMember | None:
+    """Return the caller of *ctx*, if set-id bits have to go when it changes content; else None."""
+    return None if _may_keep_set_id(ctx) else partial(_is_member, ctx.gid, ctx.pid)
+
+
+def _may_keep_set_id(ctx: RequestContext) -> bool:
+    if ctx.uid != 0 or ctx.pid == 0:
+        return ctx.uid == 0
     try:
-        with open(f"/proc/{pid}/status", "rb") as status:
-            for line in status:
-                if line.startswith(b"Groups:"):
-                    return [int(word) for word in line.split()[1:]]
+        return has_capability(CAP_FSETID, ctx.pid)
     except OSError:
-        pass
-    return []
+        return False
 
 
-def may(who: Caller, attr: EntryAttributes, access_acl: bytes | None, want: int) -> bool:
-    """Return whether *who* has *want* (READ, WRITE, SEARCH) on a file with *attr* and this ACL."""
-    if access_acl is not None:
-        owner = (attr.st_uid, attr.st_gid)
-        return acl.permits(acl.decode(access_acl), owner, who.uid, who.groups, want)
-    if who.uid == attr.st_uid:
-        bits = attr.st_mode >> 6
-    elif attr.st_gid in who.groups:
-        bits = attr.st_mode >> 3
-    else:
-        bits = attr.st_mode
-    return not want & ~bits
-
-
-def denied() -> OSError:
-    """Return the error for what permission bits or an ACL do not allow."""
-    return OSError(errno.EACCES, os.strerror(errno.EACCES))
-
-
-def not_permitted() -> OSError:
-    """Return the error for what only a file's owner, or root, may do."""
-    return OSError(errno.EPERM, os.strerror(errno.EPERM))
+def _is_member(gid: int, pid: int, group: int) -> bool:
+    if gid == group or pid == 0:
+        return gid == group
+    try:
+        return group in other_groups(pid)
+    except OSError:
+        return False

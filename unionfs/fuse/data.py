@@ -8,10 +8,13 @@ import os
 import trio
 from pyfuse3 import FileInfo, FUSEError, RequestContext
 
-from unionfs.fuse import loop, native
+from unionfs.fuse import loop
+from unionfs.fuse.callers import killer, killer_in
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.fuse.state import State
-from unionfs.syscalls.capability import CAP_FSETID, has_capability
+from unionfs.union.node import Node
+from unionfs.upper.attributes import IsMember, drop_set_id, truncate
+from unionfs.upper.copyup import Cut
 
 
 class DataHandlers(State):
@@ -27,23 +30,33 @@ class DataHandlers(State):
         if self.by_node:
             raise FUSEError(errno.ENOSYS)
         node = self.inodes[inode]
-        truncate = bool(flags & os.O_TRUNC)
-        write = truncate or flags & 3 != os.O_RDONLY
-        kill = truncate and not _may_keep_set_id(ctx)
-        if write and (node.source is not None or self.upper is None):
-            await self.copy_up(node, keep=0 if truncate else None)
-        elif write:
+        if flags & os.O_TRUNC:
+            handle = await self._open_cut(node, kill=killer_in(ctx))
+            return FileInfo(fh=handle, keep_cache=True)
+        write = flags & 3 != os.O_RDONLY
+        if write:
             await self.own_data(node)
-        handle = self.files.open(node, write=write)
-        if truncate:
-            try:
-                os.ftruncate(node.file.fd, 0)
-                self.privileges_go(node.file.fd, set_id=kill)
-            except OSError:
-                self.files.close(handle)
-                raise
-            node.attr = None
-        return FileInfo(fh=handle, keep_cache=True)
+        return FileInfo(fh=self.files.open(node, write=write), keep_cache=True)
+
+    async def _open_cut(self, node: Node, *, kill: IsMember | None) -> int:
+        """Return a handle of *node*, emptied. Of a lower file the descriptor comes before the
+        copy-up, which replaces it: afterwards there may be none, and the content is gone.
+        """
+        lower = node.source is not None
+        if not lower:
+            await self.own_data(node)
+        handle = self.files.open(node, write=not lower)
+        try:
+            cut = Cut(0, kill=kill)
+            await self.copy_up(node, cut=cut)
+            if not cut.made:
+                await self.own_data(node)
+                truncate(self.writer(), self.files.data(node, write=True).fd, 0, kill=kill)
+        except BaseException:
+            self.files.close(handle)
+            raise
+        node.attr = None
+        return handle
 
     @answers
     def read(self, fh: int, off: int, size: int) -> bytes:
@@ -61,14 +74,14 @@ class DataHandlers(State):
         Where opening made no copy-up (``by_node``) the first write does, with its errors.
         """
         node = self.node_of(fh)
-        kill = native.kills_privileges()
+        kill = killer()
         file = node.file
         if file is None or not file.writable:
             await self.own_data(node)
             file = self.files.data(node, write=True)
         node.attr = None
-        if kill or self.overrides:
-            self.privileges_go(file.fd, set_id=kill)
+        if kill is not None or self.overrides:
+            drop_set_id(self.writer(), file.fd, kill)
         return _write_all(file.fd, off, buf)
 
     @answers
@@ -84,19 +97,28 @@ class DataHandlers(State):
 
     @answers_later
     async def fsync(self, fh: int, datasync: bool) -> None:
-        """Bring a file's content to the disk. A file of a lower layer is there already."""
+        """Bring a file's content to the disk. A file of a lower layer is there already.
+
+        The first time always by fsync(2), which journals the names that lead there too: the file
+        may be a copy whose rename into the upper is in memory only, and fdatasync(2) would leave it
+        there. After a power loss the lower file, with the old content, would show again.
+        """
         node = self.node_of(fh)
         if self.upper is None or self.upper.volatile or node.source is not None:
             return
-        await _sync(os.dup(self.files.data(node, write=False).fd), datasync)
+        file = self.files.data(node, write=False)
+        synced = file.fd
+        await _sync(os.dup(synced), datasync and file.settled)
+        if file.fd == synced:
+            file.settled = True
 
     @answers_later
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        """Bring a directory's names to the disk."""
+        """Bring a directory's names to the disk; always by fsync(2), as it may be a copy."""
         node = self.dir_of(fh)
         if self.upper is None or self.upper.volatile or node.dead or not node.in_upper:
             return
-        await _sync(os.dup(node.parts[0].fd()), datasync)
+        await _sync(os.dup(node.parts[0].fd()), datasync=False)
 
 
 def _write_all(fd: int, offset: int, data: bytes) -> int:
@@ -108,19 +130,6 @@ def _write_all(fd: int, offset: int, data: bytes) -> int:
         except OSError:
             break
     return done
-
-
-def _may_keep_set_id(ctx: RequestContext) -> bool:
-    """Return whether a caller has CAP_FSETID. Only truncation on open has to ask: see ``native``.
-
-    A caller that is not in this process's PID namespace (pid 0) is judged by its user ID.
-    """
-    if ctx.uid != 0 or ctx.pid == 0:
-        return ctx.uid == 0
-    try:
-        return has_capability(CAP_FSETID, ctx.pid)
-    except OSError:
-        return False
 
 
 async def _sync(fd: int, datasync: bool) -> None:

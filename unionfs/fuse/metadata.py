@@ -15,12 +15,14 @@ from pyfuse3 import (
 )
 
 from unionfs.fuse import native
+from unionfs.fuse.callers import killer, killer_in
 from unionfs.fuse.carried import CarriedHandlers
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.syscalls import xattr
 from unionfs.syscalls.capability import CAP_SYS_ADMIN, has_capability
 from unionfs.union.node import Node
 from unionfs.upper import attributes
+from unionfs.upper.copyup import Cut
 from unionfs.upper.create import DEFAULT_ACL
 from unionfs.upper.upper import Upper
 
@@ -42,8 +44,16 @@ class MetadataHandlers(CarriedHandlers):
 
     @answers
     def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
-        """Answer with attributes."""
-        return self.inodes.attributes(self.inodes[inode])
+        """Answer with attributes; of a directory that changes, let the extension do so from now."""
+        node = self.inodes[inode]
+        if node.attr is None and node.kind == stat.S_IFDIR and self.by_node and not self.overrides:
+            self._share_dir(node)
+        return self.inodes.attributes(node)
+
+    def _share_dir(self, node: Node) -> None:
+        part = node.upper_part()
+        if part is not None and not node.dead and native.hooks is not None:
+            native.hooks.share_dir(node.ino, part.fd(), len(node.parts) > 1)
 
     @answers_later
     async def setattr(
@@ -56,28 +66,39 @@ class MetadataHandlers(CarriedHandlers):
     ) -> EntryAttributes:
         """Change attributes; the kernel has checked that the caller may (default_permissions)."""
         node = self.inodes[inode]
-        size = attr.st_size if fields.update_size else None
-        kill = native.kills_privileges()
+        cut = None
+        if fields.update_size:
+            cut = Cut(attr.st_size, kill=killer())
         upper = self.upper
         if upper is None or node.source is not None or node.kind == stat.S_IFDIR:
-            upper = await self.copy_up(node, keep=size)
-        if size is not None:
-            await self.own_data(node)
-            self._truncate(node, size, kill=kill)
-        owner = fields.update_uid or fields.update_gid
+            upper = await self.copy_up(node, cut=cut)
         times = fields.update_atime or fields.update_mtime
+        if cut is not None and cut.made:
+            times = False  # the kernel's with a truncation are "now", which the copy has
+        elif cut is not None:
+            await self.own_data(node)
+            self._truncate(node, cut)
+        owner = fields.update_uid or fields.update_gid
         if owner:
             uid = attr.st_uid if fields.update_uid else -1
             gid = attr.st_gid if fields.update_gid else -1
             attributes.chown(upper, node, uid, gid)
-        elif not (times or fields.update_mode or size is not None):
+        elif not (times or fields.update_mode or cut is not None):
             self._chown_to_the_same(upper, node, ctx)
         if fields.update_mode:
             attributes.chmod(upper, node, stat.S_IMODE(attr.st_mode))
         if times:
             self._set_times(upper, node, attr, fields)
         node.attr = None
-        return self.inodes.attributes(node)
+        return self._look_again(node)
+
+    def _look_again(self, node: Node) -> EntryAttributes:
+        """Answer for *node*, which was changed; should that fail, the kernel must ask again."""
+        try:
+            return self.inodes.attributes(node)
+        except BaseException:
+            self.changed(node)
+            raise
 
     def _chown_to_the_same(self, upper: Upper, node: Node, ctx: RequestContext) -> None:
         """Do what is left of chown(-1, -1) where the kernel leaves it to us: drop set-id bits.
@@ -88,16 +109,20 @@ class MetadataHandlers(CarriedHandlers):
         set_id = not node.is_dir and st.st_mode & (stat.S_ISUID | stat.S_ISGID)
         if set_id and (self.is_root(ctx) or ctx.uid == st.st_uid):
             attributes.chown(upper, node, -1, -1)
+            kill = killer_in(ctx)
+            if kill is not None:
+                attributes.chmod(upper, node, attributes.without_set_id(st, kill))
 
-    def _truncate(self, node: Node, size: int, *, kill: bool) -> None:
+    def _truncate(self, node: Node, cut: Cut) -> None:
         file = node.file
-        fd = file.fd if file is not None and file.writable else self.tree.open(node, os.O_WRONLY)
+        if file is not None and file.writable:
+            attributes.truncate(self.writer(), file.fd, cut.size, kill=cut.kill)
+            return
+        fd = self.tree.open(node, os.O_WRONLY)
         try:
-            os.ftruncate(fd, size)
-            self.privileges_go(fd, set_id=kill)
+            attributes.truncate(self.writer(), fd, cut.size, kill=cut.kill)
         finally:
-            if file is None or fd != file.fd:
-                os.close(fd)
+            os.close(fd)
 
     def _set_times(
         self, upper: Upper, node: Node, attr: EntryAttributes, fields: SetattrFields
@@ -129,7 +154,7 @@ class MetadataHandlers(CarriedHandlers):
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         """Answer with an attribute's value, or ENODATA; or answer what comes in this form."""
         if name == native.CARRIER and (asked := native.carried()) is not None:
-            return await self.carried(self.inodes[inode], *asked)
+            return await self.carried(self.inodes[inode], *asked, ctx)
         node = self.inodes[inode]
         names = self.tree.names_of(node)
         if names.is_reserved(name):

@@ -126,7 +126,8 @@ class Session:
         await pyfuse3.main(max_tasks=_WORKERS)
 
     def terminate(self) -> None:
-        """Make ``serve`` return; for a task of the same loop."""
+        """Make ``serve`` return; for a task of the same loop. Copies under way end with EIO."""
+        self._operations.leaving = True
         pyfuse3.terminate()
 
     def close(self) -> None:
@@ -135,11 +136,11 @@ class Session:
             pyfuse3.close(unmount=True)
             self._mounted = False
         self._operations.files.close_all()
+        self._tree.close()  # before work: who gets that lock may remove the layers as well
         if self._upper is not None:
             self._upper.close()
         elif self._work is not None:
             self._work.close()
-        self._tree.close()
 
 
 def _flavour(userxattr: bool | None) -> Flavour:
@@ -157,6 +158,8 @@ def _open_layers(config: MountConfig, flavour: Flavour, pool: FdPool, layers: li
         # Layers of the store are plain: the importer lets no mark of a driver's through.
         lower = Layer(path, number, flavour, pool, aufs=config.aufs, plain=not config.aufs)
         layers.append(lower)
+        if lower.plain:
+            lower.hold()
 
 
 def _find_overrides(config: MountConfig, layers: list[Layer]) -> None:

@@ -21,9 +21,9 @@ from pyfuse3 import (
     SetattrFields,
 )
 
-from unionfs.fuse.callers import READ, SEARCH, WRITE, caller, denied, may, not_permitted
 from unionfs.fuse.guard import answers
 from unionfs.fuse.inodes import Inodes, absent
+from unionfs.fuse.permission import READ, SEARCH, WRITE, caller, denied, may, not_permitted
 from unionfs.fuse.rooted import RootedOperations
 from unionfs.ondisk import acl
 from unionfs.syscalls import xattr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections import deque
 
@@ -75,6 +76,17 @@ class Layer:
         """From now on owners, modes and types are in this attribute; before the first look."""
         self.override = spelling
         self.names = names_in(self.flavour, spelling)
+
+    def hold(self) -> None:
+        """Say with a shared flock, until ``close``, that this layer of a store is in use.
+
+        Raises BadLayerError if it is being removed from there.
+        """
+        try:
+            fcntl.flock(self.root.held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            path = os.fsdecode(self.path)
+            raise BadLayerError(f"lowerdir {path} is being removed from its store") from None
 
     def close(self) -> None:
         """Close the layer's root; parts opened from it are the pool's."""

@@ -254,6 +254,8 @@ class Tree:
         source = node.source
         if source is not None:
             return source.fd(), node.source_name
+        if node.hidden is not None:
+            return node.hidden
         assert node.parent is not None
         return node.parent.parts[0].fd(), node.name
 

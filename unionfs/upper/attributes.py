@@ -15,6 +15,8 @@ from unionfs.union.node import Node
 from unionfs.upper import overrides
 from unionfs.upper.upper import Upper
 
+IsMember = overrides.IsMember
+
 
 def chmod(upper: Upper, node: Node, mode: int) -> None:
     """Set the permissions *mode* (octal, with set-id and sticky bits). Raises OSError."""
@@ -44,22 +46,6 @@ def chown(upper: Upper, node: Node, uid: int, gid: int) -> None:
         os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
 
 
-def privileges_go(upper: Upper, fd: int, *, set_id: bool) -> None:
-    """Take from the file *fd* what it may not keep when it is changed (write(2)).
-
-    Set-id bits where *set_id* says that somebody without CAP_FSETID changes it. Capabilities are
-    removed by the upper's filesystem, whoever writes, if it is that which keeps them. Raises
-    OSError.
-    """
-    if upper.override is not None:
-        overrides.privileges_go(upper, fd, set_id=set_id)
-    elif set_id:
-        mode = os.fstat(fd).st_mode
-        kept = overrides.without_set_id(mode)
-        if kept != mode:
-            os.fchmod(fd, stat.S_IMODE(kept))
-
-
 def utime(upper: Upper, node: Node, atime_ns: int, mtime_ns: int) -> None:
     """Set access and modification time (ns since the epoch). Raises OSError."""
     node.attr = None
@@ -86,3 +72,32 @@ def remove_xattr(upper: Upper, node: Node, name: bytes) -> None:
     """Remove the attribute that users of the mount call *name*. Raises OSError (ENODATA)."""
     node.attr = None
     xattr.remove(upper.tree.target(node), upper.names.to_disk(name))
+
+
+def truncate(upper: Upper, fd: int, size: int, *, kill: IsMember | None) -> None:
+    """Make the file *fd* *size* bytes long, and with *kill* ``drop_set_id``. Raises OSError."""
+    os.ftruncate(fd, size)
+    drop_set_id(upper, fd, kill)
+
+
+def drop_set_id(upper: Upper, fd: int, is_member: IsMember | None) -> None:
+    """Remove the set-id bits of a file that somebody without CAP_FSETID changes (write(2)).
+
+    *is_member* says whether that one is in a group; None: who changes it may keep them.
+    Capabilities are removed by the upper's filesystem, whoever writes, if that keeps them. Raises
+    OSError.
+    """
+    if upper.override is not None:
+        overrides.privileges_go(upper, fd, is_member)
+        return
+    if is_member is None:
+        return
+    st = os.fstat(fd)
+    kept = without_set_id(st, is_member)
+    if kept != stat.S_IMODE(st.st_mode):
+        os.fchmod(fd, kept)
+
+
+def without_set_id(st: os.stat_result, is_member: IsMember) -> int:
+    """Return the permissions of *st* without the bits that ``drop_set_id`` removes."""
+    return overrides.without_set_id(st.st_mode, st.st_gid, is_member)

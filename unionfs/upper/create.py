@@ -29,6 +29,7 @@ from unionfs.union.layer import Part
 from unionfs.union.node import Node
 from unionfs.upper import index, overrides
 from unionfs.upper.copyup import ensure_dir
+from unionfs.upper.holding import take_place
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import clear_away, discard
 
@@ -187,7 +188,7 @@ def make_link(upper: Upper, node: Node, parent: Node, name: bytes) -> None:
     For a file without a name (``make_nameless``) that is its first. Raises OSError.
     """
     check_name(name)
-    children = upper.tree.load(parent)
+    upper.tree.load(parent)
     above = ensure_dir(upper, parent)
     index.pin_to_upper(upper, node)
     if _has_origin(upper, node):
@@ -204,11 +205,8 @@ def make_link(upper: Upper, node: Node, parent: Node, name: bytes) -> None:
             raise
     if node.nlink:
         node.nlink += 1
-    children[name] = node
-    if node.dead:
-        node.parent, node.name, node.dead = parent, name, False
-    else:
-        node.also = (parent, name)
+    node.dead = False
+    take_place(upper, parent, name, node)
     _register(upper, node)
     node.attr = None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 
 from unionfs.ondisk import acl, override
 from unionfs.ondisk.override import Override, Spelling
@@ -18,6 +19,9 @@ from unionfs.syscalls.at import PathFd, proc_path
 from unionfs.union.layer import Part
 from unionfs.union.node import Node
 from unionfs.upper.upper import Upper
+
+IsMember = Callable[[int], bool]
+"""Whether somebody is in the group of an ID."""
 
 _CAPABILITY = b"security.capability"
 _ACLS = (acl.ACCESS, acl.DEFAULT)
@@ -79,25 +83,35 @@ def chown(upper: Upper, node: Node, uid: int, gid: int) -> None:
     if node.is_dir:
         write(upper, target, value)
     else:
-        write(upper, target, value._replace(mode=without_set_id(value.mode)))
+        kept = without_set_id(value.mode, value.gid, lambda group: True)
+        write(upper, target, value._replace(mode=kept))
         _drop(upper, target, _CAPABILITY)
 
 
-def privileges_go(upper: Upper, fd: int, *, set_id: bool) -> None:
-    """Take from the file *fd*, which is about to change, its capabilities; *set_id*: those bits.
+def privileges_go(upper: Upper, fd: int, is_member: IsMember | None) -> None:
+    """Take from the file *fd*, which changes, its capabilities, and with *is_member* set-id bits.
 
-    Raises OSError.
+    As ``attributes.drop_set_id``. Raises OSError.
     """
     _drop(upper, fd, _CAPABILITY)
-    value = override.read(fd, _spelling(upper)) if set_id else None
-    if value is not None and without_set_id(value.mode) != value.mode:
-        write(upper, fd, value._replace(mode=without_set_id(value.mode)))
+    value = override.read(fd, _spelling(upper)) if is_member is not None else None
+    if value is None or is_member is None:
+        return
+    kept = without_set_id(value.mode, value.gid, is_member)
+    if kept != value.mode:
+        write(upper, fd, value._replace(mode=kept))
 
 
-def without_set_id(mode: int) -> int:
-    """Return *mode* as a change by others leaves it: set-group-ID counts with group execution."""
-    kept = mode & ~stat.S_ISUID
-    return kept & ~stat.S_ISGID if mode & stat.S_IXGRP else kept
+def without_set_id(mode: int, gid: int, is_member: IsMember) -> int:
+    """Return the permissions in *mode* without set-id bits, of a file of the group *gid*.
+
+    The set-group-ID bit is no such bit without group execution; then only who is not in the file's
+    group loses it (fs/attr.c, setattr_should_drop_sgid()).
+    """
+    kept = stat.S_IMODE(mode) & ~stat.S_ISUID
+    if kept & stat.S_ISGID and (kept & stat.S_IXGRP or not is_member(gid)):
+        kept &= ~stat.S_ISGID
+    return kept
 
 
 def set_xattr(upper: Upper, node: Node, name: bytes, value: bytes, flags: int) -> None:
