@@ -137,7 +137,7 @@ class HelperMount(_Daemon):
     ) -> None:
         self.root = _made(target)
         self.log = target + b".log"
-        words = b",".join((layers.options(), *options))
+        words = b",".join((layers.options(), *options, *_more_options()))
         command = [*program, "-f", "-o", words, target]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
@@ -183,6 +183,11 @@ class HelperMount(_Daemon):
             self.process.kill()
             self.process.wait()
             raise AssertionError("the daemon did not leave after the unmount") from None
+
+
+def _more_options() -> Sequence[bytes]:
+    """Return options that a module of tests wants for all its mounts."""
+    return [os.fsencode(words) for words in os.environ.get("UNIONFS_TEST_OPTIONS", "").split()]
 
 
 def _limits(descriptors: int | None):
