@@ -137,7 +137,7 @@ class HelperMount(_Daemon):
     ) -> None:
         self.root = _made(target)
         self.log = target + b".log"
-        words = b",".join((layers.options(), *options))
+        words = b",".join((layers.options(), *options, *_more_options()))
         command = [*program, "-f", "-o", words, target]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
@@ -185,6 +185,11 @@ class HelperMount(_Daemon):
             raise AssertionError("the daemon did not leave after the unmount") from None
 
 
+def _more_options() -> Sequence[bytes]:
+    """Return options that a module of tests wants for all its mounts."""
+    return [os.fsencode(words) for words in os.environ.get("UNIONFS_TEST_OPTIONS", "").split()]
+
+
 def _limits(descriptors: int | None):
     def before_exec() -> None:
         signal.alarm(LIFE_SECONDS)  # survives exec: a daemon that hangs cannot hang the tests
@@ -224,6 +229,7 @@ class SessionMount(_Daemon):
     """Our daemon, forked by *spawner*: as HelperMount, a hundred times faster to start.
 
     *descriptors*: how many the daemon may have open.
+    With *container* it reads the layers as those of a container of the store.
     """
 
     def __init__(
@@ -234,6 +240,7 @@ class SessionMount(_Daemon):
         *,
         options: Sequence[bytes] = UNION_OPTIONS,
         descriptors: int | None = None,
+        container: bool = False,
     ) -> None:
         self.root = _made(target)
         self.log = target + b".log"
@@ -243,6 +250,7 @@ class SessionMount(_Daemon):
             target=os.fsdecode(target),
             log=os.fsdecode(self.log),
             descriptors=descriptors,
+            container=container,
         )
         if "error" in answer:
             raise MountFailed(answer["error"])

@@ -147,10 +147,10 @@ class CarriedHandlers(State):
 
         For requests of which the kernel does not say so, nor looks afterwards.
         """
-        if os.fstat(fd).st_mode & (stat.S_ISUID | stat.S_ISGID):
+        if self.tree.stat_open(fd).st_mode & (stat.S_ISUID | stat.S_ISGID):
             kill = killer_in(ctx)
             if kill is not None:
-                drop_set_id(fd, kill)
+                drop_set_id(self.writer(), fd, kill)
                 self.changed(node)
 
     def _fd_of(self, node: Node) -> int:

@@ -51,7 +51,7 @@ class DataHandlers(State):
             await self.copy_up(node, cut=cut)
             if not cut.made:
                 await self.own_data(node)
-                truncate(self.files.data(node, write=True).fd, 0, kill=kill)
+                truncate(self.writer(), self.files.data(node, write=True).fd, 0, kill=kill)
         except BaseException:
             self.files.close(handle)
             raise
@@ -80,8 +80,8 @@ class DataHandlers(State):
             await self.own_data(node)
             file = self.files.data(node, write=True)
         node.attr = None
-        if kill is not None:
-            drop_set_id(file.fd, kill)
+        if kill is not None or self.overrides:
+            drop_set_id(self.writer(), file.fd, kill)
         return _write_all(file.fd, off, buf)
 
     @answers

@@ -93,7 +93,9 @@ def _origin(upper: Upper, copy: int | bytes) -> Origin | None:
 def _lower_stat(upper: Upper, node: Node, origin: Origin | None) -> os.stat_result | None:
     """Return the attributes of the lower file that *node* was copied from, if it is still one."""
     lower = index.lower_stat(upper, origin) if origin else None
-    return lower if lower and stat.S_IFMT(lower.st_mode) == node.kind else None
+    if lower is None or stat.S_IFMT(lower.st_mode) == node.kind or upper.override is not None:
+        return lower
+    return None
 
 
 def _may_have_origin(node: Node) -> bool:

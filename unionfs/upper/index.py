@@ -42,7 +42,7 @@ def usable(upper: Upper, node: Node) -> bool:
 
     Symbolic links and special files take no ``user.*`` attributes, so no count of names.
     """
-    if upper.flavour is Flavour.USER and node.kind != stat.S_IFREG:
+    if upper.flavour is Flavour.USER and not (node.kind == stat.S_IFREG or upper.override):
         return False
     if upper.index_fd < 0:
         upper.index_fd = upper.work.open_index()
