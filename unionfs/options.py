@@ -76,13 +76,15 @@ class MountConfig:
     max_read: int | None = None  # bytes; None: as large as the kernel allows
     spin: int | None = None  # microseconds to busy-poll for the next request; None: automatic
     debug: bool = False
+    # Where the upper keeps owners, modes and types: 0 as files do, else an attribute
+    # (ondisk.override): 1 security.fuseoverlayfs.override_stat, 2 user.containers.override_stat
+    xattr_permissions: int = 0
     # Read, but not honoured yet: see NOT_HONOURED_YET.
     uid_map: tuple[IdRange, ...] = ()
     gid_map: tuple[IdRange, ...] = ()
     squash_to_root: bool = False
     squash_to_uid: int | None = None
     squash_to_gid: int | None = None
-    xattr_permissions: int = 0  # 0, 1 (security.*) or 2 (user.containers.override_stat)
     context: str | None = None
     acl: bool = True
     xattrs: bool = True
@@ -98,6 +100,7 @@ EXPLAINED = """\
   atime                 keep access times; nodiratime: not of directories
   volatile              sync nothing: faster, and a crash of the machine may lose it all
   redirect_dir=off      renaming a directory of a lower layer fails with EXDEV
+  xattr_permissions=2   keep owners and modes in user.containers.override_stat (1: security.…)
   max_read=BYTES        read no more at once
   spin=MICROSECONDS     wait awake for the next request (off, auto; default: auto)
 """
@@ -109,7 +112,6 @@ NOT_HONOURED_YET = {
     "squash_to_root": "squash_to_root",
     "squash_to_uid": "squash_to_uid",
     "squash_to_gid": "squash_to_gid",
-    "xattr_permissions": "xattr_permissions",
     "context": "context",
     "acl": "noacl",
     "xattrs": "noxattrs",

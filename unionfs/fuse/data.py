@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 
 import trio
 from pyfuse3 import FileInfo, FUSEError, RequestContext
 
-from unionfs.fuse import loop, native
+from unionfs.fuse import loop
+from unionfs.fuse.callers import killer, killer_in
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.fuse.state import State
-from unionfs.syscalls.capability import CAP_FSETID, has_capability
+from unionfs.union.node import Node
+from unionfs.upper.attributes import IsMember, drop_set_id, truncate
+from unionfs.upper.copyup import Cut
 
 
 class DataHandlers(State):
@@ -28,24 +30,33 @@ class DataHandlers(State):
         if self.by_node:
             raise FUSEError(errno.ENOSYS)
         node = self.inodes[inode]
-        truncate = bool(flags & os.O_TRUNC)
-        write = truncate or flags & 3 != os.O_RDONLY
-        kill = truncate and not _may_keep_set_id(ctx)
-        if write and (node.source is not None or self.upper is None):
-            await self.copy_up(node, keep=0 if truncate else None)
-        elif write:
+        if flags & os.O_TRUNC:
+            handle = await self._open_cut(node, kill=killer_in(ctx))
+            return FileInfo(fh=handle, keep_cache=True)
+        write = flags & 3 != os.O_RDONLY
+        if write:
             await self.own_data(node)
-        handle = self.files.open(node, write=write)
-        if truncate:
-            try:
-                os.ftruncate(node.file.fd, 0)
-                if kill:
-                    drop_set_id(node.file.fd)
-            except OSError:
-                self.files.close(handle)
-                raise
-            node.attr = None
-        return FileInfo(fh=handle, keep_cache=True)
+        return FileInfo(fh=self.files.open(node, write=write), keep_cache=True)
+
+    async def _open_cut(self, node: Node, *, kill: IsMember | None) -> int:
+        """Return a handle of *node*, emptied. Of a lower file the descriptor comes before the
+        copy-up, which replaces it: afterwards there may be none, and the content is gone.
+        """
+        lower = node.source is not None
+        if not lower:
+            await self.own_data(node)
+        handle = self.files.open(node, write=not lower)
+        try:
+            cut = Cut(0, kill=kill)
+            await self.copy_up(node, cut=cut)
+            if not cut.made:
+                await self.own_data(node)
+                truncate(self.writer(), self.files.data(node, write=True).fd, 0, kill=kill)
+        except BaseException:
+            self.files.close(handle)
+            raise
+        node.attr = None
+        return handle
 
     @answers
     def read(self, fh: int, off: int, size: int) -> bytes:
@@ -63,14 +74,14 @@ class DataHandlers(State):
         Where opening made no copy-up (``by_node``) the first write does, with its errors.
         """
         node = self.node_of(fh)
-        kill = native.kills_privileges()
+        kill = killer()
         file = node.file
         if file is None or not file.writable:
             await self.own_data(node)
             file = self.files.data(node, write=True)
         node.attr = None
-        if kill:
-            drop_set_id(file.fd)
+        if kill is not None or self.overrides:
+            drop_set_id(self.writer(), file.fd, kill)
         return _write_all(file.fd, off, buf)
 
     @answers
@@ -96,9 +107,10 @@ class DataHandlers(State):
         if self.upper is None or self.upper.volatile or node.source is not None:
             return
         file = self.files.data(node, write=False)
-        fd = file.fd
-        await _sync(os.dup(fd), datasync and file.named)
-        file.named = file.fd == fd  # another is of another copy, whose name was not synced
+        synced = file.fd
+        await _sync(os.dup(synced), datasync and file.settled)
+        if file.fd == synced:
+            file.settled = True
 
     @answers_later
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
@@ -118,33 +130,6 @@ def _write_all(fd: int, offset: int, data: bytes) -> int:
         except OSError:
             break
     return done
-
-
-def drop_set_id(fd: int) -> None:
-    """Remove the set-id bits of a file that somebody without CAP_FSETID changes (write(2)).
-
-    The set-group-ID bit counts as one only with group execution. Capabilities are removed by the
-    upper's filesystem, whoever writes.
-    """
-    mode = os.fstat(fd).st_mode
-    kept = mode & ~stat.S_ISUID
-    if mode & stat.S_IXGRP:
-        kept &= ~stat.S_ISGID
-    if kept != mode:
-        os.fchmod(fd, stat.S_IMODE(kept))
-
-
-def _may_keep_set_id(ctx: RequestContext) -> bool:
-    """Return whether a caller has CAP_FSETID. Only truncation on open has to ask: see ``native``.
-
-    A caller that is not in this process's PID namespace (pid 0) is judged by its user ID.
-    """
-    if ctx.uid != 0 or ctx.pid == 0:
-        return ctx.uid == 0
-    try:
-        return has_capability(CAP_FSETID, ctx.pid)
-    except OSError:
-        return False
 
 
 async def _sync(fd: int, datasync: bool) -> None:

@@ -53,7 +53,12 @@ def install(fd: int) -> None:
             turns += 1
             if turns % _TURNS and poll(0 if _waiting else _MOMENT_MS):
                 return True
-            return await wait()
+            # Between the scheduler's waking this task and its turn another one may have come
+            # here by the way above and read the request: then a read would block everybody.
+            while await wait():
+                if poll(0):
+                    return True
+            return False
 
         return quick
 

@@ -15,14 +15,14 @@ from pyfuse3 import (
 )
 
 from unionfs.fuse import native
+from unionfs.fuse.callers import killer, killer_in
 from unionfs.fuse.carried import CarriedHandlers
-from unionfs.fuse.data import drop_set_id
 from unionfs.fuse.guard import answers, answers_later
-from unionfs.ondisk.flavour import FUSE_OVERLAYFS_PREFIX
 from unionfs.syscalls import xattr
 from unionfs.syscalls.capability import CAP_SYS_ADMIN, has_capability
 from unionfs.union.node import Node
 from unionfs.upper import attributes
+from unionfs.upper.copyup import Cut
 from unionfs.upper.create import DEFAULT_ACL
 from unionfs.upper.upper import Upper
 
@@ -44,8 +44,16 @@ class MetadataHandlers(CarriedHandlers):
 
     @answers
     def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
-        """Answer with attributes."""
-        return self.inodes.attributes(self.inodes[inode])
+        """Answer with attributes; of a directory that changes, let the extension do so from now."""
+        node = self.inodes[inode]
+        if node.attr is None and node.kind == stat.S_IFDIR and self.by_node and not self.overrides:
+            self._share_dir(node)
+        return self.inodes.attributes(node)
+
+    def _share_dir(self, node: Node) -> None:
+        part = node.upper_part()
+        if part is not None and not node.dead and native.hooks is not None:
+            native.hooks.share_dir(node.ino, part.fd(), len(node.parts) > 1)
 
     @answers_later
     async def setattr(
@@ -58,21 +66,24 @@ class MetadataHandlers(CarriedHandlers):
     ) -> EntryAttributes:
         """Change attributes; the kernel has checked that the caller may (default_permissions)."""
         node = self.inodes[inode]
-        size = attr.st_size if fields.update_size else None
-        kill = native.kills_privileges()
+        cut = None
+        if fields.update_size:
+            cut = Cut(attr.st_size, kill=killer())
         upper = self.upper
         if upper is None or node.source is not None or node.kind == stat.S_IFDIR:
-            upper = await self.copy_up(node, keep=size)
-        if size is not None:
-            await self.own_data(node)
-            self._truncate(node, size, kill=kill)
-        owner = fields.update_uid or fields.update_gid
+            upper = await self.copy_up(node, cut=cut)
         times = fields.update_atime or fields.update_mtime
+        if cut is not None and cut.made:
+            times = False  # the kernel's with a truncation are "now", which the copy has
+        elif cut is not None:
+            await self.own_data(node)
+            self._truncate(node, cut)
+        owner = fields.update_uid or fields.update_gid
         if owner:
             uid = attr.st_uid if fields.update_uid else -1
             gid = attr.st_gid if fields.update_gid else -1
             attributes.chown(upper, node, uid, gid)
-        elif not (times or fields.update_mode or size is not None):
+        elif not (times or fields.update_mode or cut is not None):
             self._chown_to_the_same(upper, node, ctx)
         if fields.update_mode:
             attributes.chmod(upper, node, stat.S_IMODE(attr.st_mode))
@@ -96,19 +107,22 @@ class MetadataHandlers(CarriedHandlers):
         """
         st = self.tree.stat(node)
         set_id = not node.is_dir and st.st_mode & (stat.S_ISUID | stat.S_ISGID)
-        if set_id and ctx.uid in (0, st.st_uid):
+        if set_id and (self.is_root(ctx) or ctx.uid == st.st_uid):
             attributes.chown(upper, node, -1, -1)
+            kill = killer_in(ctx)
+            if kill is not None:
+                attributes.chmod(upper, node, attributes.without_set_id(st, kill))
 
-    def _truncate(self, node: Node, size: int, *, kill: bool) -> None:
+    def _truncate(self, node: Node, cut: Cut) -> None:
         file = node.file
-        fd = file.fd if file is not None and file.writable else self.tree.open(node, os.O_WRONLY)
+        if file is not None and file.writable:
+            attributes.truncate(self.writer(), file.fd, cut.size, kill=cut.kill)
+            return
+        fd = self.tree.open(node, os.O_WRONLY)
         try:
-            os.ftruncate(fd, size)
-            if kill:
-                drop_set_id(fd)
+            attributes.truncate(self.writer(), fd, cut.size, kill=cut.kill)
         finally:
-            if file is None or fd != file.fd:
-                os.close(fd)
+            os.close(fd)
 
     def _set_times(
         self, upper: Upper, node: Node, attr: EntryAttributes, fields: SetattrFields
@@ -124,11 +138,7 @@ class MetadataHandlers(CarriedHandlers):
     @answers
     def readlink(self, inode: int, ctx: RequestContext) -> bytes:
         """Answer with a symbolic link's target."""
-        node = self.inodes[inode]
-        if node.anchor >= 0:
-            return os.readlink(b"", dir_fd=node.anchor)
-        directory, name = self.tree.place(node)
-        return os.readlink(name, dir_fd=directory)
+        return self.tree.readlink(self.inodes[inode])
 
     @answers
     def statfs(self, ctx: RequestContext) -> StatvfsData:
@@ -144,10 +154,12 @@ class MetadataHandlers(CarriedHandlers):
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         """Answer with an attribute's value, or ENODATA; or answer what comes in this form."""
         if name == native.CARRIER and (asked := native.carried()) is not None:
-            return await self.carried(self.inodes[inode], *asked)
-        if name.startswith(FUSE_OVERLAYFS_PREFIX):
+            return await self.carried(self.inodes[inode], *asked, ctx)
+        node = self.inodes[inode]
+        names = self.tree.names_of(node)
+        if names.is_reserved(name):
             raise FUSEError(errno.ENODATA)
-        value = xattr.get(self.tree.target(self.inodes[inode]), self._on_disk(name))
+        value = xattr.get(self.tree.target(node), names.to_disk(name))
         if value is None:
             raise FUSEError(errno.ENODATA)
         return value
@@ -155,11 +167,12 @@ class MetadataHandlers(CarriedHandlers):
     @answers
     def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
         """Answer with the names of attributes, the driver's own left out."""
-        flavour = self.tree.layers[0].flavour
+        node = self.inodes[inode]
+        names = self.tree.names_of(node)
         shown = []
-        for name in xattr.names(self.tree.target(self.inodes[inode])):
-            public = flavour.from_disk(name)
-            if public is not None and not public.startswith(FUSE_OVERLAYFS_PREFIX):
+        for name in xattr.names(self.tree.target(node)):
+            public = names.from_disk(name)
+            if public is not None and not names.is_reserved(public):
                 shown.append(public)
         if any(map(_is_trusted, shown)) and not _sees_trusted(ctx):
             shown = [name for name in shown if not _is_trusted(name)]
@@ -172,12 +185,13 @@ class MetadataHandlers(CarriedHandlers):
         What XATTR_CREATE or XATTR_REPLACE refuses does not copy the file up.
         """
         flags = native.xattr_flags()
-        if name.startswith(FUSE_OVERLAYFS_PREFIX):
-            raise FUSEError(errno.EPERM)
         node = self.inodes[inode]
+        names = self.tree.names_of(node)
+        if self.tree.layers[0].names.is_reserved(name):
+            raise FUSEError(errno.EPERM)
         self.writer()
         if flags:
-            there = xattr.get(self.tree.target(node), self._on_disk(name)) is not None
+            there = xattr.get(self.tree.target(node), names.to_disk(name)) is not None
             if there and flags & os.XATTR_CREATE:
                 raise FUSEError(errno.EEXIST)
             if not there and flags & os.XATTR_REPLACE:
@@ -190,20 +204,17 @@ class MetadataHandlers(CarriedHandlers):
     @answers_later
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         """Remove an attribute; ENODATA if there is none, without a copy-up."""
-        if name.startswith(FUSE_OVERLAYFS_PREFIX):
-            raise FUSEError(errno.ENODATA)
         node = self.inodes[inode]
+        names = self.tree.names_of(node)
+        if names.is_reserved(name):
+            raise FUSEError(errno.ENODATA)
         self.writer()
-        if xattr.get(self.tree.target(node), self._on_disk(name)) is None:
+        if xattr.get(self.tree.target(node), names.to_disk(name)) is None:
             raise FUSEError(errno.ENODATA)
         upper = await self.copy_up(node)
         attributes.remove_xattr(upper, node, name)
         if name == DEFAULT_ACL and node.is_dir:
             upper.part(node).default_acl = None
-
-    def _on_disk(self, name: bytes) -> bytes:
-        """Return what the attribute that users of the mount call *name* is called in the layers."""
-        return self.tree.layers[0].flavour.to_disk(name)
 
 
 def _is_trusted(name: bytes) -> bool:

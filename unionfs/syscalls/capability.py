@@ -1,4 +1,4 @@
-"""Which capabilities a process has (capabilities(7), proc(5))."""
+"""Which capabilities and groups a process has (capabilities(7), proc(5))."""
 
 from __future__ import annotations
 
@@ -19,6 +19,15 @@ def has_capability(number: int, pid: int | None = None) -> bool:
             if line.startswith(b"CapEff:"):
                 return bool(int(line.split()[1], 16) >> number & 1)
     return False
+
+
+def other_groups(pid: int) -> frozenset[int]:
+    """Return the supplementary groups of process *pid*. Raises OSError if there is none."""
+    with open(f"/proc/{pid}/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"Groups:"):
+                return frozenset(map(int, line.split()[1:]))
+    return frozenset()
 
 
 def in_initial_user_namespace() -> bool:

@@ -207,7 +207,6 @@ class TestNotYet:
             "squash_to_root",
             "squash_to_uid=1000",
             "squash_to_gid=0",
-            "xattr_permissions=2",
             'context="u:r:t:s0:c1,c2"',
             "noacl",
             "noxattrs=1",

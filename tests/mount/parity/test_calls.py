@@ -1,0 +1,55 @@
+"""Every table of this directory: the union answers as a plain directory does, call by call.
+
+Where the kernel's overlayfs does not, ``exceptions-calls`` says which of the two we follow.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import parity
+from tests.support.compared import Tables
+from tests.support.fixtures import arena, mount_union  # noqa: F401
+
+_HERE = os.path.dirname(__file__)
+_ROWS = os.path.join(_HERE, "exceptions-calls")
+_NAMES = sorted(
+    name[:-3]
+    for name in os.listdir(_HERE)
+    if name.endswith(".py") and not name.startswith(("test_", "_"))
+)
+TABLES = {name: importlib.import_module(f"tests.mount.parity.{name}").CASES for name in _NAMES}
+
+pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_kernel_overlay]
+
+
+@pytest.fixture(scope="module")
+def tables(arena, mount_union, tmp_path_factory) -> Iterator[Tables]:  # noqa: F811
+    disk = os.fsencode(tmp_path_factory.mktemp("tables"))  # beside the arena, which all may enter
+    os.chmod(disk, 0o755)
+    found = Tables(TABLES, disk, mount_union, parity.load(_ROWS))
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize(
+    ("table", "index"),
+    [
+        pytest.param(name, index, id=f"{name}-{index}-{case}")
+        for name, cases in TABLES.items()
+        for index, case in enumerate(cases)
+    ],
+)
+def test_answers_agree(tables, table, index):
+    wrong = tables.outcome(table).wrong[index]
+    text = "\n".join(str(one) for one in wrong[:20])
+    assert not wrong, f"{len(wrong)} differences:\n{text}"
+
+
+def test_every_row_is_needed(tables):
+    used = set().union(*(tables.outcome(table).used for table in TABLES))
+    assert not [row for row in parity.load(_ROWS) if row not in used]

@@ -1,0 +1,46 @@
+"""A disk of a test's own: ext4 on a loop device, and what a loss of power at this moment leaves.
+
+The filesystem hears of no time to commit, so what reaches the image is what somebody synced, and a
+copy of the image is the disk of a machine whose power went.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+from tests.support import kernel
+
+_NEVER = "3600"  # seconds between ext4's own commits; a test is over long before
+
+
+class Disk:
+    """An ext4 of *size* bytes in the file *image*, mounted at ``root``."""
+
+    def __init__(self, image: bytes, *, size: int = 64 << 20, made: bool = True) -> None:
+        """Make the filesystem (with *made*), and mount it. Raises CalledProcessError."""
+        self.image = image
+        self.root = image + b".d"
+        if made:
+            with open(image, "wb") as file:
+                file.truncate(size)
+            subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+        os.mkdir(self.root)
+        words = ["mount", "-o", f"loop,commit={_NEVER}", image, self.root]
+        subprocess.run(words, check=True)
+
+    def after_power_loss(self, image: bytes) -> Disk:
+        """Return the disk *image* as it is when the power goes now."""
+        shutil.copyfile(self.image, image)
+        return Disk(image, made=False)
+
+    def sync(self) -> None:
+        """Bring everything to the disk."""
+        subprocess.run(["sync", "-f", self.root], check=True)
+
+    def __enter__(self) -> Disk:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        kernel.umount(self.root)
