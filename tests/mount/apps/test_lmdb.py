@@ -20,7 +20,6 @@ from tests.support.stacks import Dir, build_stack
 pytestmark = [
     pytest.mark.needs_fuse,
     pytest.mark.needs_root,
-    pytest.mark.usefixtures("mode"),
     pytest.mark.parametrize("writemap", [False, True], ids=["write", "writemap"]),
 ]
 
@@ -83,6 +82,7 @@ def _writer(root: bytes, *, writemap: bool, steps: int, stop: int = -1) -> subpr
     return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
+@pytest.mark.usefixtures("mode")
 def test_readers_from_before_the_copy_up(union, layers, writemap):
     """Each read transaction is a snapshot that is whole; later ones are never older."""
     data = layers.lowers[-1] + b"/var/lmdb/data.mdb"
