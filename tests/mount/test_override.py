@@ -9,9 +9,12 @@ from __future__ import annotations
 import pytest
 
 from tests.mount.test_callers import *  # noqa: F403
-from tests.mount.test_coherence import *  # noqa: F403
-from tests.mount.test_directories import *  # noqa: F403
 from tests.mount.test_links import *  # noqa: F403
+from tests.support.examples import FULL
+
+if FULL:
+    from tests.mount.test_coherence import *  # noqa: F403
+    from tests.mount.test_directories import *  # noqa: F403
 
 # The kernel knows nothing of the attribute, and its tree is another.
 for _name, _test in list(globals().items()):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,3 +91,46 @@ def test_looks_as_to_root(user: User, roots: Cli, archive: Path, container: Path
     finally:
         roots("umount", "c")
     trees.assert_same(snapshot(user, container), theirs, ("user", "root"))
+
+
+_CHANGES = """
+import os, sys
+os.umask(0o022); os.chdir(sys.argv[1])
+def w(p, d, mode=0o644):
+    fd = os.open(p, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode); os.write(fd, d); os.close(fd)
+w("etc/none", b"written"); w("etc/new", b"new", 0o600)
+os.mkdir("closed/dir", 0o750); w("closed/dir/f", b"1")
+os.chmod("etc/shadow", 0o4711); os.chown("etc/shadow", 12, 34)
+os.chown("etc/mine", -1, 99); os.chmod("etc/mine", 0o666)
+os.symlink("to", "made"); os.lchown("made", 5, 6); os.lchown("dangling", 7, 8)
+os.mkfifo("fifo", 0o640); os.chown("fifo", 1, 2); os.chown("null", 3, 4); os.chmod("disk", 0o600)
+w("mail/letter", b"dear"); os.mkdir("mail/box")
+os.link("etc/new", "etc/linked"); os.rename("closed", "opened"); os.rename("link", "mail/link")
+os.unlink("gone2") if os.path.exists("gone2") else None
+os.unlink("attr"); os.truncate("big", 3); os.setxattr("cap", "user.x", b"y")
+os.unlink("second"); w("first", b"not linked any more")
+w("etc/suid", b"s"); os.chmod("etc/suid", 0o6755); os.chown("etc/suid", 9, 9)
+os.utime("etc/implied", ns=(10**18, 10**18 + 5)); os.rename("pipe", "etc/pipe")
+"""
+
+
+def test_what_he_changes_is_as_if_root_did(
+    user: User, roots: Cli, archive: Path, container: Path, tmp_path: Path
+) -> None:
+    """Once while it is mounted, and again from what is on the disk."""
+    roots("create", "odd", "--name", "changed")
+    target = tmp_path / "m"
+    target.mkdir()
+    roots("mount", "changed", str(target))
+    try:
+        subprocess.run([sys.executable, "-c", _CHANGES, target], check=True)
+        theirs = trees.snapshot(bytes(target))
+    finally:
+        roots("rm", "--force", "changed")
+    user.script(_CHANGES, container)
+    fields = [field for field in trees.FIELDS if field != "mtime"]
+    trees.assert_same(snapshot(user, container), theirs, ("user", "root"), fields=fields)
+    before = snapshot(user, container)
+    user.unionfs("umount", "c")
+    user.unionfs("mount", "c", container)
+    trees.assert_same(snapshot(user, container), before, ("again", "before"))

@@ -146,7 +146,7 @@ class HelperMount(_Daemon):
                 stdout=log,
                 stderr=log,
                 cwd=cwd,
-                env={**os.environ, "PYTHONPATH": _PROJECT, **(env or {})},
+                env={**os.environ, "PYTHONPATH": _path(), **(env or {})},
                 user=user,
                 preexec_fn=_limits(descriptors),
             )
@@ -183,6 +183,11 @@ class HelperMount(_Daemon):
             self.process.kill()
             self.process.wait()
             raise AssertionError("the daemon did not leave after the unmount") from None
+
+
+def _path() -> str:
+    """Return what Python is to look in: this project first, then what we were told."""
+    return os.pathsep.join(filter(None, (_PROJECT, os.environ.get("PYTHONPATH"))))
 
 
 def _more_options() -> Sequence[bytes]:

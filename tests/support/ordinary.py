@@ -114,9 +114,11 @@ def _python(place: Path, home: Path) -> tuple[str, dict[str, str]]:
     """Return a Python that the user may run, and his environment, with our package in it."""
     ours = place / "python"
     ours.mkdir()
-    keep = shutil.ignore_patterns("__pycache__", "pytest*", "mypy*", "ruff*", "hypothesis*", "pip*")
+    keep = shutil.ignore_patterns("__pycache__", "mypy*", "ruff*", "pip*")
     shutil.copytree(_REPO / "unionfs", ours / "unionfs", ignore=keep)
     shutil.copytree(_REPO / "tests", ours / "tests", ignore=keep)
+    shutil.copy(_REPO / "pyproject.toml", ours)
+    (ours / ".cache/tmp").mkdir(parents=True)  # where ``machine.test_root`` looks
     libraries = Path(__import__("pyfuse3").__file__).parents[1]
     if not _reachable(libraries):
         shutil.copytree(libraries, ours / "libraries", ignore=keep)

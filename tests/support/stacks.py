@@ -13,6 +13,8 @@ import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+# What a driver may mark directories with: in a user namespace (``tests.support.userns``) user.*.
+MARKS = "user" if os.environ.get("UNIONFS_TEST_USERNS") else "trusted"
 Xattrs = tuple[tuple[str, bytes], ...]
 PAST_NS = 1_000_000_000_123_456_789  # September 2001, with nanoseconds to lose
 
@@ -31,7 +33,7 @@ class Dir:
             os.mkdir(at)
         _owner(self, at)
         if self.opaque:
-            os.setxattr(at, "trusted.overlay.opaque", b"y")
+            os.setxattr(at, f"{MARKS}.overlay.opaque", b"y")
 
 
 @dataclass(frozen=True)

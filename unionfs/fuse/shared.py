@@ -1,9 +1,9 @@
 """A mount by an ordinary user that lets others in (``allow_other``): who may do what.
 
 The kernel asks for no permission there (``rooted``), so every request of somebody else is checked
-here by the rules of a local filesystem. Two of them stay the kernel's: sticky directories, and who
-may set an ACL. It must not remember names in a directory that some may not search, or it would
-answer those without asking us: ``SharedInodes``.
+here by the rules of a local filesystem. Only who may set an ACL is the kernel's to say. It must not
+remember names in a directory that some may not search, or it would answer those without asking us:
+``SharedInodes``.
 """
 
 from __future__ import annotations
@@ -149,12 +149,12 @@ class SharedOperations(RootedOperations):
 
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         """Remove a name."""
-        await self._require(parent_inode, ctx, _CHANGE)
+        await self._require_removable(parent_inode, name, ctx)
         await super().unlink(parent_inode, name, ctx)
 
     async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         """Remove a directory."""
-        await self._require(parent_inode, ctx, _CHANGE)
+        await self._require_removable(parent_inode, name, ctx)
         await super().rmdir(parent_inode, name, ctx)
 
     async def rename(
@@ -167,8 +167,8 @@ class SharedOperations(RootedOperations):
         ctx: RequestContext,
     ) -> None:
         """Rename; a directory that gets another parent must be writable itself (rename(2))."""
-        await self._require(parent_inode_old, ctx, _CHANGE)
-        await self._require(parent_inode_new, ctx, _CHANGE)
+        await self._require_removable(parent_inode_old, name_old, ctx)
+        await self._require_removable(parent_inode_new, name_new, ctx)
         if parent_inode_old != parent_inode_new:
             await self._require_movable(parent_inode_old, name_old, ctx)
             if flags & pyfuse3.RENAME_EXCHANGE:
@@ -176,6 +176,23 @@ class SharedOperations(RootedOperations):
         await super().rename(parent_inode_old, name_old, parent_inode_new, name_new, flags, ctx)
         await self._ask_again(parent_inode_new, name_new)
         await self._ask_again(parent_inode_old, name_old)
+
+    @answers
+    def _require_removable(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        """Raise unless the caller may make *name*, or remove what has it (unlink(2)).
+
+        From a sticky directory that is for its owner and the file's.
+        """
+        parent = self.inodes[parent_inode]
+        if not self._has(parent, ctx, _CHANGE):
+            raise denied()
+        attr = self.inodes.attributes(parent)
+        if self.is_root(ctx) or not attr.st_mode & stat.S_ISVTX or ctx.uid == attr.st_uid:
+            return
+        if self.tree.lookup(parent, name) is not None:
+            node = self._child(parent, name)
+            if self.inodes.attributes(node).st_uid != ctx.uid:
+                raise not_permitted()
 
     @answers
     def _require_movable(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:

@@ -26,6 +26,7 @@ class Flavour(enum.Enum):
         self.opaque = prefix + b"opaque"
         self.redirect = prefix + b"redirect"
         self.origin = prefix + b"origin"
+        self.born = prefix + b"unionfs.born"  # ours: what the origin's handle would lead to
         self.impure = prefix + b"impure"
         self.nlink = prefix + b"nlink"
         self.upper = prefix + b"upper"

@@ -10,12 +10,10 @@ index (``index.py``), and every name that is changed from then on is a link of i
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import time
 
-from unionfs.ondisk.origin import Origin
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import exists, name_path, open_dir
 from unionfs.syscalls.copy import KeepGoing, copy_data
@@ -62,7 +60,7 @@ def _copy_dir(upper: Upper, node: Node) -> None:
         fd = open_dir(work.fd, temporary)
         try:
             origin = upper.origin_of(lower)
-            _mark_origin(upper, fd, origin)
+            index.mark_origin(upper, fd, origin, os.fstat(lower.fd()))
             copy_to_fd(upper, lower.fd(), lower.layer.names, fd, upper.tree.stat_of(lower))
             _publish(upper, temporary, above, node.name, impure=origin is not None)
         except BaseException:
@@ -99,19 +97,6 @@ def copy_removed_dir(upper: Upper, node: Node) -> None:
     node.anchor = held
     node.parts = [Part(upper.layer, upper.layer.root, temporary, upper.tree.pool)]
     node.attr = None
-
-
-def _mark_origin(upper: Upper, target: int | bytes, origin: Origin | None) -> None:
-    """Write down which lower file *target* is a copy of, where the filesystem can keep it."""
-    if origin is None:
-        return
-    try:
-        xattr.set_(target, upper.flavour.origin, origin.encode())
-    except OSError as error:
-        # user.* attributes cannot be on symbolic links and special files; there the origin only
-        # keeps the inode number across a remount.
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP):
-            raise
 
 
 def _publish(upper: Upper, temporary: bytes, above: Part, name: bytes, *, impure: bool) -> None:
@@ -253,14 +238,14 @@ class FileCopy:
         target: int | bytes = copy
         if self._target >= 0:
             target = self._target
-            _mark_origin(upper, target, self._origin)
+            index.mark_origin(upper, target, self._origin, st)
             copy_to_fd(upper, path, source.layer.names, self._target, st)
             if self._cut is not None:
                 drop_set_id(upper, self._target, self._cut.kill)
                 os.utime(self._target, ns=(st.st_atime_ns, time.time_ns()))
             return
         os.chown(copy, st.st_uid, st.st_gid, follow_symlinks=False)
-        _mark_origin(upper, target, self._origin)
+        index.mark_origin(upper, target, self._origin, st)
         copy_xattrs(path, source.layer.names, copy, upper.names)
         if not stat.S_ISLNK(st.st_mode):
             os.chmod(self._temporary, stat.S_IMODE(st.st_mode), dir_fd=upper.work.fd)

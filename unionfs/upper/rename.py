@@ -223,9 +223,7 @@ def _swap_for_empty(upper: Upper, above: Part, name: bytes) -> None:
         fd = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=work.fd)
         try:
             xattr.set_(fd, upper.flavour.opaque, b"y")
-            origin = xattr.get(old, upper.flavour.origin)
-            if origin is not None:
-                xattr.set_(fd, upper.flavour.origin, origin)
+            index.copy_origin(upper, old, fd)
             copy_to_fd(upper, old, upper.names, fd, st)
         finally:
             os.close(fd)
