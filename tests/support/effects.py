@@ -65,9 +65,7 @@ def lasting(folder: bytes) -> Facets:
     found = _walk(folder)
     facets: Facets = {"names": " ".join(sorted(_short(name) for name in found))}
     for name, (path, st) in found.items():
-        facets.update(
-            (_short(f"{name}.{key}"), value) for key, value in _fields(path, st).items()
-        )
+        facets.update((_short(f"{name}.{key}"), value) for key, value in _fields(path, st).items())
     return facets
 
 
