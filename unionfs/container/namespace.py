@@ -74,8 +74,9 @@ def _is_daemon(pid: str) -> bool:
 def run_inside(work: Callable[[], int], *, beside: int | None = None) -> int:
     """Call *work* in a child that is root of a user namespace; return the status it returns.
 
-    The namespaces are new ones, or those of the process *beside*. Signals that come meanwhile go to the child. Raises FailedInsideError with the message of a
-    UnionfsError of *work*'s, NoNamespaceError.
+    The namespaces are new ones, or those of the process *beside*. Signals that come meanwhile go to
+    the child. Raises FailedInsideError with the message of a UnionfsError of *work*'s,
+    NoNamespaceError.
     """
     ready, to_parent = os.pipe2(os.O_CLOEXEC)
     from_parent, go = os.pipe2(os.O_CLOEXEC)
