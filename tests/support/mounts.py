@@ -234,6 +234,7 @@ class SessionMount(_Daemon):
     """Our daemon, forked by *spawner*: as HelperMount, a hundred times faster to start.
 
     *descriptors*: how many the daemon may have open.
+    With *container* it reads the layers as those of a container of the store.
     """
 
     def __init__(
@@ -244,6 +245,7 @@ class SessionMount(_Daemon):
         *,
         options: Sequence[bytes] = UNION_OPTIONS,
         descriptors: int | None = None,
+        container: bool = False,
     ) -> None:
         self.root = _made(target)
         self.log = target + b".log"
@@ -253,6 +255,7 @@ class SessionMount(_Daemon):
             target=os.fsdecode(target),
             log=os.fsdecode(self.log),
             descriptors=descriptors,
+            container=container,
         )
         if "error" in answer:
             raise MountFailed(answer["error"])

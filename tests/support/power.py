@@ -49,6 +49,10 @@ class Disk:
         os.pwrite(self._other, os.urandom(16), 0)
         os.fsync(self._other)
 
+    def sync(self) -> None:
+        """Bring everything to the disk."""
+        _run(b"sync", b"-f", self.root)
+
     def cut(self, copy: bytes) -> None:
         """Make *copy* what the disk holds if the power goes now."""
         source = os.open(self._image, os.O_RDONLY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from functools import partial
 
 import pyfuse3
 import trio
@@ -84,7 +85,7 @@ class State:
             if event is not None:
                 await event.wait()
                 continue
-            await self._copy_file(upper, node, cut)
+            await loop.with_room(partial(self._copy_file, upper, node, cut))  # once or twice
         return upper
 
     async def own_data(self, node: Node) -> Upper:
@@ -158,6 +159,8 @@ class State:
                 pass  # ENOENT: it has forgotten the node, so there is nothing to correct
 
     async def _copy_file(self, upper: Upper, node: Node, cut: Cut | None) -> None:
+        if node.source is None or node in self._copying:
+            return  # the second time: somebody else was first
         if node.parent is not None and not node.dead:
             self.copy_up_dir(upper, node.parent)
         copy = FileCopy(upper, node, cut=cut)

@@ -17,7 +17,6 @@ import pytest
 
 from tests.support.examples import FULL
 from tests.support.files import opened, read
-from tests.support.modes import mode, mount_union, spawner  # noqa: F401
 from tests.support.racing import RECORD, Board, initial, together
 from tests.support.stacks import Dir, build_stack
 
