@@ -5,7 +5,7 @@ import os
 from tests.support.callers import EVERYBODY, MEMBER, OTHER, OWNER, ROOT
 from tests.support.calls import case, through
 from tests.support.kernel import AT_SYMLINK_NOFOLLOW, UTIME_NOW, UTIME_OMIT
-from tests.support.rawcalls import utimensat, utimens_now
+from tests.support.rawcalls import utimens_now, utimensat
 from tests.support.things import Folder, Thing, beside, nothing, one
 
 _OMIT, _NOW = (0, UTIME_OMIT), (0, UTIME_NOW)
