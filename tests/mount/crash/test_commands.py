@@ -27,6 +27,7 @@ from tests.support.shop import STORE_VERBS, Image, Shop, import_second, watch
 pytestmark = [
     pytest.mark.needs_fuse,
     pytest.mark.needs_root,
+    pytest.mark.needs_ptrace,
     pytest.mark.timeout(TIMEOUT),
 ]
 

@@ -21,7 +21,12 @@ from tests.support.points import Trap
 from tests.support.ptrace import Call
 from tests.support.trees import Tree
 
-pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_kernel_overlay]
+pytestmark = [
+    pytest.mark.needs_fuse,
+    pytest.mark.needs_root,
+    pytest.mark.needs_ptrace,
+    pytest.mark.needs_kernel_overlay,
+]
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
 

@@ -30,6 +30,7 @@ from tests.support.trees import Tree
 pytestmark = [
     pytest.mark.needs_fuse,
     pytest.mark.needs_root,
+    pytest.mark.needs_ptrace,
     pytest.mark.needs_kernel_overlay,
     pytest.mark.timeout(TIMEOUT),
 ]
