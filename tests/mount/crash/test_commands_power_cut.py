@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.timeout(TIMEOUT),
 ]
 
-CUTS = 100_000 if FULL else 5  # at most so many for a command
+CUTS = 100_000 if FULL else 4  # at most so many for a command
 
 
 @pytest.fixture

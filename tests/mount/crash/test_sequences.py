@@ -37,7 +37,7 @@ pytestmark = [
 
 # Of so many sequences one is taken: primes, so that every change comes at every place.
 EVERY = {1: 1, 2: 1 if FULL else 23, 3: 1 if FULL else 499}
-EVERY_KILLED = 1 if FULL else 61
+EVERY_KILLED = 1 if FULL else 97
 
 
 @pytest.fixture
