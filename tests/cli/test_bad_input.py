@@ -94,6 +94,12 @@ TABLE = [
     Row("run --name a/b {i} sh", 2, "a/b"),
     Row("run --name other {c} sh", 1, "{c}"),
     Row("inspect ../{c}", 1, "../{c}"),
+    Row("inspect q\udcff", 1, "no such container: q"),
+    Row("umount q\udcff", 1, "no such container: q"),
+    Row("run q\udcff sh", 1, "no such container or image: q"),
+    Row("image inspect q\udcff", 1, "no such image: q"),
+    Row("layer inspect q\udcff", 1, "no such layer: q"),
+    Row("create q\udcff", 1, "no such image: q"),
     Row("inspect .", 1, "no such container: ."),
     Row("inspect containers/{c}", 1, "containers/{c}"),
     Row("image inspect ../{i}", 1, "../{i}"),
@@ -127,7 +133,7 @@ TABLE = [
     Row("mount {c} {t} -o upperdir=/etc,workdir=/tmp", 2, "upperdir"),
     Row("mount {c} {t} -o fsname=x", 2, "fsname"),
     Row("mount {c} {t} -o remount,ro", 1, "remount"),
-    Row("mount {c} {t} -o max_read=x", 2, "max_read"),
+    Row("mount {c} {t} -o spin=x", 2, "spin"),
     # What cannot be run.
     Row("run {c} none", 127, "none"),
     Row("run {c} ../../bin/sh-not-here", 127, "sh-not-here"),
@@ -136,6 +142,8 @@ TABLE = [
     Row("run -u root:none {c} sh", 1, "the image has no group 'none' ('root:none' was asked for)"),
     Row("run -u 4294967296 {c} sh", 1, "4294967296"),
     Row("run -e =x {c} sh", 2, "=x"),
+    Row("run {c} echo q\udcff", 2, "is not UTF-8"),
+    Row("run -e A=q\udcff {c} sh", 2, "is not UTF-8"),
     Row("bundle {c} {d}/file", 1, "{d}/file is not a directory"),
 ]
 

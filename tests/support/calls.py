@@ -21,7 +21,10 @@ Call = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """*needs* names the feature of ``tests.support.extension`` without which all is different."""
+    """*needs* names the feature of ``tests.support.extension`` without which all is different.
+
+    *atime*: access times are compared as well, because the call sets them.
+    """
 
     call: Call
     args: tuple[Any, ...]
@@ -30,6 +33,7 @@ class Case:
     folder: Folder = field(default_factory=Folder)
     umask: int = 0o022
     needs: str = ""
+    atime: bool = False
 
     def __str__(self) -> str:
         words = ", ".join(_word(argument) for argument in self.args)

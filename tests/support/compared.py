@@ -144,7 +144,7 @@ class Tables:
             folder = _folder(root, number)
             was = effects.before(folder)
             result = self._callers.ask(trial.user, folder, trial.case.umask, table, index)
-            found.append({"result": result, **effects.after(folder, was)})
+            found.append({"result": result, **effects.after(folder, was, atime=trial.case.atime)})
         return found
 
 

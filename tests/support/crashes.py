@@ -22,13 +22,17 @@ _LONG_AGO = PAST_NS + 10**17  # later times are the test's own
 
 
 class Stage:
-    """A directory *folder* with fresh uppers over *lowers*, one at a time."""
+    """A directory *folder* with fresh uppers over *lowers*, one at a time.
+
+    They are mounted as a container of the store is, or, if ``container`` says no, in helper form.
+    """
 
     def __init__(self, folder: bytes, lowers: tuple[bytes, ...], spawner: Spawner) -> None:
         self.folder, self._lowers, self._spawner = folder, lowers, spawner
         self._count = 0
         self.layers = Layers(lowers)
         self.options: tuple[bytes, ...] = UNION_OPTIONS
+        self.container = True
         os.mkdir(folder)
 
     def fresh(self) -> None:
@@ -49,7 +53,11 @@ class Stage:
     def mount(self) -> SessionMount:
         """Mount with us; the caller ends it, in a good way or a bad one."""
         return SessionMount(
-            self.layers, self.folder + b"/ours", self._spawner, options=self.options
+            self.layers,
+            self.folder + b"/ours",
+            self._spawner,
+            options=self.options,
+            container=self.container,
         )
 
     @property

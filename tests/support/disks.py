@@ -1,4 +1,6 @@
-"""A disk of a test's own: ext4 on a loop device, and what a loss of power at this moment leaves.
+"""Disks of the tests' own: ext4 on a loop device, whatever the tests run on.
+
+And what a loss of power at this moment leaves of one.
 
 The filesystem hears of no time to commit, so what reaches the image is what somebody synced, and a
 copy of the image is the disk of a machine whose power went.
@@ -32,8 +34,23 @@ class Disk:
 
     def after_power_loss(self, image: bytes) -> Disk:
         """Return the disk *image* as it is when the power goes now."""
-        shutil.copyfile(self.image, image)
+        self.cut(image)
         return Disk(image, made=False)
+
+    def commit(self) -> None:
+        """Let the journal be written, by an fsync that has nothing to do with any other file.
+
+        All changes of names and attributes so far are on the disk then; data of other files that
+        has no blocks yet is not. The worst that a filesystem may do.
+        """
+        other = os.open(self.root + b"/other", os.O_WRONLY | os.O_CREAT, 0o600)
+        os.pwrite(other, os.urandom(16), 0)
+        os.fsync(other)
+        os.close(other)
+
+    def cut(self, copy: bytes) -> None:
+        """Make *copy* what the disk holds if the power goes now, for ``Disk(copy, made=False)``."""
+        shutil.copyfile(self.image, copy)
 
     def sync(self) -> None:
         """Bring everything to the disk."""
@@ -44,3 +61,20 @@ class Disk:
 
     def __exit__(self, *error: object) -> None:
         kernel.umount(self.root)
+
+
+def make_disk(at: bytes, image: bytes) -> bool:
+    """Mount a new ext4 on *at*, kept in the sparse file *image*; return whether that was done.
+
+    Not where the machine has no loop devices for us. On tmpfs it syncs in no time.
+    """
+    with open(image, "wb") as file:
+        file.truncate(1 << 30)
+    subprocess.run(["mkfs.ext4", "-q", "-i", "4096", "-m", "0", image], check=True)
+    done = subprocess.run(["mount", "-o", "loop", image, at], stderr=subprocess.PIPE)
+    return done.returncode == 0
+
+
+def drop_disk(at: bytes, image: bytes) -> None:
+    kernel.umount(at)
+    os.unlink(image)

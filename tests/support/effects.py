@@ -2,7 +2,8 @@
 
 Names are the facets' first word: ``x.mode``, ``x.ctime``, ``folder.mtime``. Times are shown as
 "now", or as they are where the tests set them; ``ctime`` as "moved" or "stays", because nobody can
-set it. ``ino`` says which of the names of before has this inode number.
+set it. ``ino`` says which of the names of before has this inode number. Access times are left out
+unless they are asked for: with FUSE the kernel's caches answer reads, and no time moves.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def before(folder: bytes) -> dict[str, Before]:
     return {name: Before(st.st_ino, st.st_ctime_ns) for name, (_path, st) in _walk(folder).items()}
 
 
-def after(folder: bytes, was: dict[str, Before]) -> Facets:
+def after(folder: bytes, was: dict[str, Before], *, atime: bool = False) -> Facets:
     """Return what *folder* has become."""
     found = _walk(folder)
     owners = {one.ino: name for name, one in reversed(was.items())}
@@ -53,6 +54,8 @@ def after(folder: bytes, was: dict[str, Before]) -> Facets:
         facets[f"{name}.ino"] = owners.get(st.st_ino, "new")
         moved = earlier is None or earlier.ctime != st.st_ctime_ns
         facets[f"{name}.ctime"] = "moved" if moved else "stays"
+        if atime:
+            facets[f"{name}.atime"] = stamp(st.st_atime_ns)
         facets.update((f"{name}.{key}", value) for key, value in _fields(path, st).items())
     return {_short(name): value for name, value in facets.items()}
 
@@ -62,16 +65,14 @@ def lasting(folder: bytes) -> Facets:
     found = _walk(folder)
     facets: Facets = {"names": " ".join(sorted(_short(name) for name in found))}
     for name, (path, st) in found.items():
-        fields = _fields(path, st)
-        del fields["atime"]
-        facets.update((_short(f"{name}.{key}"), value) for key, value in fields.items())
+        facets.update((_short(f"{name}.{key}"), value) for key, value in _fields(path, st).items())
     return facets
 
 
 def _walk(folder: bytes, depth: int = _DEPTH, prefix: str = "") -> dict:
     """Return path and stat of each name in *folder*, *depth* levels deep."""
     found = {} if prefix else {FOLDER: (folder, os.lstat(folder))}
-    for name in sorted(os.listdir(folder)):
+    for name in _names(folder):
         path = folder + b"/" + name
         shown = prefix + os.fsdecode(name)
         st = os.lstat(path)
@@ -81,6 +82,15 @@ def _walk(folder: bytes, depth: int = _DEPTH, prefix: str = "") -> dict:
     return found
 
 
+def _names(folder: bytes) -> list[bytes]:
+    """List *folder* without a trace in its access time."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOATIME)
+    try:
+        return sorted(os.fsencode(name) for name in os.listdir(fd))
+    finally:
+        os.close(fd)
+
+
 def _fields(path: bytes, st: os.stat_result) -> dict[str, object]:
     kind = _KINDS[stat.S_IFMT(st.st_mode)]
     fields: dict[str, object] = {
@@ -88,9 +98,8 @@ def _fields(path: bytes, st: os.stat_result) -> dict[str, object]:
         "mode": oct(stat.S_IMODE(st.st_mode)),
         "uid": st.st_uid,
         "gid": st.st_gid,
-        "nlink": st.st_nlink,
+        "dirlinks" if kind == "dir" else "nlink": st.st_nlink,
         "mtime": stamp(st.st_mtime_ns),
-        "atime": stamp(st.st_atime_ns),
         "xattrs": read_xattrs(path),
     }
     if kind == "file":

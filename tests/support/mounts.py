@@ -138,7 +138,7 @@ class HelperMount(_Daemon):
     ) -> None:
         self.root = _made(target)
         self.log = target + b".log"
-        words = b",".join((layers.options(), *options))
+        words = b",".join((layers.options(), *options, *_more_options()))
         command = [*program, "-f", "-o", words, target]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
@@ -147,7 +147,7 @@ class HelperMount(_Daemon):
                 stdout=log,
                 stderr=log,
                 cwd=cwd,
-                env={**os.environ, "PYTHONPATH": _PROJECT, **(env or {})},
+                env={**os.environ, "PYTHONPATH": _path(), **(env or {})},
                 user=user,
                 preexec_fn=_limits(descriptors),
             )
@@ -184,6 +184,16 @@ class HelperMount(_Daemon):
             self.process.kill()
             self.process.wait()
             raise AssertionError("the daemon did not leave after the unmount") from None
+
+
+def _path() -> str:
+    """Return what Python is to look in: this project first, then what we were told."""
+    return os.pathsep.join(filter(None, (_PROJECT, os.environ.get("PYTHONPATH"))))
+
+
+def _more_options() -> Sequence[bytes]:
+    """Return options that a module of tests wants for all its mounts."""
+    return [os.fsencode(words) for words in os.environ.get("UNIONFS_TEST_OPTIONS", "").split()]
 
 
 def _limits(descriptors: int | None):
@@ -225,6 +235,7 @@ class SessionMount(_Daemon):
     """Our daemon, forked by *spawner*: as HelperMount, a hundred times faster to start.
 
     *descriptors*: how many the daemon may have open.
+    With *container* it reads the layers as those of a container of the store.
     """
 
     def __init__(
@@ -235,6 +246,7 @@ class SessionMount(_Daemon):
         *,
         options: Sequence[bytes] = UNION_OPTIONS,
         descriptors: int | None = None,
+        container: bool = False,
     ) -> None:
         self.root = _made(target)
         self.log = target + b".log"
@@ -244,6 +256,7 @@ class SessionMount(_Daemon):
             target=os.fsdecode(target),
             log=os.fsdecode(self.log),
             descriptors=descriptors,
+            container=container,
         )
         if "error" in answer:
             raise MountFailed(answer["error"])

@@ -14,6 +14,7 @@ Every example ends with ``compare``, ``swap``.
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import tempfile
@@ -157,9 +158,22 @@ class Example:
             self.kernel.close_all()
         self.kernel = None
 
+    def _kernels_tree(self) -> trees.Tree | None:
+        """Return the kernel's tree, None where there is none or (see the table) none any more."""
+        if self.kernel is None:
+            return None
+        try:
+            return trees.snapshot(self.kernel.root, stamp=stamp)
+        except OSError as error:
+            answer = errno.errorcode[error.errno or 0]
+            if not self._verdict("tree", "readable", answer, "readable").right:
+                raise
+            self._drop_kernel()
+            return None
+
     def _do_compare(self) -> None:
         plain = trees.snapshot(self.plain.root, stamp=stamp)
-        kernels = trees.snapshot(self.kernel.root, stamp=stamp) if self.kernel else None
+        kernels = self._kernels_tree()
         ours = trees.snapshot(self.union.root, stamp=stamp)
         self._compare("", plain, kernels, ours)
         if self._identity is not None and (lines := self._identity.compare(plain, ours)):

@@ -40,6 +40,20 @@ def _program(name: str) -> str:
     return found
 
 
+def _children(parent: int) -> list[int]:
+    """Return the processes whose parent is *parent*."""
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{entry}/stat", "rb") as stat:
+                fields = stat.read().rpartition(b")")[2].split()
+        except OSError:
+            continue  # it has just ended
+        if int(fields[1]) == parent:
+            found.append(int(entry))
+    return found
+
+
 class Cluster:
     """The server whose data is in *data*, with its socket in *run*; both belong to ``USER``."""
 
@@ -92,7 +106,7 @@ class Cluster:
     def start(self) -> None:
         """Start the server; return when it answers (crash recovery included)."""
         words = ("postgres", "-D", self.data, "-k", self.run)
-        self._server = self._start(*words, stdout=subprocess.DEVNULL, start_new_session=True)
+        self._server = self._start(*words, stdout=subprocess.DEVNULL)
         errors = self._server.stderr
         assert errors is not None
         for line in errors:
@@ -118,12 +132,19 @@ class Cluster:
         assert self._server.returncode == 0, self._said()
 
     def kill(self) -> None:
-        """Kill every process of the server; return when they are gone."""
+        """Kill every process of the server; return when they are gone.
+
+        Each has a session of its own, and one that waits for a lock of another that is dead would
+        wait for ever: so each is killed by its number, while the parent cannot make more.
+        """
         assert self._server is not None
-        try:
-            os.killpg(self._server.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # it has given up by itself
+        self._server.send_signal(signal.SIGSTOP)
+        for pid in _children(self._server.pid):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it has given up by itself
+        self._server.kill()
         self._gone()
 
     def _gone(self) -> None:

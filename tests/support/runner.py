@@ -15,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from dataclasses import dataclass
 
 _LIFE_SECONDS = 120
@@ -64,7 +65,10 @@ def _start(words: list[str], out: str) -> tuple[int, int]:
         os.read(theirs, 1)
         os.close(theirs)
         status = _command(words)
+    except BaseException:
+        traceback.print_exc()  # a command raises nothing: see ``cli.main``
     finally:
+        sys.stderr.flush()
         os._exit(status)
 
 

@@ -5,9 +5,10 @@ property tests get a fresh mount for every example. The child does what the moun
 does, from the words of ``-o`` on. Protocol: one JSON object a line on standard input, one on
 standard output.
 
-``{"mount": OPTIONS, "target": PATH, "log": PATH, "descriptors": N or null}`` answers
-``{"pid": N}`` when mounted, or ``{"error": TEXT}``. ``{"wait": PID}`` answers ``{"status": N}``
-when that daemon has left.
+``{"mount": OPTIONS, "target": PATH, "log": PATH, "descriptors": N or null, "container": BOOL}``
+mounts in helper form, or as a container of the store is mounted, which reads no AUFS names. It
+answers ``{"pid": N}`` when mounted, or ``{"error": TEXT}``. ``{"wait": PID}`` answers
+``{"status": N}`` when that daemon has left.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import resource
 import signal
 import sys
 import traceback
+from dataclasses import replace
 
 LIFE_SECONDS = 300  # a daemon that hangs is killed; its mount then answers ENOTCONN and not never
 
@@ -63,7 +65,8 @@ def _daemon(request, ready: int) -> int:
         from unionfs.options import parse_helper_options
 
         logs.to_stderr(debug=False)
-        config = parse_helper_options([request["mount"]], privileged=os.getuid() == 0)
+        parsed = parse_helper_options([request["mount"]], privileged=os.getuid() == 0)
+        config = replace(parsed, aufs=not request["container"])
 
         def tell() -> None:
             os.write(ready, b"mounted")

@@ -33,13 +33,14 @@ def remove(
     """Remove *container* with everything that was changed in it.
 
     While it is mounted that takes *force*, which unmounts it; where processes are in the way, it is
-    detached and *note* is told who they are. Raises StillMountedError, RunningError.
+    detached and *note* is told who they are. A mount in another namespace (``namespace``) cannot be
+    unmounted from here. Raises StillMountedError, RunningError.
     """
     if not os.path.isdir(store.containers.path(container.id)):
         store.containers.remove(container.id)  # its data is lost already, only the row is left
         return
     with mount_lock(store, container):
-        if not force:
+        if not (force and read_state().of_container(container.id)):
             refuse_while_running(store, container)
         _leave_mounts(container, force, note)
         if not _await_daemon(store, container) and not force:

@@ -106,7 +106,8 @@ static int answer_read(int session, const struct fuse_in_header *head, const str
 	return answer_with(session, head, 0, data_buffer, (size_t)size);
 }
 
-/* As write(2): what was written counts, and an error only if nothing was. */
+/* As write(2): what was written counts, and an error only if nothing was. Where there is no room,
+ * Python begins anew. */
 static int answer_write(int session, const struct fuse_in_header *head, size_t size,
 			const struct shared *place)
 {
@@ -121,6 +122,8 @@ static int answer_write(int session, const struct fuse_in_header *head, size_t s
 		ssize_t done = pwrite(place->fd, data + out.size, in->size - out.size,
 				      (off_t)(in->offset + out.size));
 
+		if (done < 0 && (errno == ENOSPC || errno == EDQUOT))
+			return 0; /* there may be room when Python has looked (loop.with_room) */
 		if (done < 0 && out.size == 0)
 			return answer_with(session, head, errno, NULL, 0);
 		if (done <= 0)

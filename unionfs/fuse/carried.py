@@ -70,13 +70,17 @@ class CarriedHandlers(State):
     async def _fallocate(self, node: Node, body: bytes, ctx: pyfuse3.RequestContext) -> None:
         _, offset, length, mode, _ = _FALLOCATE_IN.unpack_from(body)
         await self.own_data(node)
-        fd = self.files.data(node, write=True).fd
-        self._drop_set_id(node, fd, ctx)
-        try:
+        self._drop_set_id(node, self.files.data(node, write=True).fd, ctx)
+
+        async def allocate() -> None:
+            fd = self.files.data(node, write=True).fd
             if length <= _INLINE:
                 fallocate(fd, mode, offset, length)
             else:
                 await _elsewhere(lambda own: fallocate(own, mode, offset, length), fd)
+
+        try:
+            await loop.with_room(allocate)
         finally:
             node.attr = None
 
@@ -113,17 +117,17 @@ class CarriedHandlers(State):
         target = self.inodes[number]
         await self.own_data(target)
         length = min(length, _PIECE)
-        fd, target_fd = self.files.pair(node, target)
-        self._drop_set_id(target, target_fd, ctx)
+        self._drop_set_id(target, self.files.data(target, write=True).fd, ctx)
 
         def copy(source_fd: int, own_fd: int) -> int:
             return os.copy_file_range(source_fd, own_fd, length, start, target_start)
 
+        async def copy_here_or_elsewhere() -> int:
+            fds = self.files.pair(node, target)
+            return copy(*fds) if length <= _INLINE else await _elsewhere(copy, *fds)
+
         try:
-            if length <= _INLINE:
-                done = copy(fd, target_fd)
-            else:
-                done = await _elsewhere(copy, fd, target_fd)
+            done = await loop.with_room(copy_here_or_elsewhere)
         finally:
             target.attr = None
         return _WRITE_OUT.pack(done, 0)
@@ -147,10 +151,10 @@ class CarriedHandlers(State):
 
         For requests of which the kernel does not say so, nor looks afterwards.
         """
-        if os.fstat(fd).st_mode & (stat.S_ISUID | stat.S_ISGID):
+        if self.tree.stat_open(fd).st_mode & (stat.S_ISUID | stat.S_ISGID):
             kill = killer_in(ctx)
             if kill is not None:
-                drop_set_id(fd, kill)
+                drop_set_id(self.writer(), fd, kill)
                 self.changed(node)
 
     def _fd_of(self, node: Node) -> int:

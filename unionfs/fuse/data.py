@@ -51,7 +51,7 @@ class DataHandlers(State):
             await self.copy_up(node, cut=cut)
             if not cut.made:
                 await self.own_data(node)
-                truncate(self.files.data(node, write=True).fd, 0, kill=kill)
+                truncate(self.writer(), self.files.data(node, write=True).fd, 0, kill=kill)
         except BaseException:
             self.files.close(handle)
             raise
@@ -80,9 +80,34 @@ class DataHandlers(State):
             await self.own_data(node)
             file = self.files.data(node, write=True)
         node.attr = None
-        if kill is not None:
-            drop_set_id(file.fd, kill)
-        return _write_all(file.fd, off, buf)
+        if kill is not None or self.overrides:
+            drop_set_id(self.writer(), file.fd, kill)
+        try:
+            done = os.pwrite(file.fd, buf, off)
+        except OSError as error:
+            if error.errno not in loop.FULL:
+                raise
+            done = 0
+        return done if done == len(buf) else await self._write_rest(node, off, buf, done)
+
+    async def _write_rest(self, node: Node, offset: int, data: bytes, done: int) -> int:
+        """Write what follows the first *done* bytes of *data*, which belongs at *offset*.
+
+        Returns how much of *data* is written; an error counts only if nothing is.
+        """
+
+        async def write() -> int:
+            node.attr = None
+            fd = self.files.data(node, write=True).fd
+            return os.pwrite(fd, memoryview(data)[done:], offset + done)
+
+        try:
+            while done < len(data):
+                done += await loop.with_room(write)
+        except OSError:
+            if not done:
+                raise
+        return done
 
     @answers
     def flush(self, fh: int) -> None:
@@ -119,17 +144,6 @@ class DataHandlers(State):
         if self.upper is None or self.upper.volatile or node.dead or not node.in_upper:
             return
         await _sync(os.dup(node.parts[0].fd()), datasync=False)
-
-
-def _write_all(fd: int, offset: int, data: bytes) -> int:
-    """Write *data*, going on after a short count; return how much was written."""
-    done = os.pwrite(fd, data, offset)
-    while done < len(data):
-        try:
-            done += os.pwrite(fd, memoryview(data)[done:], offset + done)
-        except OSError:
-            break
-    return done
 
 
 async def _sync(fd: int, datasync: bool) -> None:

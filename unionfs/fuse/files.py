@@ -52,6 +52,7 @@ class Files:
 
     def __init__(self, tree: Tree, limit: int = 1024) -> None:
         self._tree = tree
+        self._inode_says_all = tree.layers[0].override is None
         self._limit = min(limit, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._next = 0
         self._open: dict[Node, None] = {}
@@ -161,10 +162,12 @@ class Files:
     def _share(self, node: Node, file: OpenFile) -> None:
         """Let the extension answer reads of *node*, and more where the file says all there is.
 
-        That is not so of the copy of a lower file with several names, whose count is the union's.
+        That is not so of the copy of a lower file with several names, whose count is the union's,
+        nor where owners and modes are in an attribute.
         """
         if self.by_node and native.hooks is not None:
-            native.hooks.share(node.ino, file.fd, file.writable and not node.nlink)
+            own = file.writable and not node.nlink and self._inode_says_all
+            native.hooks.share(node.ino, file.fd, own)
 
     def names_changed(self, node: Node) -> None:
         """Share *node* anew after a change of its names: who counts them may be another now."""

@@ -82,7 +82,7 @@ class Inodes:
         if self.stale(node):
             file = node.file  # one for reading may be on other data than the inode's (metacopy)
             own = file is not None and file.writable
-            self._fill(node, os.stat(file.fd) if own else self.tree.stat(node))
+            self._fill(node, self.tree.stat_open(file.fd) if own else self.tree.stat(node))
         return node.attr  # type: ignore[no-any-return]
 
     def _fill(self, node: Node, st: os.stat_result) -> None:

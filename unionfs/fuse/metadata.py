@@ -18,7 +18,6 @@ from unionfs.fuse import native
 from unionfs.fuse.callers import killer, killer_in
 from unionfs.fuse.carried import CarriedHandlers
 from unionfs.fuse.guard import answers, answers_later
-from unionfs.ondisk.flavour import FUSE_OVERLAYFS_PREFIX
 from unionfs.syscalls import xattr
 from unionfs.syscalls.capability import CAP_SYS_ADMIN, has_capability
 from unionfs.union.node import Node
@@ -47,7 +46,7 @@ class MetadataHandlers(CarriedHandlers):
     def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         """Answer with attributes; of a directory that changes, let the extension do so from now."""
         node = self.inodes[inode]
-        if node.attr is None and node.kind == stat.S_IFDIR and self.by_node:
+        if node.attr is None and node.kind == stat.S_IFDIR and self.by_node and not self.overrides:
             self._share_dir(node)
         return self.inodes.attributes(node)
 
@@ -108,7 +107,7 @@ class MetadataHandlers(CarriedHandlers):
         """
         st = self.tree.stat(node)
         set_id = not node.is_dir and st.st_mode & (stat.S_ISUID | stat.S_ISGID)
-        if set_id and ctx.uid in (0, st.st_uid):
+        if set_id and (self.is_root(ctx) or ctx.uid == st.st_uid):
             attributes.chown(upper, node, -1, -1)
             kill = killer_in(ctx)
             if kill is not None:
@@ -117,11 +116,11 @@ class MetadataHandlers(CarriedHandlers):
     def _truncate(self, node: Node, cut: Cut) -> None:
         file = node.file
         if file is not None and file.writable:
-            attributes.truncate(file.fd, cut.size, kill=cut.kill)
+            attributes.truncate(self.writer(), file.fd, cut.size, kill=cut.kill)
             return
         fd = self.tree.open(node, os.O_WRONLY)
         try:
-            attributes.truncate(fd, cut.size, kill=cut.kill)
+            attributes.truncate(self.writer(), fd, cut.size, kill=cut.kill)
         finally:
             os.close(fd)
 
@@ -139,11 +138,7 @@ class MetadataHandlers(CarriedHandlers):
     @answers
     def readlink(self, inode: int, ctx: RequestContext) -> bytes:
         """Answer with a symbolic link's target."""
-        node = self.inodes[inode]
-        if node.anchor >= 0:
-            return os.readlink(b"", dir_fd=node.anchor)
-        directory, name = self.tree.place(node)
-        return os.readlink(name, dir_fd=directory)
+        return self.tree.readlink(self.inodes[inode])
 
     @answers
     def statfs(self, ctx: RequestContext) -> StatvfsData:
@@ -160,9 +155,11 @@ class MetadataHandlers(CarriedHandlers):
         """Answer with an attribute's value, or ENODATA; or answer what comes in this form."""
         if name == native.CARRIER and (asked := native.carried()) is not None:
             return await self.carried(self.inodes[inode], *asked, ctx)
-        if name.startswith(FUSE_OVERLAYFS_PREFIX):
+        node = self.inodes[inode]
+        names = self.tree.names_of(node)
+        if names.is_reserved(name):
             raise FUSEError(errno.ENODATA)
-        value = xattr.get(self.tree.target(self.inodes[inode]), self._on_disk(name))
+        value = xattr.get(self.tree.target(node), names.to_disk(name))
         if value is None:
             raise FUSEError(errno.ENODATA)
         return value
@@ -170,11 +167,12 @@ class MetadataHandlers(CarriedHandlers):
     @answers
     def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
         """Answer with the names of attributes, the driver's own left out."""
-        flavour = self.tree.layers[0].flavour
+        node = self.inodes[inode]
+        names = self.tree.names_of(node)
         shown = []
-        for name in xattr.names(self.tree.target(self.inodes[inode])):
-            public = flavour.from_disk(name)
-            if public is not None and not public.startswith(FUSE_OVERLAYFS_PREFIX):
+        for name in xattr.names(self.tree.target(node)):
+            public = names.from_disk(name)
+            if public is not None and not names.is_reserved(public):
                 shown.append(public)
         if any(map(_is_trusted, shown)) and not _sees_trusted(ctx):
             shown = [name for name in shown if not _is_trusted(name)]
@@ -187,12 +185,13 @@ class MetadataHandlers(CarriedHandlers):
         What XATTR_CREATE or XATTR_REPLACE refuses does not copy the file up.
         """
         flags = native.xattr_flags()
-        if name.startswith(FUSE_OVERLAYFS_PREFIX):
-            raise FUSEError(errno.EPERM)
         node = self.inodes[inode]
+        names = self.tree.names_of(node)
+        if self.tree.layers[0].names.is_reserved(name):
+            raise FUSEError(errno.EPERM)
         self.writer()
         if flags:
-            there = xattr.get(self.tree.target(node), self._on_disk(name)) is not None
+            there = xattr.get(self.tree.target(node), names.to_disk(name)) is not None
             if there and flags & os.XATTR_CREATE:
                 raise FUSEError(errno.EEXIST)
             if not there and flags & os.XATTR_REPLACE:
@@ -205,20 +204,17 @@ class MetadataHandlers(CarriedHandlers):
     @answers_later
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         """Remove an attribute; ENODATA if there is none, without a copy-up."""
-        if name.startswith(FUSE_OVERLAYFS_PREFIX):
-            raise FUSEError(errno.ENODATA)
         node = self.inodes[inode]
+        names = self.tree.names_of(node)
+        if names.is_reserved(name):
+            raise FUSEError(errno.ENODATA)
         self.writer()
-        if xattr.get(self.tree.target(node), self._on_disk(name)) is None:
+        if xattr.get(self.tree.target(node), names.to_disk(name)) is None:
             raise FUSEError(errno.ENODATA)
         upper = await self.copy_up(node)
         attributes.remove_xattr(upper, node, name)
         if name == DEFAULT_ACL and node.is_dir:
             upper.part(node).default_acl = None
-
-    def _on_disk(self, name: bytes) -> bytes:
-        """Return what the attribute that users of the mount call *name* is called in the layers."""
-        return self.tree.layers[0].flavour.to_disk(name)
 
 
 def _is_trusted(name: bytes) -> bool:

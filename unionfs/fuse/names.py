@@ -137,6 +137,10 @@ class NameHandlers(State):
         """Close a directory."""
         del self.files.dirs[fh]
 
+    def owner(self, ctx: RequestContext) -> Owner:
+        """Return who owns what the caller makes."""
+        return Owner(ctx.uid, ctx.gid)
+
     def _parent(self, inode: int) -> tuple[Upper, Node]:
         """Return the upper, and the directory *inode* brought into it, for a change of names."""
         upper = self.writer()
@@ -169,7 +173,7 @@ class NameHandlers(State):
         """Make and open a regular file, with a name or without (O_TMPFILE)."""
         nameless = native.asks_tmpfile()
         upper, parent = self._parent(parent_inode)
-        owner = Owner(ctx.uid, ctx.gid)
+        owner = self.owner(ctx)
         mode = _masked(upper, parent, mode & _MODE, ctx)
         if nameless:
             node, fd = create.make_nameless(upper, parent, mode, owner)
@@ -195,7 +199,7 @@ class NameHandlers(State):
         """Make a directory."""
         upper, parent = self._parent(parent_inode)
         mode = _masked(upper, parent, mode & _MODE, ctx)
-        node = create.make_dir(upper, parent, name, mode, Owner(ctx.uid, ctx.gid))
+        node = create.make_dir(upper, parent, name, mode, self.owner(ctx))
         return self._show(parent, name, node)
 
     @answers
@@ -204,7 +208,7 @@ class NameHandlers(State):
     ) -> EntryAttributes:
         """Make a device, fifo, socket or regular file."""
         upper, parent = self._parent(parent_inode)
-        owner = Owner(ctx.uid, ctx.gid)
+        owner = self.owner(ctx)
         mode = _masked(upper, parent, mode, ctx)
         node = create.make_special(upper, parent, name, mode, rdev, owner)
         return self._show(parent, name, node)
@@ -215,7 +219,7 @@ class NameHandlers(State):
     ) -> EntryAttributes:
         """Make a symbolic link."""
         upper, parent = self._parent(parent_inode)
-        node = create.make_symlink(upper, parent, name, target, Owner(ctx.uid, ctx.gid))
+        node = create.make_symlink(upper, parent, name, target, self.owner(ctx))
         return self._show(parent, name, node)
 
     @answers_later

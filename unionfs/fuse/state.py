@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from functools import partial
 
 import pyfuse3
 import trio
@@ -28,6 +29,8 @@ class State:
     ``by_node``: opening needs no request, the kernel caches directories, and what would carry a
     handle carries the node's number in its place (``native``).
 
+    ``overrides``: the upper keeps owners in an attribute (``union.override``).
+
     ``_copying`` has an event for each node that a thread is copying up; whoever needs that copy
     waits for it. Everything else in the mount is free to go on meanwhile, with the old content.
     ``leaving``: the mount ends, and copies that are under way end with EIO and leave nothing.
@@ -39,6 +42,7 @@ class State:
         self.inodes = Inodes(tree, upper)
         self.files = Files(tree)
         self.by_node = False
+        self.overrides = upper is not None and upper.override is not None
         self.leaving = False
         self._copying: dict[Node, trio.Event] = {}
 
@@ -53,6 +57,10 @@ class State:
     def node_of(self, fh: int) -> Node:
         """Return the file that *fh* stands for."""
         return self.inodes[fh] if self.by_node else self.files.nodes[fh]
+
+    def is_root(self, ctx: pyfuse3.RequestContext) -> bool:
+        """Return whether the caller may do with files what their owners may."""
+        return ctx.uid == 0
 
     def writer(self) -> Upper:
         """Return the upper. Raises EROFS where there is none."""
@@ -77,7 +85,7 @@ class State:
             if event is not None:
                 await event.wait()
                 continue
-            await self._copy_file(upper, node, cut)
+            await loop.with_room(partial(self._copy_file, upper, node, cut))  # once or twice
         return upper
 
     async def own_data(self, node: Node) -> Upper:
@@ -151,6 +159,8 @@ class State:
                 pass  # ENOENT: it has forgotten the node, so there is nothing to correct
 
     async def _copy_file(self, upper: Upper, node: Node, cut: Cut | None) -> None:
+        if node.source is None or node in self._copying:
+            return  # the second time: somebody else was first
         if node.parent is not None and not node.dead:
             self.copy_up_dir(upper, node.parent)
         copy = FileCopy(upper, node, cut=cut)

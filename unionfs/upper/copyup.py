@@ -10,12 +10,10 @@ index (``index.py``), and every name that is changed from then on is a link of i
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import time
 
-from unionfs.ondisk.origin import Origin
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import exists, name_path, open_dir
 from unionfs.syscalls.copy import KeepGoing, copy_data
@@ -62,8 +60,8 @@ def _copy_dir(upper: Upper, node: Node) -> None:
         fd = open_dir(work.fd, temporary)
         try:
             origin = upper.origin_of(lower)
-            _mark_origin(upper, fd, origin)
-            copy_to_fd(lower.fd(), fd, os.fstat(lower.fd()), upper.flavour)
+            index.mark_origin(upper, fd, origin, os.fstat(lower.fd()))
+            copy_to_fd(upper, lower.fd(), lower.layer.names, fd, upper.tree.stat_of(lower))
             _publish(upper, temporary, above, node.name, impure=origin is not None)
         except BaseException:
             os.close(fd)
@@ -88,8 +86,8 @@ def copy_removed_dir(upper: Upper, node: Node) -> None:
     try:
         fd = open_dir(work, temporary)
         try:
-            lower = upper.tree.ready(node)[0].fd()
-            copy_to_fd(lower, fd, os.fstat(lower), upper.flavour)
+            lower = upper.tree.ready(node)[0]
+            copy_to_fd(upper, lower.fd(), lower.layer.names, fd, upper.tree.stat_of(lower))
             held = os.open(temporary, _HOLD, dir_fd=work)
         finally:
             os.close(fd)
@@ -99,19 +97,6 @@ def copy_removed_dir(upper: Upper, node: Node) -> None:
     node.anchor = held
     node.parts = [Part(upper.layer, upper.layer.root, temporary, upper.tree.pool)]
     node.attr = None
-
-
-def _mark_origin(upper: Upper, target: int | bytes, origin: Origin | None) -> None:
-    """Write down which lower file *target* is a copy of, where the filesystem can keep it."""
-    if origin is None:
-        return
-    try:
-        xattr.set_(target, upper.flavour.origin, origin.encode())
-    except OSError as error:
-        # user.* attributes cannot be on symbolic links and special files; there the origin only
-        # keeps the inode number across a remount.
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP):
-            raise
 
 
 def _publish(upper: Upper, temporary: bytes, above: Part, name: bytes, *, impure: bool) -> None:
@@ -185,9 +170,8 @@ class FileCopy:
         self.node = node
         self._temporary = upper.work.temporary()
         self._published = False
-        directory, name = node.source.fd(), node.source_name
-        self._stat = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        self._origin = upper.origin_of(node.source, name)
+        self._stat = upper.tree.stat_at(node.source, node.source_name)
+        self._origin = upper.origin_of(node.source, node.source_name)
         self._source = self._target = -1
         self._cut: Cut | None = None
         self.size = 0
@@ -206,13 +190,17 @@ class FileCopy:
     def _make(self) -> None:
         """Make the empty copy under its temporary name."""
         work, st = self.upper.work.fd, self._stat
-        if stat.S_ISREG(st.st_mode):
+        stands_for = self.upper.override is not None  # whatever it shows, on disk it is a file
+        if stands_for or stat.S_ISREG(st.st_mode):
             self._target = os.open(self._temporary, _CREATE, 0o600, dir_fd=work)
-        elif stat.S_ISLNK(st.st_mode):
+        if stat.S_ISLNK(st.st_mode):
             assert self.node.source is not None
-            text = os.readlink(self.node.source_name, dir_fd=self.node.source.fd())
-            os.symlink(text, self._temporary, dir_fd=work)
-        else:
+            text = self.upper.tree.readlink_at(self.node.source, self.node.source_name)
+            if stands_for:
+                os.write(self._target, text)
+            else:
+                os.symlink(text, self._temporary, dir_fd=work)
+        elif self._target < 0:
             os.mknod(self._temporary, stat.S_IFMT(st.st_mode) | 0o600, st.st_rdev, dir_fd=work)
 
     def copy(self, keep_going: KeepGoing | None = None) -> None:
@@ -250,16 +238,15 @@ class FileCopy:
         target: int | bytes = copy
         if self._target >= 0:
             target = self._target
-            _mark_origin(upper, target, self._origin)
-            copy_to_fd(path, self._target, st, upper.flavour)
+            index.mark_origin(upper, target, self._origin, st)
+            copy_to_fd(upper, path, source.layer.names, self._target, st)
             if self._cut is not None:
-                if self._cut.kill is not None:
-                    drop_set_id(self._target, self._cut.kill)
+                drop_set_id(upper, self._target, self._cut.kill)
                 os.utime(self._target, ns=(st.st_atime_ns, time.time_ns()))
             return
         os.chown(copy, st.st_uid, st.st_gid, follow_symlinks=False)
-        _mark_origin(upper, target, self._origin)
-        copy_xattrs(path, copy, upper.flavour)
+        index.mark_origin(upper, target, self._origin, st)
+        copy_xattrs(path, source.layer.names, copy, upper.names)
         if not stat.S_ISLNK(st.st_mode):
             os.chmod(self._temporary, stat.S_IMODE(st.st_mode), dir_fd=upper.work.fd)
         os.utime(copy, ns=(st.st_atime_ns, st.st_mtime_ns), follow_symlinks=False)

@@ -31,10 +31,12 @@ def is_needed(node: Node, parent: Node, name: bytes) -> bool:
 def held(upper: Upper, node: Node, *, needed: bool = True) -> Iterator[None]:
     """Keep hold of the file of *node* beyond its name, which goes in the block.
 
-    Where the block fails the name stays, and the hold goes again: it may be on a lower file, and
-    would reach that even after a copy-up. Raises OSError.
+    A lower file needs no hold: it stays where it is, whatever hides it. (A directory does, whose
+    parts may be asked for anew.) Where the block fails the name stays, and the hold goes again: it
+    would reach a lower directory even after a copy-up. Raises OSError.
     """
-    if node.anchor >= 0 or not needed:
+    lower_file = not node.is_dir and node.source is not None
+    if node.anchor >= 0 or lower_file or not needed:
         yield
         return
     if node.is_dir:
@@ -57,8 +59,10 @@ def name_gone(upper: Upper, node: Node, parent: Node, name: bytes) -> None:
         node.dead = node.nlink == 0
         if node.dead:
             index.drop(upper, node)
+    elif node.source is not None:
+        node.dead = True
     elif node.anchor >= 0:
-        node.dead = node.source is not None or _is_nameless(node.anchor)
+        node.dead = _is_nameless(node.anchor)
     if node.dead:
         if not node.nlookup:
             upper.tree.forget(node)

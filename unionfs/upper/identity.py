@@ -60,8 +60,7 @@ def _of_directory(upper: Upper | None, node: Node, st: os.stat_result) -> tuple[
     if len(node.parts) > 1:
         lower = os.stat(node.parts[1].fd())
     elif upper is not None and (node.parts[0].opaque or _may_have_origin(node)):
-        origin = _origin(upper, node.parts[0].fd())
-        lower = _lower_stat(upper, node, origin)
+        lower = _lower_stat(upper, node, node.parts[0].fd())
     return (lower.st_dev, lower.st_ino) if lower else (st.st_dev, st.st_ino)
 
 
@@ -75,7 +74,7 @@ def _of_upper(tree: Tree, upper: Upper | None, node: Node, st: os.stat_result) -
         return own  # a file linked elsewhere may be a copy from there
     copy = name_path(*tree.place(node))
     origin = _origin(upper, copy)
-    lower = _lower_stat(upper, node, origin)
+    lower = _lower_stat(upper, node, copy)
     if lower is None or origin is None:
         return own
     entry = index.entry(upper, origin) if st.st_nlink > 1 else None
@@ -90,10 +89,13 @@ def _origin(upper: Upper, copy: int | bytes) -> Origin | None:
     return decode(xattr.get(copy, upper.flavour.origin))
 
 
-def _lower_stat(upper: Upper, node: Node, origin: Origin | None) -> os.stat_result | None:
-    """Return the attributes of the lower file that *node* was copied from, if it is still one."""
-    lower = index.lower_stat(upper, origin) if origin else None
-    return lower if lower and stat.S_IFMT(lower.st_mode) == node.kind else None
+def _lower_stat(upper: Upper, node: Node, copy: int | bytes) -> os.stat_result | None:
+    """Return the attributes of the lower file that *copy*, the file of *node*, was copied from."""
+    origin = _origin(upper, copy)
+    lower = index.lower_stat(upper, origin, copy) if origin else None
+    if lower is None or stat.S_IFMT(lower.st_mode) == node.kind or upper.override is not None:
+        return lower
+    return None
 
 
 def _may_have_origin(node: Node) -> bool:

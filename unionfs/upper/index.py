@@ -27,11 +27,13 @@ from unionfs.ondisk.origin import Origin, decode
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import link_fd, link_name, name_path
 from unionfs.syscalls.handle import open_handle
+from unionfs.union.layer import Layer
 from unionfs.union.node import Node
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import clear_away
 
 _COUNT = re.compile(rb"([LU])([+-]\d{1,9})")
+_BORN = re.compile(rb"(\d{1,20}):(\d{1,10}):([0-7]{1,6})")
 _UNREACHABLE = frozenset(
     (errno.ESTALE, errno.EPERM, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT, errno.EACCES)
 )
@@ -42,7 +44,7 @@ def usable(upper: Upper, node: Node) -> bool:
 
     Symbolic links and special files take no ``user.*`` attributes, so no count of names.
     """
-    if upper.flavour is Flavour.USER and node.kind != stat.S_IFREG:
+    if upper.flavour is Flavour.USER and not (node.kind == stat.S_IFREG or upper.override):
         return False
     if upper.index_fd < 0:
         upper.index_fd = upper.work.open_index()
@@ -113,7 +115,7 @@ def pin_to_lower(upper: Upper, node: Node) -> None:
         return
     copy = upper.tree.target(node)
     origin = decode(xattr.get(copy, upper.flavour.origin))
-    lower = _lower_nlink(upper, origin) if origin else None
+    lower = _lower_nlink(upper, origin, copy) if origin else None
     if lower is not None:
         xattr.set_(copy, upper.flavour.nlink, b"L%+d" % (node.nlink - lower))
     else:
@@ -149,16 +151,17 @@ def is_indexed(upper: Upper, node: Node) -> bool:
     return node.hidden is not None and node.hidden[0] == upper.index_fd
 
 
-def _lower_nlink(upper: Upper, origin: Origin) -> int | None:
-    st = lower_stat(upper, origin)
+def _lower_nlink(upper: Upper, origin: Origin, copy: int | bytes) -> int | None:
+    st = lower_stat(upper, origin, copy)
     return st.st_nlink if st else None
 
 
-def lower_stat(upper: Upper, origin: Origin) -> os.stat_result | None:
-    """Return the attributes of the lower file that *origin* names; None if it cannot be reached.
+def lower_stat(upper: Upper, origin: Origin, copy: int | bytes) -> os.stat_result | None:
+    """Return the attributes of the lower file that *origin*, the mark of *copy*, names.
 
-    Needs CAP_DAC_READ_SEARCH. The handle is tried on the lower filesystem whose UUID it carries.
-    Raises OSError for an error of the disk.
+    None if it cannot be reached. The handle is tried on the lower filesystem whose UUID it carries.
+    That needs CAP_DAC_READ_SEARCH; without it the mark ``born`` has what counts: device, number,
+    links, type. Raises OSError for an error of the disk.
     """
     for layer in upper.tree.layers[1:]:
         if upper.uuid_of(layer) != origin.uuid:
@@ -166,6 +169,8 @@ def lower_stat(upper: Upper, origin: Origin) -> os.stat_result | None:
         try:
             fd = open_handle(layer.root.fd(), origin.handle)
         except OSError as error:
+            if error.errno == errno.EPERM:
+                return _remembered(upper, layer, copy)
             if error.errno in _UNREACHABLE:
                 return None
             raise
@@ -174,6 +179,42 @@ def lower_stat(upper: Upper, origin: Origin) -> os.stat_result | None:
         finally:
             os.close(fd)
     return None
+
+
+def _remembered(upper: Upper, layer: Layer, copy: int | bytes) -> os.stat_result | None:
+    found = _BORN.fullmatch(xattr.get(copy, upper.flavour.born) or b"")
+    if found is None:
+        return None
+    ino, nlink, kind = int(found[1]), int(found[2]), int(found[3], 8)
+    return os.stat_result((kind, ino, layer.device, nlink, 0, 0, 0, 0, 0, 0))
+
+
+def mark_origin(
+    upper: Upper, target: int | bytes, origin: Origin | None, st: os.stat_result
+) -> None:
+    """Write down which lower file, with attributes *st*, *target* is a copy of.
+
+    Where the filesystem can keep it: user.* attributes cannot be on symbolic links and special
+    files; there the origin only keeps the inode number across a remount. Raises OSError.
+    """
+    if origin is None:
+        return
+    try:
+        xattr.set_(target, upper.flavour.origin, origin.encode())
+        if upper.flavour is Flavour.USER:  # the handle may be of no use the next time
+            born = b"%d:%d:%o" % (st.st_ino, st.st_nlink, stat.S_IFMT(st.st_mode))
+            xattr.set_(target, upper.flavour.born, born)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP):
+            raise
+
+
+def copy_origin(upper: Upper, source: bytes, target: int) -> None:
+    """Give *target*, which takes the place of *source* in the upper, its origin. Raises OSError."""
+    for name in (upper.flavour.origin, upper.flavour.born):
+        value = xattr.get(source, name)
+        if value is not None:
+            xattr.set_(target, name, value)
 
 
 def read_nlink(upper: Upper, copy: int | bytes, real: int) -> int:
@@ -188,7 +229,7 @@ def read_nlink(upper: Upper, copy: int | bytes, real: int) -> int:
     base: int | None = real
     if found[1] == b"L":
         origin = decode(xattr.get(copy, upper.flavour.origin))
-        base = _lower_nlink(upper, origin) if origin else None
+        base = _lower_nlink(upper, origin, copy) if origin else None
         if base is None:
             return 0
     assert base is not None

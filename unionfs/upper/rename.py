@@ -217,16 +217,14 @@ def _swap_for_empty(upper: Upper, above: Part, name: bytes) -> None:
     work = upper.work
     temporary = work.temporary()
     old = name_path(above.fd(), name)
-    st = os.stat(old, follow_symlinks=False)
+    st = upper.tree.stat_at(above, name)
     os.mkdir(temporary, 0o700, dir_fd=work.fd)
     try:
         fd = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=work.fd)
         try:
             xattr.set_(fd, upper.flavour.opaque, b"y")
-            origin = xattr.get(old, upper.flavour.origin)
-            if origin is not None:
-                xattr.set_(fd, upper.flavour.origin, origin)
-            copy_to_fd(old, fd, st, upper.flavour)
+            index.copy_origin(upper, old, fd)
+            copy_to_fd(upper, old, upper.names, fd, st)
         finally:
             os.close(fd)
         before = os.fstat(above.fd())

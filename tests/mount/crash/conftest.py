@@ -8,11 +8,13 @@ from tests.support.crash_cases import CASES, STACK, WITH_EXTENSION
 from tests.support.crashes import Stage
 from tests.support.fixtures import arena, scratch  # noqa: F401
 from tests.support.mounts import Spawner
+from tests.support.runner import Runner
+from tests.support.shop import Image, make_images
 from tests.support.stacks import build_stack
 
 
 @pytest.fixture(scope="session")
-def spawner() -> Iterator[Spawner]:
+def spawner(arena: bytes) -> Iterator[Spawner]:  # noqa: F811
     spawner = Spawner()
     yield spawner
     spawner.close()
@@ -27,6 +29,19 @@ def lowers(arena: bytes) -> tuple[bytes, ...]:  # noqa: F811
 @pytest.fixture
 def stage(scratch: bytes, lowers: tuple[bytes, ...], spawner: Spawner) -> Stage:  # noqa: F811
     return Stage(scratch + b"/stage", lowers, spawner)
+
+
+@pytest.fixture(scope="session")
+def runner(arena: bytes) -> Iterator[Runner]:  # noqa: F811
+    """After the arena, which may begin a mount namespace: commands have to see the same mounts."""
+    runner = Runner()
+    yield runner
+    runner.close()
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Image]:
+    return make_images(tmp_path_factory.mktemp("images"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

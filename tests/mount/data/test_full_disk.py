@@ -1,16 +1,20 @@
-"""A full disk under a mapping: the copy-up that its pages need fails when they are written back."""
+"""A full disk under a mapping: the copy-up that its pages need fails when they are written back.
+
+(Without the extension a file of a layer is copied up when it is opened for writing, which then
+fails.)
+"""
 
 from __future__ import annotations
 
 import errno
 import mmap
 import os
+import signal
 
 import pytest
 
 from tests.support import kernel, trees
 from tests.support.files import opened, read, refused, write
-from tests.support.modes import mode, mount_union, spawner  # noqa: F401
 from tests.support.stacks import File, Layers, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
@@ -34,8 +38,13 @@ def layers(scratch):
 
 
 @pytest.fixture
-def root(layers, union):
-    return union(layers).root
+def mounted(layers, union):
+    return union(layers)
+
+
+@pytest.fixture
+def root(mounted):
+    return mounted.root
 
 
 def _fill(folder: bytes) -> None:
@@ -44,6 +53,7 @@ def _fill(folder: bytes) -> None:
             os.write(fd, bytes(4096))
 
 
+@pytest.mark.needs_extension
 def test_pages_of_a_file_that_cannot_be_copied_up(root, layers):
     """msync and fsync say so; the layer's bytes are there again, whole, and nothing half-made."""
     before = trees.snapshot(root)
@@ -64,6 +74,7 @@ def test_pages_of_a_file_that_cannot_be_copied_up(root, layers):
     assert os.listdir(layers.work + b"/work") == []
 
 
+@pytest.mark.needs_extension
 def test_the_same_pages_when_there_is_room(root, layers, union):
     """What failed once works when something was removed, by the same descriptor and mapping."""
     path = root + b"/d/small"
@@ -118,3 +129,55 @@ def test_every_way_to_write(root, layers, how):
                 os.copy_file_range(before, fd, PAGE, 0, 2 * PAGE)
     assert read(path) == b"low " * (LOW // 4)
     assert os.listdir(layers.upper) == []
+
+
+WAYS = {
+    "copy-up": (b"/d/small", lambda fd: os.pwrite(fd, b"x", 0)),
+    "write": (b"/made", lambda fd: os.pwrite(fd, bytes(100_000), 0)),
+    "write past the cache": (b"/made", lambda fd: os.pwritev(fd, [mmap.mmap(-1, 32 * PAGE)], 0)),
+    "copy": (b"/made", lambda fd: os.copy_file_range(fd, fd, PAGE, 0, 50 * PAGE)),
+    "fallocate": (b"/made", lambda fd: kernel.fallocate(fd, 0, 0, 100_000)),
+}
+
+
+def _waits(pid: int) -> bool:
+    """Return whether the process *pid* waits for an answer (or has ended)."""
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] in "SDZ"
+
+
+@pytest.mark.needs_extension
+@pytest.mark.parametrize("way", WAYS)
+def test_room_that_a_removed_file_gave_back_is_there_at_once(mounted, way):
+    """close(2) of a removed file returns before the daemon hears of it, which has it open too.
+
+    Its word is in the queue, perhaps behind the next request, which must not fail for that.
+    """
+    root = mounted.root
+    write(root + b"/made", bytes(PAGE))
+    name, change = WAYS[way]
+    direct = os.O_DIRECT if "past" in way else 0
+    target = os.open(root + name, os.O_RDWR | os.O_CLOEXEC | direct)
+    _fill(root)
+    fd = os.open(root + b"/filler", os.O_RDONLY | os.O_CLOEXEC)
+    os.unlink(root + b"/filler")
+    os.stat(root + b"/d/small")  # the next request is the one that needs room
+    os.kill(mounted.pid, signal.SIGSTOP)
+    try:
+        os.close(fd)
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                change(target)
+                status = 0
+            except OSError as error:
+                status = error.errno
+            finally:
+                os._exit(status)
+        while not _waits(pid):
+            pass
+    finally:
+        os.kill(mounted.pid, signal.SIGCONT)
+        os.close(target)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

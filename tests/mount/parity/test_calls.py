@@ -13,7 +13,10 @@ import pytest
 
 from tests.support import parity
 from tests.support.compared import Tables
+from tests.support.disks import drop_disk, make_disk
+from tests.support.extension import FEATURES
 from tests.support.fixtures import arena, mount_union  # noqa: F401
+from unionfs.fuse import native
 
 _HERE = os.path.dirname(__file__)
 _ROWS = os.path.join(_HERE, "exceptions-calls")
@@ -30,10 +33,15 @@ pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_
 @pytest.fixture(scope="module")
 def tables(arena, mount_union, tmp_path_factory) -> Iterator[Tables]:  # noqa: F811
     disk = os.fsencode(tmp_path_factory.mktemp("tables"))  # beside the arena, which all may enter
+    image = arena + b"/tables.img"
+    mounted = make_disk(disk, image)
     os.chmod(disk, 0o755)
-    found = Tables(TABLES, disk, mount_union, parity.load(_ROWS))
+    lacks = frozenset() if native.hooks else frozenset(one.name for one in FEATURES)
+    found = Tables(TABLES, disk, mount_union, parity.load(_ROWS), lacks=lacks)
     yield found
     found.close()
+    if mounted:
+        drop_disk(disk, image)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ import subprocess
 import pytest
 
 from tests.support.files import opened, read, refused, write
-from tests.support.modes import mode, mount_union, spawner  # noqa: F401
 from tests.support.stacks import File, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]

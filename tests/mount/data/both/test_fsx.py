@@ -17,7 +17,6 @@ from tests.support.examples import FULL
 from tests.support.fsx import episode
 from tests.support.fsx.episode import KINDS, Outcome, Plan
 from tests.support.fsx.ops import READING, WRITING
-from tests.support.modes import mode, mount_union, spawner  # noqa: F401
 from tests.support.mounts import SessionMount
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
