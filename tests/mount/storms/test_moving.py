@@ -11,12 +11,13 @@ import errno
 import mmap
 import os
 import random
+from contextlib import ExitStack
 
 import pytest
 
 from tests.support import kernel, trees
 from tests.support.examples import FULL
-from tests.support.files import read
+from tests.support.files import opened, read
 from tests.support.stacks import Dir, Entry, File, build_stack
 from tests.support.storm import in_processes
 
@@ -66,7 +67,8 @@ def _work(fds: list[int], own: int) -> None:
             file.write(b"new")
         os.mkdir(b"dir-%d" % own, dir_fd=fd)
         os.rmdir(b"dir-%d" % own, dir_fd=fd)
-        assert b"in" in map(os.fsencode, os.listdir(fd))
+        with opened(b".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd) as own_fd:  # own position
+            assert b"in" in {entry.name for entry in kernel.getdents(own_fd)}
 
 
 def _check(root: bytes) -> None:
@@ -95,14 +97,24 @@ def test_nothing_is_lost_in_directories_that_move(scratch, union, overlay, pure)
     layers = build_stack(scratch + b"/s", _layers())
     env = {"UNIONFS_PURE": "1"} if pure else {}
     mounted = union(layers, env=env)
-    ended, working = mmap.mmap(-1, 1), mmap.mmap(-1, 2)
+    with ExitStack() as stack:
+        folders = [mounted.root + b"/moved-%d" % number for number in range(MOVED)]
+        _storm(
+            mounted.root,
+            [stack.enter_context(opened(f, os.O_RDONLY | os.O_DIRECTORY)) for f in folders],
+        )
+    _check(mounted.root)
+    ours = trees.snapshot(mounted.root)
+    mounted.unmount()
+    trees.assert_same(ours, trees.snapshot(overlay(layers).root), ("union", "kernel"))
 
-    flags = os.O_RDONLY | os.O_DIRECTORY
-    fds = [os.open(mounted.root + b"/moved-%d" % number, flags) for number in range(MOVED)]
+
+def _storm(root: bytes, fds: list[int]) -> None:
+    ended, working = mmap.mmap(-1, 1), mmap.mmap(-1, 2)
 
     def do(own: int) -> None:
         if own < 2:
-            _move(mounted.root, own, ended)
+            _move(root, own, ended)
             return
         try:
             _work(fds, own)
@@ -111,9 +123,3 @@ def test_nothing_is_lost_in_directories_that_move(scratch, union, overlay, pure)
             ended[0] = working[0] and working[1]
 
     in_processes(do, 4)
-    for fd in fds:
-        os.close(fd)
-    _check(mounted.root)
-    ours = trees.snapshot(mounted.root)
-    mounted.unmount()
-    trees.assert_same(ours, trees.snapshot(overlay(layers).root), ("union", "kernel"))
