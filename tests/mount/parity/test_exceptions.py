@@ -10,6 +10,7 @@ import pytest
 
 from tests.support import parity
 from tests.support.fixtures import arena, mount_union  # noqa: F401
+from tests.support.mounts import KERNEL_OPTIONS, METACOPY_OPTIONS
 from tests.support.ops import Op
 from tests.support.overlay_run import run
 from tests.support.stacks import Dir, Fifo, File, Link, Whiteout
@@ -61,23 +62,30 @@ CASES = {
         ],
     ),
 }
+_LATE = [Op("chmod", (b"a", 0o600)), Op("open", (0, b"a", os.O_RDWR))]
+METACOPY_CASES = {
+    ("tree.mtime file", "[-0-9]*"): ([File(b"a")], [*_LATE, Op("compare", ())]),
+    ("stat.mtime", "[-0-9]*"): ([File(b"a")], [*_LATE, Op("stat", (b"a",))]),
+    ("hstat.mtime", "[-0-9]*"): ([File(b"a")], [*_LATE, Op("hstat", (0,))]),
+}
 _number = itertools.count()
 
 
 @pytest.mark.needs_fuse
 @pytest.mark.needs_root
 @pytest.mark.needs_kernel_overlay
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, *METACOPY_CASES])
 def test_the_difference_is_there(arena, mount_union, case):  # noqa: F811
-    bottom, ops = CASES[case]
+    bottom, ops = (CASES | METACOPY_CASES)[case]
+    options = METACOPY_OPTIONS if case in METACOPY_CASES else KERNEL_OPTIONS
     stack = [bottom, [Whiteout(b"b")]]
     folder = arena + b"/row%d" % next(_number)
-    used = run(folder, stack, ops, mount_union, parity.load())
+    used = run(folder, stack, ops, mount_union, parity.load(), options=options)
     assert case in {(row.call, row.plain) for row in used}
 
 
 def test_every_row_has_its_case():
-    assert {(row.call, row.plain) for row in parity.load()} == set(CASES)
+    assert {(row.call, row.plain) for row in parity.load()} == set(CASES | METACOPY_CASES)
 
 
 def test_what_the_rule_allows():
