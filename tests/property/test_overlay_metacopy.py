@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_
 
 
 @pytest.mark.timeout(TIMEOUT)
-@settings(common_settings, max_examples=max(common_settings.max_examples // 2, 1))
+@settings(common_settings, max_examples=max(common_settings.max_examples // 4, 1))
 @given(stack=stacks(links=True), ops=operations("swaps", length=LENGTH))
 def test_what_the_kernel_wrote_is_read(arena, mount_union, stack, ops):
     run_example(arena, mount_union, stack, ops, METACOPY_OPTIONS)
