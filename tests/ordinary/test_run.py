@@ -141,6 +141,16 @@ def test_nothing_of_it_shows_or_stays_outside(user: User, container: str) -> Non
     assert sh(user, container, "echo again") == ["again"]
 
 
+def test_two_runs_share_the_mount(user: User, container: str) -> None:
+    words = ("-m", "unionfs", "run", "--runtime", "runc", container, "--", "sh", "-c")
+    text = "echo one > /tmp/one; echo; cat; cat /tmp/two"
+    first = user.start(user.python, *words, text, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert first.stdout is not None and first.stdout.readline() == "\n"
+    assert sh(user, container, "cat /tmp/one; echo two > /tmp/two; id -u") == ["one", "0"]
+    assert first.communicate("", timeout=30)[0] == "two\n"
+    assert sh(user, container, "cat /tmp/one /tmp/two") == ["one", "two"]
+
+
 def test_without_subordinate_ids_all_is_roots(user: User, tiny: str) -> None:
     tools = user.home / "bin"
     tools.mkdir(exist_ok=True)

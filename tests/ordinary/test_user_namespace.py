@@ -21,11 +21,17 @@ pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 _SMALL = ("test_callers",)
 _MORE = (
     "test_links", "test_directories", "test_coherence", "test_rename_flags", "test_attributes",
-    "test_databases",
 )  # fmt: skip
 # What cannot be had in there, by name.
 _NOT_THERE = {
     "test_callers": ["test_devices_work_only_with_dev"],  # no device can be made
+    "test_attributes": [  # nor trusted.* attributes
+        "test_times_to_the_nanosecond[/null]",
+        "test_now_and_omit[/null]",
+        "test_device_numbers_and_kinds",
+        "test_special_files_take_trusted_but_not_user",
+        "test_a_driver_like_name_is_only_a_name",
+    ],
 }
 
 

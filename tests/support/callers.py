@@ -74,6 +74,9 @@ class Callers:
         if pid == 0:
             os.close(down[1])
             os.close(up[0])
+            for _pid, read, write in self._children.values():  # or their ends would never come
+                os.close(read)
+                os.close(write)
             try:
                 _serve(user, self._perform, down[0], up[1])
             finally:

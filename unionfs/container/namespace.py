@@ -3,7 +3,7 @@
 In the namespace he is root, and a mount that is made there shows owners as the program sees them.
 With subordinate IDs (subuid(5)) it has the other users of a container too, without them root alone:
 then everything is shown as root's. The mount namespace goes with its last process, and the mount
-with it; from outside the mount cannot be seen.
+with it; from outside the mount cannot be seen. A second run of the same container joins the first.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ import subprocess
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from unionfs.container.state import read_state
 from unionfs.container.supervise import Interrupted, signals_held, supervise
 from unionfs.errors import UnavailableError, UnionfsError
 from unionfs.syscalls.namespace import (
     Range,
     enter_user_and_mount_namespace,
+    join_user_and_mount_namespace,
     map_root_only,
     subordinate_ids,
 )
@@ -46,11 +48,35 @@ def needed() -> bool:
     return os.geteuid() != 0
 
 
-def run_inside(work: Callable[[], int]) -> int:
+def where_mounted(container_id: str) -> int | None:
+    """Return a process of this user in whose mount namespace the container is mounted for a run.
+
+    Its daemon, that is; None if there is none.
+    """
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            if os.stat(f"/proc/{name}").st_uid != os.geteuid() or not _is_daemon(name):
+                continue
+            if read_state(f"/proc/{name}/mountinfo").of_container(container_id):
+                return int(name)
+        except OSError:
+            continue  # it has just ended, or shows nothing of itself
+    return None
+
+
+def _is_daemon(pid: str) -> bool:
+    with open(f"/proc/{pid}/comm", "rb") as name:
+        return name.read() == b"unionfs\n"
+
+
+def run_inside(work: Callable[[], int], *, beside: int | None = None) -> int:
     """Call *work* in a child that is root of a user namespace; return the status it returns.
 
-    Signals that come meanwhile go to the child. Raises FailedInsideError with the message of a
-    UnionfsError of *work*'s, NoNamespaceError.
+    The namespaces are new ones, or those of the process *beside*. Signals that come meanwhile go to
+    the child. Raises FailedInsideError with the message of a UnionfsError of *work*'s,
+    NoNamespaceError.
     """
     ready, to_parent = os.pipe2(os.O_CLOEXEC)
     from_parent, go = os.pipe2(os.O_CLOEXEC)
@@ -59,7 +85,7 @@ def run_inside(work: Callable[[], int]) -> int:
         if pid == 0:
             os.close(ready)
             os.close(go)
-            _child(work, to_parent, from_parent)
+            _child(work, beside, to_parent, from_parent)
         os.close(to_parent)
         os.close(from_parent)
         child = _Child(pid)
@@ -95,11 +121,16 @@ class _Child:
         os.kill(self._pid, number)
 
 
-def _child(work: Callable[[], int], to_parent: int, from_parent: int) -> NoReturn:
+def _child(
+    work: Callable[[], int], beside: int | None, to_parent: int, from_parent: int
+) -> NoReturn:
     """Enter the namespace, do *work*, and exit with its status. Errors go to the parent."""
     status = 1
     try:
-        _enter(to_parent, from_parent)
+        if beside is None:
+            _enter(to_parent, from_parent)
+        else:
+            _join(beside)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         status = work()
     except Interrupted as interruption:
@@ -139,6 +170,16 @@ def _enter(to_parent: int, from_parent: int) -> None:
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
         os.setgroups([])
+
+
+def _join(pid: int) -> None:
+    """Enter the namespaces of the process *pid*, where somebody else is root already."""
+    try:
+        join_user_and_mount_namespace(pid)
+    except OSError as error:
+        raise NoNamespaceError(f"cannot join the other run of it: {error.strerror}") from error
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
 
 
 def _map_subordinate(pid: int) -> bool:

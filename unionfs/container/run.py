@@ -136,7 +136,8 @@ def _run_somewhere(
     """
     if not namespace.needed() or clear_dead_mounts(container):
         return _run_in(root, container, order, note)
-    return namespace.run_inside(lambda: _run_in(root, container, order, note))
+    beside = namespace.where_mounted(container.id)
+    return namespace.run_inside(lambda: _run_in(root, container, order, note), beside=beside)
 
 
 def _run_in(

@@ -11,6 +11,9 @@ from unionfs.syscalls._libc import check, function
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWUSER = 0x10000000
 
+_BOTH = ("user", "mnt")  # in this order: the first gives the right to the second
+
+_setns = function("setns", ctypes.c_int, ctypes.c_int)
 _unshare = function("unshare", ctypes.c_int)
 
 
@@ -28,6 +31,20 @@ def enter_user_and_mount_namespace() -> None:
     allow it.
     """
     check(_unshare(_CLONE_NEWUSER | _CLONE_NEWNS))
+
+
+def join_user_and_mount_namespace(pid: int) -> None:
+    """Enter the namespaces of process *pid*, whose user namespace this process's user made.
+
+    Only for a process with one thread. Raises OSError.
+    """
+    fds = [os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in _BOTH]
+    try:
+        for fd in fds:
+            check(_setns(fd, 0))
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 def map_root_only(uid: int, gid: int) -> None:
