@@ -23,7 +23,12 @@ from tests.support.mounts import UNION_OPTIONS
 from tests.support.points import Trap
 from tests.support.trees import Tree
 
-pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_kernel_overlay]
+pytestmark = [
+    pytest.mark.needs_fuse,
+    pytest.mark.needs_root,
+    pytest.mark.needs_ptrace,
+    pytest.mark.needs_kernel_overlay,
+]
 
 COUNTED = points.touches if FULL else points.changes
 WHOLE = (  # at every point in `make test` too
