@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from tests.support.examples import COUNT, LENGTH, TIMEOUT, common_settings, run_example
+from tests.support.examples import LENGTH, TIMEOUT, common_settings, run_example
 from tests.support.mounts import METACOPY_OPTIONS
 from tests.support.strategies import operations, stacks
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_
 
 
 @pytest.mark.timeout(TIMEOUT)
-@settings(common_settings, max_examples=max(COUNT // 2, 1))
+@settings(common_settings, max_examples=max(common_settings.max_examples // 2, 1))
 @given(stack=stacks(links=True), ops=operations("swaps", length=LENGTH))
 def test_what_the_kernel_wrote_is_read(arena, mount_union, stack, ops):
     run_example(arena, mount_union, stack, ops, METACOPY_OPTIONS)
