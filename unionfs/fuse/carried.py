@@ -16,8 +16,11 @@ from typing import TypeVar
 
 import pyfuse3
 import trio
+from pyfuse3 import RequestContext
 
 from unionfs.fuse import loop
+from unionfs.fuse.caller import may_keep_set_id
+from unionfs.fuse.data import drop_set_id
 from unionfs.fuse.state import State
 from unionfs.syscalls.space import fallocate
 from unionfs.union.node import Node
@@ -25,7 +28,7 @@ from unionfs.union.node import Node
 _IOCTL, _FALLOCATE, _LSEEK, _COPY_FILE_RANGE = 39, 43, 46, 47  # enum fuse_opcode
 
 _FALLOCATE_IN = struct.Struct("=QQQII")  # fh, offset, length, mode, padding
-_LSEEK_IN = struct.Struct("=QQII")  # fh, offset, whence, padding
+_LSEEK_IN = struct.Struct("=QqII")  # fh, offset (which may be negative), whence, padding
 _LSEEK_OUT = struct.Struct("=Q")
 _COPY_IN = struct.Struct("=QQQQQQQ")  # fh_in, off_in, nodeid_out, fh_out, off_out, len, flags
 _WRITE_OUT = struct.Struct("=II")  # size, padding
@@ -46,21 +49,24 @@ _PIECE = 64 << 20  # a caller who is told to die waits for one answer at most
 class CarriedHandlers(State):
     """The part of ``Operations`` that is about ranges of files and about file flags."""
 
-    async def carried(self, node: Node, opcode: int, body: bytes) -> bytes:
+    async def carried(
+        self, node: Node, opcode: int, body: bytes, ctx: RequestContext
+    ) -> bytes:
         """Answer the request *opcode* (enum fuse_opcode) with *body*. Raises OSError."""
         if opcode == _FALLOCATE:
-            await self._fallocate(node, body)
+            await self._fallocate(node, body, ctx)
             return b""
         if opcode == _LSEEK:
             return await self._lseek(node, body)
         if opcode == _COPY_FILE_RANGE:
-            return await self._copy_range(node, body)
+            return await self._copy_range(node, body, ctx)
         return await self._ioctl(node, body)
 
-    async def _fallocate(self, node: Node, body: bytes) -> None:
+    async def _fallocate(self, node: Node, body: bytes, ctx: RequestContext) -> None:
         _, offset, length, mode, _ = _FALLOCATE_IN.unpack_from(body)
         await self.own_data(node)
         fd = self.files.data(node, write=True).fd
+        self._take_set_id(fd, ctx)
         try:
             if length <= _INLINE:
                 fallocate(fd, mode, offset, length)
@@ -68,6 +74,11 @@ class CarriedHandlers(State):
                 await _elsewhere(lambda own: fallocate(own, mode, offset, length), fd)
         finally:
             node.attr = None
+
+    def _take_set_id(self, fd: int, ctx: RequestContext) -> None:
+        """Remove set-id bits before a change of content, as write(2) does."""
+        if not may_keep_set_id(ctx):
+            drop_set_id(fd)
 
     async def _lseek(self, node: Node, body: bytes) -> bytes:
         """Find data or a hole, for SEEK_DATA and SEEK_HOLE; the rest the kernel does itself.
@@ -84,12 +95,13 @@ class CarriedHandlers(State):
             fd = self.files.data(node, write=False).fd
         return _LSEEK_OUT.pack(os.lseek(fd, offset, whence))
 
-    async def _copy_range(self, node: Node, body: bytes) -> bytes:
+    async def _copy_range(self, node: Node, body: bytes, ctx: RequestContext) -> bytes:
         _, start, number, _, target_start, length, _ = _COPY_IN.unpack_from(body)
         target = self.inodes[number]
         await self.own_data(target)
         length = min(length, _PIECE)
         target_fd = self.files.data(target, write=True).fd
+        self._take_set_id(target_fd, ctx)
         fd = self.files.data(node, write=False).fd
 
         def copy(source_fd: int, own_fd: int) -> int:

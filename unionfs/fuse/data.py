@@ -10,9 +10,9 @@ import trio
 from pyfuse3 import FileInfo, FUSEError, RequestContext
 
 from unionfs.fuse import loop, native
+from unionfs.fuse.caller import may_keep_set_id
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.fuse.state import State
-from unionfs.syscalls.capability import CAP_FSETID, has_capability
 
 
 class DataHandlers(State):
@@ -30,7 +30,7 @@ class DataHandlers(State):
         node = self.inodes[inode]
         truncate = bool(flags & os.O_TRUNC)
         write = truncate or flags & 3 != os.O_RDONLY
-        kill = truncate and not _may_keep_set_id(ctx)
+        kill = truncate and not may_keep_set_id(ctx)
         if write and (node.source is not None or self.upper is None):
             await self.copy_up(node, keep=0 if truncate else None)
         elif write:
@@ -124,19 +124,6 @@ def drop_set_id(fd: int) -> None:
         kept &= ~stat.S_ISGID
     if kept != mode:
         os.fchmod(fd, stat.S_IMODE(kept))
-
-
-def _may_keep_set_id(ctx: RequestContext) -> bool:
-    """Return whether a caller has CAP_FSETID. Only truncation on open has to ask: see ``native``.
-
-    A caller that is not in this process's PID namespace (pid 0) is judged by its user ID.
-    """
-    if ctx.uid != 0 or ctx.pid == 0:
-        return ctx.uid == 0
-    try:
-        return has_capability(CAP_FSETID, ctx.pid)
-    except OSError:
-        return False
 
 
 async def _sync(fd: int, datasync: bool) -> None:

@@ -15,17 +15,20 @@ from pyfuse3 import (
 )
 
 from unionfs.fuse import native
+from unionfs.fuse.caller import in_group, may, may_keep_set_id
 from unionfs.fuse.carried import CarriedHandlers
 from unionfs.fuse.data import drop_set_id
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.ondisk.flavour import FUSE_OVERLAYFS_PREFIX
 from unionfs.syscalls import xattr
-from unionfs.syscalls.capability import CAP_SYS_ADMIN, has_capability
+from unionfs.syscalls.capability import CAP_FOWNER, CAP_SYS_ADMIN
 from unionfs.union.node import Node
 from unionfs.upper import attributes
 from unionfs.upper.create import DEFAULT_ACL
 from unionfs.upper.upper import Upper
 
+_ACCESS_ACL = b"system.posix_acl_access"
+_ACLS = (_ACCESS_ACL, DEFAULT_ACL)
 _STATFS = (
     "f_bsize",
     "f_frsize",
@@ -60,20 +63,20 @@ class MetadataHandlers(CarriedHandlers):
         node = self.inodes[inode]
         size = attr.st_size if fields.update_size else None
         kill = native.kills_privileges()
+        owner = fields.update_uid or fields.update_gid
+        times = fields.update_atime or fields.update_mtime
+        if not (owner or times or fields.update_mode or size is not None):
+            return await self._chown_to_the_same(node, ctx)
         upper = self.upper
         if upper is None or node.source is not None or node.kind == stat.S_IFDIR:
             upper = await self.copy_up(node, keep=size)
         if size is not None:
             await self.own_data(node)
             self._truncate(node, size, kill=kill)
-        owner = fields.update_uid or fields.update_gid
-        times = fields.update_atime or fields.update_mtime
         if owner:
             uid = attr.st_uid if fields.update_uid else -1
             gid = attr.st_gid if fields.update_gid else -1
             attributes.chown(upper, node, uid, gid)
-        elif not (times or fields.update_mode or size is not None):
-            self._chown_to_the_same(upper, node, ctx)
         if fields.update_mode:
             attributes.chmod(upper, node, stat.S_IMODE(attr.st_mode))
         if times:
@@ -81,15 +84,19 @@ class MetadataHandlers(CarriedHandlers):
         node.attr = None
         return self.inodes.attributes(node)
 
-    def _chown_to_the_same(self, upper: Upper, node: Node, ctx: RequestContext) -> None:
-        """Do what is left of chown(-1, -1) where the kernel leaves it to us: drop set-id bits.
+    async def _chown_to_the_same(self, node: Node, ctx: RequestContext) -> EntryAttributes:
+        """Do what chown(-1, -1) does: ctime moves, capabilities and set-id bits go.
 
-        The kernel asks the same before a write that takes privileges, and lets everybody ask.
+        The kernel sends the same before a write that takes set-id bits, and lets everybody ask: who
+        may not chmod takes none, and moves nothing.
         """
+        self.writer()
         st = self.tree.stat(node)
         set_id = not node.is_dir and st.st_mode & (stat.S_ISUID | stat.S_ISGID)
-        if set_id and ctx.uid in (0, st.st_uid):
+        if not set_id or ctx.uid == st.st_uid or may(ctx, CAP_FOWNER):
+            upper = await self.copy_up(node)
             attributes.chown(upper, node, -1, -1)
+        return self.inodes.attributes(node)
 
     def _truncate(self, node: Node, size: int, *, kill: bool) -> None:
         file = node.file
@@ -136,12 +143,12 @@ class MetadataHandlers(CarriedHandlers):
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         """Answer with an attribute's value, or ENODATA; or answer what comes in this form."""
         if name == native.CARRIER and (asked := native.carried()) is not None:
-            return await self.carried(self.inodes[inode], *asked)
+            return await self.carried(self.inodes[inode], *asked, ctx)
         if name.startswith(FUSE_OVERLAYFS_PREFIX):
             raise FUSEError(errno.ENODATA)
         value = xattr.get(self.tree.target(self.inodes[inode]), self._on_disk(name))
         if value is None:
-            raise FUSEError(errno.ENODATA)
+            raise _missing(name)
         return value
 
     @answers
@@ -176,8 +183,17 @@ class MetadataHandlers(CarriedHandlers):
                 raise FUSEError(errno.ENODATA)
         upper = await self.copy_up(node)
         attributes.set_xattr(upper, node, name, value, flags)
+        if name == _ACCESS_ACL:
+            self._drop_foreign_group(upper, node, ctx)
         if name == DEFAULT_ACL and node.is_dir:
             upper.part(node).default_acl = None
+
+    def _drop_foreign_group(self, upper: Upper, node: Node, ctx: RequestContext) -> None:
+        """Remove set-group-ID after a new ACL by one who is not in the group (posix_acl(5))."""
+        st = self.tree.stat(node)
+        foreign = st.st_mode & stat.S_ISGID and not in_group(ctx, st.st_gid)
+        if foreign and not may_keep_set_id(ctx):
+            attributes.chmod(upper, node, stat.S_IMODE(st.st_mode) & ~stat.S_ISGID)
 
     @answers_later
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
@@ -187,7 +203,9 @@ class MetadataHandlers(CarriedHandlers):
         node = self.inodes[inode]
         self.writer()
         if xattr.get(self.tree.target(node), self._on_disk(name)) is None:
-            raise FUSEError(errno.ENODATA)
+            if name in _ACLS:
+                return  # there is always one: the mode (acl(5))
+            raise _missing(name)
         upper = await self.copy_up(node)
         attributes.remove_xattr(upper, node, name)
         if name == DEFAULT_ACL and node.is_dir:
@@ -198,18 +216,19 @@ class MetadataHandlers(CarriedHandlers):
         return self.tree.layers[0].flavour.to_disk(name)
 
 
+def _missing(name: bytes) -> FUSEError:
+    """Return the answer for the attribute *name* that is not there (xattr(7)).
+
+    Names without a namespace are not supported, nor are ``system.`` ones but the ACLs.
+    """
+    known = name.startswith((b"user.", b"trusted.", b"security.", *_ACLS))
+    return FUSEError(errno.ENODATA if known else errno.EOPNOTSUPP)
+
+
 def _is_trusted(name: bytes) -> bool:
     return name.startswith(b"trusted.")
 
 
 def _sees_trusted(ctx: RequestContext) -> bool:
-    """Return whether a caller has CAP_SYS_ADMIN, without which no filesystem lists ``trusted.*``.
-
-    A caller that is not in this process's PID namespace (pid 0) is judged by its user ID.
-    """
-    if ctx.uid != 0 or ctx.pid == 0:
-        return ctx.uid == 0
-    try:
-        return has_capability(CAP_SYS_ADMIN, ctx.pid)
-    except OSError:
-        return True  # it has just ended: nobody is there to see the answer
+    """Return whether a caller has CAP_SYS_ADMIN, without which no filesystem lists ``trusted.*``."""
+    return may(ctx, CAP_SYS_ADMIN)

@@ -270,10 +270,14 @@ class NameHandlers(State):
 
     async def _copy_up_movable(self, source: Node, target: Node | None, *, exchange: bool) -> None:
         """Copy up the files that a rename moves, and one whose other names stay behind."""
-        self.writer()
+        upper = self.writer()
         if not source.is_dir:
             await self.own_data(source)
-        if target is None or target.is_dir:
+        if target is None:
+            return
+        if target.is_dir:
+            if source.is_dir and not exchange:
+                remove.check_empty(upper, target)  # before anything is copied up for nothing
             return
         if exchange or target.identity in self.tree.links:
             await self.own_data(target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+CAP_FOWNER = 3
 CAP_FSETID = 4
 CAP_SYS_ADMIN = 21
 _INITIAL_USER_NAMESPACE = 0xEFFFFFFD  # PROC_USER_INIT_INO, linux/proc_ns.h
@@ -19,6 +20,15 @@ def has_capability(number: int, pid: int | None = None) -> bool:
             if line.startswith(b"CapEff:"):
                 return bool(int(line.split()[1], 16) >> number & 1)
     return False
+
+
+def groups_of(pid: int) -> list[int]:
+    """Return the supplementary groups of process *pid*. Raises OSError if there is none."""
+    with open(f"/proc/{pid}/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"Groups:"):
+                return [int(word) for word in line.split()[1:]]
+    return []
 
 
 def in_initial_user_namespace() -> bool:
