@@ -42,7 +42,6 @@ MEMBER = User("member", 1001, 1001, (3000, 5000))
 OTHER = User("other", 1002, 1002, (5000,))
 BARE = User("bare root", 0, 0, (), bare=True)
 EVERYBODY = (ROOT, OWNER, MEMBER, OTHER, BARE)
-USERS = (OWNER, MEMBER, OTHER)
 
 
 def _drop_capabilities() -> None:

@@ -41,9 +41,7 @@ Facets = dict[str, object]
 
 def before(folder: bytes) -> dict[str, Before]:
     """Look at everything in *folder*, and at itself."""
-    return {
-        name: Before(st.st_ino, st.st_ctime_ns) for name, (_path, st) in _walk(folder).items()
-    }
+    return {name: Before(st.st_ino, st.st_ctime_ns) for name, (_path, st) in _walk(folder).items()}
 
 
 def after(folder: bytes, was: dict[str, Before], *, atime: bool = False) -> Facets:
@@ -67,9 +65,7 @@ def lasting(folder: bytes) -> Facets:
     found = _walk(folder)
     facets: Facets = {"names": " ".join(sorted(_short(name) for name in found))}
     for name, (path, st) in found.items():
-        facets.update(
-            (_short(f"{name}.{key}"), value) for key, value in _fields(path, st).items()
-        )
+        facets.update((_short(f"{name}.{key}"), value) for key, value in _fields(path, st).items())
     return facets
 
 

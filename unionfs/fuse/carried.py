@@ -49,9 +49,7 @@ _PIECE = 64 << 20  # a caller who is told to die waits for one answer at most
 class CarriedHandlers(State):
     """The part of ``Operations`` that is about ranges of files and about file flags."""
 
-    async def carried(
-        self, node: Node, opcode: int, body: bytes, ctx: RequestContext
-    ) -> bytes:
+    async def carried(self, node: Node, opcode: int, body: bytes, ctx: RequestContext) -> bytes:
         """Answer the request *opcode* (enum fuse_opcode) with *body*. Raises OSError."""
         if opcode == _FALLOCATE:
             await self._fallocate(node, body, ctx)

@@ -230,5 +230,5 @@ def _is_trusted(name: bytes) -> bool:
 
 
 def _sees_trusted(ctx: RequestContext) -> bool:
-    """Return whether a caller has CAP_SYS_ADMIN, without which no filesystem lists ``trusted.*``."""
+    """Return whether ``trusted.*`` is listed for a caller: only for one with CAP_SYS_ADMIN."""
     return may(ctx, CAP_SYS_ADMIN)

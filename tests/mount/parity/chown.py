@@ -16,7 +16,6 @@ _SET_ID = [
 _CAPABILITY = (("security.capability", bytes.fromhex("0100000200040000000000000000000000000000")),)
 
 
-
 def tried(name: str) -> None:
     """chown(-1, -1) by one who may not, with or without EPERM.
 

@@ -4,9 +4,8 @@ import os
 
 from tests.support.callers import BARE, EVERYBODY, OTHER, OWNER, ROOT
 from tests.support.calls import case, through
-from tests.support.rawcalls import KEEP_SIZE, PUNCH_HOLE, ZERO
+from tests.support.rawcalls import KEEP_SIZE, PUNCH_HOLE, ZERO, truncate
 from tests.support.rawcalls import fallocate as _fallocate
-from tests.support.rawcalls import truncate
 from tests.support.things import Thing, beside, both, nothing, one
 
 _BLOCK = 4096

@@ -21,7 +21,7 @@ _EXTRA = (os.O_EXCL, os.O_TRUNC, os.O_APPEND, os.O_NOFOLLOW, os.O_DIRECTORY)
 _COMBINED = [
     access | sum(extra)
     for access in (_R, _W, _RW)
-    for count in range(4)
+    for count in range(3)
     for extra in itertools.combinations((_C, *_EXTRA), count)
 ]
 

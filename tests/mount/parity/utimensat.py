@@ -5,7 +5,7 @@ import os
 from tests.support.callers import EVERYBODY, MEMBER, OTHER, OWNER, ROOT
 from tests.support.calls import case, through
 from tests.support.kernel import AT_SYMLINK_NOFOLLOW, UTIME_NOW, UTIME_OMIT
-from tests.support.rawcalls import utimensat, utimens_now
+from tests.support.rawcalls import utimens_now, utimensat
 from tests.support.things import Folder, Thing, beside, nothing, one
 
 _OMIT, _NOW = (0, UTIME_OMIT), (0, UTIME_NOW)
@@ -25,12 +25,12 @@ CASES = [
         for time in _TIMES
     ),
     *(
-        case(utimensat, "x", atime, mtime, AT_SYMLINK_NOFOLLOW, on=one("file dir", mode=mode),
-             by=EVERYBODY, atime=True)
+        case(utimensat, "x", atime, mtime, AT_SYMLINK_NOFOLLOW, by=EVERYBODY, atime=True,
+             on=one("file dir", "lower upper merged linked", mode=mode))
         for mode in (0o644, 0o666)
         for atime, mtime in ((_NOW, _NOW), ((7, 8), (7, 8)), (_NOW, _OMIT), (_OMIT, _OMIT))
     ),
-    *(case(utimens_now, "x", on=one("file dir symlink fifo", mode=mode), by=EVERYBODY, atime=True)
+    *(case(utimens_now, "x", by=EVERYBODY, on=one("file dir", "lower copied", mode=mode))
       for mode in (0o644, 0o666, 0o600)),
     case(utimensat, "x", (1, 1_000_000_000), (1, 1), on=one("file")),
     case(utimensat, "x", (1, -1), (1, 1), on=one("file")),
