@@ -14,7 +14,8 @@ BUILD="fusermount3=fuse3 pkg-config=pkg-config gcc=gcc fuse3.pc=libfuse3-dev lib
 DEMO="debootstrap=debootstrap crun=crun"
 TEST="$DEMO runc=runc bwrap=bubblewrap umoci=umoci skopeo=skopeo buildah=buildah podman=podman
     fuse-overlayfs=fuse-overlayfs getfattr=attr getfacl=acl setcap=libcap2-bin
-    newuidmap=uidmap mkfs.ext4=e2fsprogs sqlite3=sqlite3 git=git zstd=zstd strace=strace"
+    newuidmap=uidmap mkfs.ext4=e2fsprogs sqlite3=sqlite3 git=git zstd=zstd strace=strace
+    fio=fio rsync=rsync stress-ng=stress-ng postgres=postgresql"
 BENCH="debootstrap=debootstrap fuse-overlayfs=fuse-overlayfs umoci=umoci"
 
 main() {
@@ -61,6 +62,8 @@ present() {
     case "$1" in
         *.pc) pkg-config --exists "${1%.pc}" 2>/dev/null ;;
         libc.h) [ -e /usr/include/stdio.h ] ;;
+        postgres) # Debian keeps the server's programs out of the PATH
+            compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || command -v "$1" >/dev/null ;;
         *) command -v "$1" >/dev/null ;;
     esac
 }
@@ -79,9 +82,16 @@ install_packages() {
     command -v apt-get >/dev/null || die "missing, and there is no apt-get to install: $*"
     is_root || die "missing packages; run: sudo apt-get install $*"
     say "installing $*"
+    case " $* " in *" postgresql "*) no_database_server ;; esac
     apt-get update -qq || say "apt-get update failed; trying with the lists that are there"
     DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq \
         --no-install-recommends "$@" >/dev/null </dev/null
+}
+
+# Debian's package would make a database and start a server for it, which nobody asked us for.
+no_database_server() {
+    local conf=/etc/postgresql-common/createcluster.conf
+    [ -e "$conf" ] || { mkdir -p "${conf%/*}" && echo "create_main_cluster = false" >"$conf"; }
 }
 
 # The stamp names everything that the environment was made from, so that a change makes it anew.

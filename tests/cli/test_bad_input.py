@@ -66,6 +66,7 @@ TABLE = [
     Row("rm --force nope", 1, "nope"),
     Row("image inspect nope", 1, "nope"),
     Row("image rm nope", 1, "nope"),
+    Row("image inspect", 2, "IMAGE"),
     Row("layer inspect nope", 1, "nope"),
     # An image where a container is wanted.
     Row("mount {i}", 1, "unionfs create {i}, or unionfs mount --image {i} TARGET"),
@@ -93,6 +94,12 @@ TABLE = [
     Row("run --name a/b {i} sh", 2, "a/b"),
     Row("run --name other {c} sh", 1, "{c}"),
     Row("inspect ../{c}", 1, "../{c}"),
+    Row("inspect q\udcff", 1, "no such container: q"),
+    Row("umount q\udcff", 1, "no such container: q"),
+    Row("run q\udcff sh", 1, "no such container or image: q"),
+    Row("image inspect q\udcff", 1, "no such image: q"),
+    Row("layer inspect q\udcff", 1, "no such layer: q"),
+    Row("create q\udcff", 1, "no such image: q"),
     Row("inspect .", 1, "no such container: ."),
     Row("inspect containers/{c}", 1, "containers/{c}"),
     Row("image inspect ../{i}", 1, "../{i}"),
@@ -103,11 +110,13 @@ TABLE = [
     Row("image import rootfs:{d} --name a:..", 2, "'..'"),
     # What cannot be imported.
     Row("image import {t}/none", 1, "{t}/none"),
+    Row("image import docker://debian:12", 1, "no file or directory 'docker://debian:12'"),
     Row("image import rootfs:{t}/none", 1, "{t}/none"),
     Row("image import oci:{d}", 1, "{d}"),
     Row("image import oci-archive:{d}/file", 1, "{d}/file"),
     Row("image import docker-archive:{d}/file", 1, "{d}/file"),
     Row("image import {d}/file", 1, "{d}/file is neither an OCI layout nor a docker archive"),
+    Row("image import rootfs:{d}/file", 1, "{d}/file: not a tar archive"),
     Row("image import docker-archive:{d}/file:ref", 1, "{d}/file is not a tar archive"),
     Row("image import {t} --platform vindovs", 2, "'vindovs' is neither a system nor an arch"),
     Row("image import {t} --platform linux/", 2, "not a platform: 'linux/'"),
@@ -124,7 +133,7 @@ TABLE = [
     Row("mount {c} {t} -o upperdir=/etc,workdir=/tmp", 2, "upperdir"),
     Row("mount {c} {t} -o fsname=x", 2, "fsname"),
     Row("mount {c} {t} -o remount,ro", 1, "remount"),
-    Row("mount {c} {t} -o max_read=x", 2, "max_read"),
+    Row("mount {c} {t} -o spin=x", 2, "spin"),
     # What cannot be run.
     Row("run {c} none", 127, "none"),
     Row("run {c} ../../bin/sh-not-here", 127, "sh-not-here"),
@@ -133,7 +142,9 @@ TABLE = [
     Row("run -u root:none {c} sh", 1, "the image has no group 'none' ('root:none' was asked for)"),
     Row("run -u 4294967296 {c} sh", 1, "4294967296"),
     Row("run -e =x {c} sh", 2, "=x"),
-    Row("bundle {c} {d}/file", 1, "{d}/file"),
+    Row("run {c} echo q\udcff", 2, "is not UTF-8"),
+    Row("run -e A=q\udcff {c} sh", 2, "is not UTF-8"),
+    Row("bundle {c} {d}/file", 1, "{d}/file is not a directory"),
 ]
 
 
@@ -151,7 +162,7 @@ def full(tmp_path: Path) -> Path:
     """A directory with a file in it."""
     path = tmp_path / "full"
     path.mkdir()
-    (path / "file").write_text("not an image")
+    (path / "file").write_text("not an image\n" * 100)
     return path
 
 

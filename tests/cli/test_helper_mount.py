@@ -9,6 +9,7 @@ import tempfile
 
 import pytest
 
+from tests.support.kernel import release
 from unionfs.daemon import client
 from unionfs.syscalls.mount import mounts_at
 
@@ -148,3 +149,19 @@ def test_ordinary_user_with_fusermount3():
         mounted, options, busy, pid, names = json.loads(done.stdout)
         assert mounted == 0 and {"nosuid", "nodev"} <= set(options.split(","))
         assert f"({pid})" in busy and names == ["a", "new"]
+
+
+@pytest.mark.skipif(
+    release() < (6, 10), reason="Linux before 6.10 does not tell who serves a mount"
+)
+def test_a_mount_of_another_subtype_is_ours_too(tree):
+    point = tree / "merged"
+    options = f"lowerdir={tree}/l2,upperdir={tree}/diff,workdir={tree}/work,subtype=other"
+    assert run(program(tree), "-o", options, point).returncode == 0
+    assert mounts_at(os.fsencode(point))[-1].kind == b"fuse.other"
+    with open(point / "b"):
+        refused = run(program(tree), "umount", point)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert f"{point} is in use by" in refused.stderr
+    assert run(program(tree), "umount", point).returncode == 0
+    assert os.listdir(point) == []

@@ -45,6 +45,28 @@ def test_rm_leaves_nothing(cli: Cli) -> None:
     assert list((cli.root / "containers").iterdir()) == []
 
 
+@pytest.mark.parametrize("runtime", ["", "runc", "bubblewrap"])
+def test_the_program_gets_its_streams_and_no_other_descriptor(
+    cli: Cli, runtime: str, tmp_path: Path
+) -> None:
+    """A directory of the host, open in the container, is a way out (CVE-2024-21626).
+
+    Neither the driver's descriptors come in nor one that the caller left open.
+    """
+    cli("create", "tiny", "--name", "one")
+    chosen = ("--runtime", runtime) if runtime else ()
+    outside = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        words = ("run", *chosen, "one", "ls", "-l", "/proc/self/fd")
+        shown = cli(*words, pass_fds=(outside,))
+    finally:
+        os.close(outside)
+    found = dict(line.split()[-3::2] for line in shown.splitlines() if "->" in line)
+    theirs = {number: where for number, where in found.items() if int(number) > 2}
+    assert all(where.startswith("/proc/") for where in theirs.values()), theirs  # what ls lists
+    assert len(theirs) == 1
+
+
 @pytest.mark.parametrize(
     ("program", "status"), [("none", 127), ("/etc/passwd", 126), ("/etc", 127)]
 )

@@ -183,6 +183,17 @@ def test_dots_have_the_numbers_of_their_directories(scratch, union):
     assert dots[b".."] == os.lstat(root + b"/d").st_ino
 
 
+def test_the_number_of_the_root_stays(scratch, union):
+    """Whoever answers: the daemon, what it answered before, or a listing that shows the dots."""
+    root = union(build_stack(scratch + b"/s", [[File(b"p/d/f")]])).root
+    number = os.lstat(root).st_ino
+    _rm_rf(root + b"/p/d")
+    os.mkdir(root + b"/p/d")
+    write(root + b"/p/d/f", b"new")
+    for _ in range(3):
+        assert trees.snapshot(root).nodes[b"."].ino == number
+
+
 def test_a_removed_directory_that_is_still_open(scratch, union):
     layers = build_stack(scratch + b"/s", [[Dir(b"low")]])
     root = union(layers).root

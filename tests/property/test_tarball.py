@@ -9,12 +9,14 @@ import os
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support import tars
-from tests.support.layers import apply, emit, snapshot
+from tests.support.layers import FLAVOUR, apply, emit, snapshot
 from unionfs.errors import UnionfsError
+from unionfs.ondisk.flavour import Flavour
 
 QUICK = settings(
     deadline=None,
@@ -70,11 +72,20 @@ member = st.one_of(
 )
 
 
-def applied(data: bytes, where: Path):
+device = st.builds(
+    lambda name, extra, major, minor: tars.char_device(name, major, minor, mode=extra["mode"]),
+    path,
+    fields,
+    st.integers(0, 4095),
+    st.integers(0, (1 << 20) - 1),
+)
+
+
+def applied(data: bytes, where: Path, flavour: Flavour = FLAVOUR):
     """Return the layer, or None where the random tar is one that is refused."""
     where.mkdir()
     try:
-        return apply(where, data)
+        return apply(where, data, flavour=flavour)
     except UnionfsError:
         return None
 
@@ -92,6 +103,21 @@ def test_a_layer_survives_emit_and_apply(members):
         assert snapshot(again.path) == snapshot(layer.path)
         assert again.applied.implicit_dirs == ()
         assert emit(again.path) == data
+
+
+@pytest.mark.needs_root
+@QUICK
+@given(st.lists(member | device, max_size=12))
+def test_an_ordinary_users_layer_says_what_roots_does(members):
+    """What root imports and what is written down without privilege is the same image."""
+    with tempfile.TemporaryDirectory() as place:
+        data = tars.tar(*members)
+        mine = applied(data, Path(place, "mine"), Flavour.USER)
+        roots = applied(data, Path(place, "roots"), Flavour.TRUSTED)
+        assert (mine is None) == (roots is None)
+        if mine is not None:
+            assert mine.applied == roots.applied
+            assert emit(mine.path, Flavour.USER) == emit(roots.path, Flavour.TRUSTED)
 
 
 hostile_name = st.lists(

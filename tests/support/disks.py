@@ -1,11 +1,66 @@
-"""A disk of the tests' own: ext4 in an image, so that the oracle is ext4 wherever the tests run."""
+"""Disks of the tests' own: ext4 on a loop device, whatever the tests run on.
+
+And what a loss of power at this moment leaves of one.
+
+The filesystem hears of no time to commit, so what reaches the image is what somebody synced, and a
+copy of the image is the disk of a machine whose power went.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 
 from tests.support import kernel
+
+_NEVER = "3600"  # seconds between ext4's own commits; a test is over long before
+
+
+class Disk:
+    """An ext4 of *size* bytes in the file *image*, mounted at ``root``."""
+
+    def __init__(self, image: bytes, *, size: int = 64 << 20, made: bool = True) -> None:
+        """Make the filesystem (with *made*), and mount it. Raises CalledProcessError."""
+        self.image = image
+        self.root = image + b".d"
+        if made:
+            with open(image, "wb") as file:
+                file.truncate(size)
+            subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+        os.mkdir(self.root)
+        words = ["mount", "-o", f"loop,commit={_NEVER}", image, self.root]
+        subprocess.run(words, check=True)
+
+    def after_power_loss(self, image: bytes) -> Disk:
+        """Return the disk *image* as it is when the power goes now."""
+        self.cut(image)
+        return Disk(image, made=False)
+
+    def commit(self) -> None:
+        """Let the journal be written, by an fsync that has nothing to do with any other file.
+
+        All changes of names and attributes so far are on the disk then; data of other files that
+        has no blocks yet is not. The worst that a filesystem may do.
+        """
+        other = os.open(self.root + b"/other", os.O_WRONLY | os.O_CREAT, 0o600)
+        os.pwrite(other, os.urandom(16), 0)
+        os.fsync(other)
+        os.close(other)
+
+    def cut(self, copy: bytes) -> None:
+        """Make *copy* what the disk holds if the power goes now, for ``Disk(copy, made=False)``."""
+        shutil.copyfile(self.image, copy)
+
+    def sync(self) -> None:
+        """Bring everything to the disk."""
+        subprocess.run(["sync", "-f", self.root], check=True)
+
+    def __enter__(self) -> Disk:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        kernel.umount(self.root)
 
 
 def make_disk(at: bytes, image: bytes) -> bool:

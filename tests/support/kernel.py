@@ -100,6 +100,23 @@ def umount(target: bytes, flags: int = UMOUNT_NOFOLLOW) -> None:
     _check(_libc.umount2(target, flags), target)
 
 
+def abort_fuse(target: bytes, folder: bytes) -> None:
+    """Cut the FUSE mount *target* off from its daemon: every request that waits fails.
+
+    *folder* (made) is where the kernel's switch for that is looked at.
+    """
+    found = _mount_at(target)
+    assert found is not None
+    os.mkdir(folder)
+    mount(b"fusectl", folder, b"fusectl")
+    try:
+        number = found[1].partition(b":")[2]  # the minor number of st_dev
+        with open(folder + b"/" + number + b"/abort", "wb") as switch:
+            switch.write(b"1")
+    finally:
+        umount(folder)
+
+
 def own_mount_namespace() -> None:
     """Give this process and its children mounts that nobody else sees or keeps."""
     _check(_libc.unshare(CLONE_NEWNS))
@@ -108,11 +125,18 @@ def own_mount_namespace() -> None:
 
 def mounted_at(target: bytes) -> bytes | None:
     """Return the type of the topmost mount on exactly *target*, None if nothing is mounted."""
-    kind = None
+    found = _mount_at(target)
+    return found[0] if found is not None else None
+
+
+def _mount_at(target: bytes) -> tuple[bytes, bytes] | None:
+    """Return type and device (``major:minor``) of the topmost mount on exactly *target*."""
+    found = None
     with open("/proc/self/mountinfo", "rb") as table:
         for line in table:
             left, _, right = line.partition(b" - ")
-            where = left.split(b" ")[4].decode("unicode_escape").encode("latin-1")
+            words = left.split(b" ")
+            where = words[4].decode("unicode_escape").encode("latin-1")
             if where == target:
-                kind = right.split(b" ")[0]
-    return kind
+                found = right.split(b" ")[0], words[2]
+    return found

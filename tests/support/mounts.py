@@ -23,6 +23,7 @@ from tests.support import kernel
 from tests.support.stacks import Layers
 
 KERNEL_OPTIONS = b"redirect_dir=on,index=on,xino=on,nfs_export=off,metacopy=off"
+METACOPY_OPTIONS = KERNEL_OPTIONS.replace(b"metacopy=off", b"metacopy=on")
 UNION_OPTIONS = (b"dev", b"suid")  # as a local filesystem; mount programs are nodev otherwise
 OURS = [sys.executable, "-m", "unionfs"]
 # Another program to put in our place, to try the tests themselves: "fuse-overlayfs", say, or
@@ -31,8 +32,6 @@ PROGRAM = shlex.split(os.environ.get("UNIONFS_TEST_PROGRAM", "")) or OURS
 LIFE_SECONDS = 600
 _LEAVE_SECONDS = 15
 _PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-# An unmount cuts off the answers to close(2) that nobody waits for; pyfuse3 calls that an error.
-_CUT_OFF = re.compile(rb".*fuse_release(dir)?\(\): fuse_reply_\* failed with No such file.*\n")
 _BAD_LOG = re.compile(rb"Traceback|\b(ERROR|CRITICAL|error)\b")
 
 
@@ -101,7 +100,7 @@ class _Daemon:
         """Return what the daemon has said so far."""
         try:
             with open(self.log, "rb") as file:
-                return _CUT_OFF.sub(b"", file.read())
+                return file.read()
         except FileNotFoundError:
             return b""
 
@@ -139,7 +138,7 @@ class HelperMount(_Daemon):
     ) -> None:
         self.root = _made(target)
         self.log = target + b".log"
-        words = b",".join((layers.options(), *options))
+        words = b",".join((layers.options(), *options, *_more_options()))
         command = [*program, "-f", "-o", words, target]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
@@ -148,7 +147,7 @@ class HelperMount(_Daemon):
                 stdout=log,
                 stderr=log,
                 cwd=cwd,
-                env={**os.environ, "PYTHONPATH": _PROJECT, **(env or {})},
+                env={**os.environ, "PYTHONPATH": _path(), **(env or {})},
                 user=user,
                 preexec_fn=_limits(descriptors),
             )
@@ -187,6 +186,16 @@ class HelperMount(_Daemon):
             raise AssertionError("the daemon did not leave after the unmount") from None
 
 
+def _path() -> str:
+    """Return what Python is to look in: this project first, then what we were told."""
+    return os.pathsep.join(filter(None, (_PROJECT, os.environ.get("PYTHONPATH"))))
+
+
+def _more_options() -> Sequence[bytes]:
+    """Return options that a module of tests wants for all its mounts."""
+    return [os.fsencode(words) for words in os.environ.get("UNIONFS_TEST_OPTIONS", "").split()]
+
+
 def _limits(descriptors: int | None):
     def before_exec() -> None:
         signal.alarm(LIFE_SECONDS)  # survives exec: a daemon that hangs cannot hang the tests
@@ -201,12 +210,13 @@ def _limits(descriptors: int | None):
 class Spawner:
     """The parent of daemons made by fork; see ``tests.support.spawner``."""
 
-    def __init__(self) -> None:
+    def __init__(self, env: dict[str, str] | None = None) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.spawner"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=_PROJECT,
+            env={**os.environ, **(env or {})},
         )
 
     def ask(self, **request) -> dict:
@@ -222,20 +232,38 @@ class Spawner:
 
 
 class SessionMount(_Daemon):
-    """Our daemon, forked by *spawner*: as HelperMount, a hundred times faster to start."""
+    """Our daemon, forked by *spawner*: as HelperMount, a hundred times faster to start.
 
-    def __init__(self, layers: Layers, target: bytes, spawner: Spawner) -> None:
+    *descriptors*: how many the daemon may have open.
+    With *container* it reads the layers as those of a container of the store.
+    """
+
+    def __init__(
+        self,
+        layers: Layers,
+        target: bytes,
+        spawner: Spawner,
+        *,
+        options: Sequence[bytes] = UNION_OPTIONS,
+        descriptors: int | None = None,
+        container: bool = False,
+    ) -> None:
         self.root = _made(target)
         self.log = target + b".log"
         self._spawner = spawner
         answer = spawner.ask(
-            mount=os.fsdecode(layers.options() + b"," + b",".join(UNION_OPTIONS)),
+            mount=os.fsdecode(b",".join((layers.options(), *options))),
             target=os.fsdecode(target),
             log=os.fsdecode(self.log),
+            descriptors=descriptors,
+            container=container,
         )
         if "error" in answer:
             raise MountFailed(answer["error"])
         self.pid = answer["pid"]
+        self._status: int | None = None
 
     def wait(self) -> int:
-        return self._spawner.ask(wait=self.pid)["status"]
+        if self._status is None:
+            self._status = self._spawner.ask(wait=self.pid)["status"]
+        return self._status

@@ -5,18 +5,21 @@ property tests get a fresh mount for every example. The child does what the moun
 does, from the words of ``-o`` on. Protocol: one JSON object a line on standard input, one on
 standard output.
 
-``{"mount": OPTIONS, "target": PATH, "log": PATH}`` answers ``{"pid": N}`` when mounted, or
-``{"error": TEXT}``. ``{"wait": PID}`` answers ``{"status": N}`` when that daemon has left.
+``{"mount": OPTIONS, "target": PATH, "log": PATH, "descriptors": N or null, "container": BOOL}``
+mounts in helper form, or as a container of the store is mounted, which reads no AUFS names. It
+answers ``{"pid": N}`` when mounted, or ``{"error": TEXT}``. ``{"wait": PID}`` answers
+``{"status": N}`` when that daemon has left.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import os
+import resource
 import signal
 import sys
 import traceback
+from dataclasses import replace
 
 LIFE_SECONDS = 300  # a daemon that hangs is killed; its mount then answers ENOTCONN and not never
 
@@ -53,12 +56,17 @@ def _start(request) -> dict:
 def _daemon(request, ready: int) -> int:
     """Be the daemon of one mount until it is unmounted; return the exit status."""
     signal.alarm(LIFE_SECONDS)
+    if request.get("descriptors"):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (request["descriptors"],) * 2)
     _own_descriptors(request["log"])
     try:
+        from unionfs.daemon import logs
         from unionfs.daemon.serve import STOP, live
         from unionfs.options import parse_helper_options
 
-        config = parse_helper_options([request["mount"]], privileged=os.getuid() == 0)
+        logs.to_stderr(debug=False)
+        parsed = parse_helper_options([request["mount"]], privileged=os.getuid() == 0)
+        config = replace(parsed, aufs=not request["container"])
 
         def tell() -> None:
             os.write(ready, b"mounted")
@@ -81,7 +89,6 @@ def _own_descriptors(log: str) -> None:
     os.dup2(null, 0)
     os.dup2(fd, 1)
     os.dup2(fd, 2)
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,9 @@ import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+# What a driver may mark directories with: in a user namespace (``tests.support.userns``) user.*.
+IN_NAMESPACE = bool(os.environ.get("UNIONFS_TEST_USERNS"))
+MARKS = "user" if IN_NAMESPACE else "trusted"
 Xattrs = tuple[tuple[str, bytes], ...]
 PAST_NS = 1_000_000_000_123_456_789  # September 2001, with nanoseconds to lose
 
@@ -31,7 +34,7 @@ class Dir:
             os.mkdir(at)
         _owner(self, at)
         if self.opaque:
-            os.setxattr(at, "trusted.overlay.opaque", b"y")
+            os.setxattr(at, f"{MARKS}.overlay.opaque", b"y")
 
 
 @dataclass(frozen=True)
@@ -86,16 +89,26 @@ class Device:
     mode: int = 0o666
 
     def make(self, at: bytes) -> None:
+        if IN_NAMESPACE:
+            return  # nobody makes devices there
         os.mknod(at, stat.S_IFCHR | self.mode, os.makedev(self.major, self.minor))
         os.chmod(at, self.mode)
 
 
 @dataclass(frozen=True)
 class Whiteout:
+    """*attribute*: an empty file with a mark, in a directory with a mark that there are such."""
+
     path: bytes
+    attribute: bool = False
 
     def make(self, at: bytes) -> None:
-        os.mknod(at, stat.S_IFCHR, 0)
+        if not self.attribute:
+            os.mknod(at, stat.S_IFCHR, 0)
+            return
+        os.close(os.open(at, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        os.setxattr(at, "trusted.overlay.whiteout", b"y")
+        os.setxattr(os.path.dirname(at), "trusted.overlay.opaque", b"x")
 
 
 @dataclass(frozen=True)
@@ -115,7 +128,8 @@ def _owner(entry: Dir | File, at: bytes) -> None:
     os.chown(at, entry.uid, entry.gid)
     os.chmod(at, entry.mode)
     for name, value in entry.xattrs:
-        os.setxattr(at, name, value)
+        if not (IN_NAMESPACE and name.startswith("trusted.")):
+            os.setxattr(at, name, value)
 
 
 def build_layer(root: bytes, layer: Layer, *, generation: int = 0) -> None:

@@ -71,7 +71,7 @@ _symlinks = st.builds(
     Symlink, _file_paths, st.sampled_from((b"a", b"../b", b"/nowhere", b"x" * 300))
 )
 _specials = st.one_of(st.builds(Fifo, _file_paths), st.builds(Device, _file_paths))
-_whiteouts = st.builds(Whiteout, _file_paths)
+_whiteouts = st.builds(Whiteout, _file_paths, attribute=st.sampled_from((False, False, True)))
 _links = st.builds(Link, _file_paths, _file_paths)
 
 
@@ -215,6 +215,11 @@ def _special(name: str) -> st.SearchStrategy[Op]:
     return st.just(Op(name, ()))
 
 
+# Of chown(-1, -1) the kernel's FUSE leaves only "drop set-id bits", as before a write, which is
+# everybody's right: that others than the owner get EPERM if the file has such bits is lost there.
+_chown = _op("chown", _any_or_root, _ids, _ids).filter(
+    lambda op: op.uid == 0 or op.args[1:] != (-1, -1)
+)
 _sizes, _offsets = st.sampled_from(SIZES), st.sampled_from(OFFSETS)
 Weighted = tuple[tuple[int, st.SearchStrategy[Op]], ...]
 
@@ -235,7 +240,7 @@ _NAMES_OPS: Weighted = (
 _LINK: Weighted = ((3, _op("link", _not_dir, _new)),)
 _ATTRIBUTE_OPS: Weighted = (
     (2, _op("chmod", _any_or_root, _chmod_modes)),
-    (2, _op("chown", _any_or_root, _ids, _ids)),
+    (2, _chown),
     (2, _op("utime", _any_or_root, _times, _times)),
     (2, _op("setxattr", _any_or_root, _xattr_names, _values, _xattr_flags)),
     (1, _op("removexattr", _any_or_root, _xattr_names)),
@@ -274,13 +279,15 @@ _GENERATION: Weighted = ((2, _special("generation")),)
 
 
 def operations(about: str, *, length: int) -> st.SearchStrategy[list[Op]]:
-    """Sequences of up to *length* operations about "everything", "names" or "generations".
+    """Sequences of up to *length* operations about "everything", "names", "generations" or "swaps".
 
-    With "generations" the upper becomes a lower now and then.
+    With "generations" the upper becomes a lower now and then; with "swaps" the drivers often change
+    places.
     """
     weighted = {
         "everything": (*_NAMES_OPS, *_LINK, *_ATTRIBUTE_OPS, *_DATA_OPS, *_SPECIALS),
         "names": (*_NAMES_OPS, *_LINK, *_SPECIALS),
         "generations": (*_NAMES_OPS, *_ATTRIBUTE_OPS, *_SPECIALS, *_GENERATION),
+        "swaps": (*_NAMES_OPS, *_LINK, *_ATTRIBUTE_OPS, *_DATA_OPS, *[(4, _special("swap"))]),
     }[about]
     return _slots([strategy for weight, strategy in weighted for _ in range(weight)], length)

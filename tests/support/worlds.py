@@ -73,6 +73,10 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     raise AssertionError("the handler waits for something")
 
 
+async def _no_turn() -> None:
+    """Stands for giving others a turn where there are none."""
+
+
 @contextmanager
 def without_threads(patch: pytest.MonkeyPatch) -> Iterator[None]:
     """Make what goes to a thread run at once, so that handlers run without an event loop."""
@@ -82,6 +86,7 @@ def without_threads(patch: pytest.MonkeyPatch) -> Iterator[None]:
 
     with patch.context() as context:
         context.setattr(trio.to_thread, "run_sync", at_once)
+        context.setattr(trio.lowlevel, "checkpoint", _no_turn)
         context.setattr(pyfuse3, "invalidate_inode", lambda *args, **kwargs: None)
         context.setattr(pyfuse3, "invalidate_entry_async", lambda *args, **kwargs: None)
         yield

@@ -26,7 +26,7 @@ _AGES = (
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print *rows* below *headers* in columns as wide as their content; headers alone for none."""
-    lines = [headers, *rows]
+    lines = [headers, *([_shown(cell) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
@@ -40,7 +40,7 @@ def print_fields(fields: Mapping[str, str | Sequence[str]]) -> None:
         values = [value] if isinstance(value, str) else list(value) or [_NOTHING]
         for place, text in enumerate(values):
             label = f"{name}:" if place == 0 else ""
-            print(f"{label:<{width}}  {text or _NOTHING}")
+            print(f"{label:<{width}}  {_shown(text) or _NOTHING}")
 
 
 def print_json(document: Any) -> None:
@@ -62,7 +62,16 @@ def plain(name: bytes) -> str:
     A name that an image chose must not be able to speak to the terminal.
     """
     text = name.decode("utf-8", "surrogateescape")
-    return "".join(c if c.isprintable() and c != "\\" else _octal(c) for c in text)
+    return "".join(_octal(c) if c == "\\" else _printable(c) for c in text)
+
+
+def _shown(text: str) -> str:
+    """Return *text*, which an image or a path may say, as it can stand on a terminal."""
+    return text if text.isprintable() else "".join(map(_printable, text))
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else _octal(character)
 
 
 def _octal(character: str) -> str:

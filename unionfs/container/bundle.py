@@ -21,7 +21,7 @@ CONFIG = "config.json"
 
 
 class BundleExistsError(ConflictError):
-    """The directory holds a config.json already, and it may be somebody's work."""
+    """What is there already may be somebody's work: a config.json, or no directory at all."""
 
 
 def bundle(
@@ -38,6 +38,8 @@ def bundle(
     BundleExistsError, UnionfsError, OSError.
     """
     path = os.path.join(directory, CONFIG)
+    if os.path.lexists(directory) and not os.path.isdir(directory):
+        raise BundleExistsError(f"{directory} is not a directory")
     if os.path.lexists(path):
         raise BundleExistsError(f"{path} is there already")
     with Store.open(root) as store:

@@ -13,8 +13,8 @@ from unionfs.upper.changes import Change, changes
 def diff(store: Store, container: ContainerRecord) -> Iterator[Change]:
     """Yield the changes of *container*, sorted by path, as ``docker diff`` has them.
 
-    Works on the upper directory, mounted or not. Raises OSError.
+    Works on the upper and work directories, mounted or not. Raises OSError.
     """
     lowers = [os.fsencode(path) for path in store.images.stack(container.image_id)]
-    upper = os.path.join(os.fsencode(store.containers.path(container.id)), b"upper")
-    return changes(lowers, upper, store.flavour)
+    home = os.fsencode(store.containers.path(container.id))
+    return changes(lowers, home + b"/upper", home + b"/work", store.flavour)

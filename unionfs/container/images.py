@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unionfs.container.state import read_state
 from unionfs.digest import Digest
 from unionfs.errors import ConflictError
+from unionfs.store.inuse import unused, users
 from unionfs.store.names import name_meant
 from unionfs.store.records import ImageRecord
 from unionfs.store.store import Store
+
+_PATIENCE = 2.0  # seconds for a daemon that is leaving
 
 
 class ImageMountedError(ConflictError):
@@ -41,17 +45,41 @@ def remove_images(store: Store, words: Sequence[str]) -> Removed:
         images[image.id] = image
         names.setdefault(image.id, set()).update(image.names if name is None else [name])
     going = [image for image in images.values() if names[image.id] == set(image.names)]
-    _refuse_mounted(going)
+    _refuse_mounted(store, going)
     gone = tuple(sorted(set[str]().union(*names.values())))
     ids = tuple(image.id for image in going)
     return Removed(gone, ids, store.images.remove(ids, gone))
 
 
-def _refuse_mounted(images: Sequence[ImageRecord]) -> None:
+def _refuse_mounted(store: Store, images: Sequence[ImageRecord]) -> None:
     state = read_state()
     for image in images:
         for mounted in state.of_image(image.id.hex):
-            label = image.names[0] if image.names else image.id.short
             raise ImageMountedError(
-                f"image {label} is mounted at {mounted.shown}: unmount it first"
+                f"image {_label(image)} is mounted at {mounted.shown}: unmount it first"
             )
+    ids = {image.id for image in images}
+    deadline = time.monotonic() + _PATIENCE
+    for image in images:
+        for diff_id in image.diff_ids:
+            if set(store.layers.get(diff_id).images) <= ids:
+                _await_unused(image, store.layers.path(diff_id), deadline)
+
+
+def _await_unused(image: ImageRecord, path: str, deadline: float) -> None:
+    """Wait for daemons that are leaving. Raises ImageMountedError if one that has *path* stays."""
+    while True:
+        with unused(path) as free:
+            if free:
+                return
+        if time.monotonic() > deadline:
+            pids = " ".join(map(str, users(path))) or "not to be seen from here"
+            raise ImageMountedError(
+                f"image {_label(image)} is still mounted somewhere (daemon: {pids}): "
+                "unmount it first"
+            )
+        time.sleep(0.02)
+
+
+def _label(image: ImageRecord) -> str:
+    return image.names[0] if image.names else image.id.short

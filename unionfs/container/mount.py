@@ -91,6 +91,8 @@ def plan_container(
         raise AlreadyMountedError(
             f"container {container.name} is already mounted at {mounted.shown}"
         )
+    if not wish.transient:
+        refuse_while_running(store, container)  # in a namespace of its own: see ``namespace``
     if target is None:
         target = os.path.join(home, b"merged")
     config = replace(

@@ -69,12 +69,24 @@ def process_of(config: Mapping[str, Any], overrides: Overrides) -> Process:
     env = _environment(_strings(fields, "Env"))
     env.update(_overriding(overrides.env))
     cwd = overrides.cwd or _string(fields, "WorkingDir") or "/"
+    for word in (*overrides.args, *env.values(), cwd, overrides.user):
+        _require_text(word)
     return Process(
         args=overrides.args or image_args,
         env=env,
         cwd=cwd if cwd.startswith("/") else "/" + cwd,
         user=overrides.user or _string(fields, "User"),
     )
+
+
+def _require_text(word: str) -> None:
+    """Raise UsageError for bytes that are no UTF-8: a runtime would get other bytes instead."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"{word!r} is not UTF-8, which a runtime's config.json has to be"
+        ) from None
 
 
 def require_command(process: Process) -> None:

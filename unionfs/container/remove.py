@@ -11,6 +11,7 @@ from unionfs.container.locks import mount_lock, refuse_while_running
 from unionfs.container.state import read_state
 from unionfs.daemon import client
 from unionfs.errors import ConflictError
+from unionfs.store.inuse import users
 from unionfs.store.records import ContainerRecord
 from unionfs.store.store import Store
 
@@ -19,7 +20,7 @@ _PATIENCE = 2.0  # seconds; whoever was detached by force may stay for ever
 
 
 class StillMountedError(ConflictError):
-    """The container is mounted, and removing it was not to be forced."""
+    """The container is mounted, seen from here or not, and removing it was not to be forced."""
 
 
 def remove(
@@ -32,33 +33,51 @@ def remove(
     """Remove *container* with everything that was changed in it.
 
     While it is mounted that takes *force*, which unmounts it; where processes are in the way, it is
-    detached and *note* is told who they are. Raises StillMountedError, RunningError.
+    detached and *note* is told who they are. A mount in another namespace (``namespace``) cannot be
+    unmounted from here. Raises StillMountedError, RunningError.
     """
     if not os.path.isdir(store.containers.path(container.id)):
         store.containers.remove(container.id)  # its data is lost already, only the row is left
         return
     with mount_lock(store, container):
-        if not force:
+        if not (force and read_state().of_container(container.id)):
             refuse_while_running(store, container)
         _leave_mounts(container, force, note)
-        _await_daemon(store, container)
+        if not _await_daemon(store, container) and not force:
+            raise StillMountedError(
+                f"container {container.name} is still mounted somewhere (daemon: "
+                f"{_daemons(store, container)}): unmount it first, or remove it with --force"
+            )
         store.containers.remove(container.id)
 
 
-def _await_daemon(store: Store, container: ContainerRecord) -> None:
-    """Wait a moment for a daemon that is leaving: it holds a flock on the work directory."""
+def _daemons(store: Store, container: ContainerRecord) -> str:
+    pids = users(_work(store, container))
+    return " ".join(map(str, pids)) or "not to be seen from here"
+
+
+def _work(store: Store, container: ContainerRecord) -> str:
+    return os.path.join(store.containers.path(container.id), "work")
+
+
+def _await_daemon(store: Store, container: ContainerRecord) -> bool:
+    """Wait a moment for a daemon that is leaving, and return whether it left.
+
+    It holds a flock on the work directory, whatever mount namespace it mounted in.
+    """
     try:
-        work = os.open(os.path.join(store.containers.path(container.id), "work"), _DIRECTORY)
+        work = os.open(_work(store, container), _DIRECTORY)
     except FileNotFoundError:
-        return  # then nothing can be mounted with it
+        return True  # then nothing can be mounted with it
     deadline = time.monotonic() + _PATIENCE
     try:
         while time.monotonic() < deadline:
             try:
                 fcntl.flock(work, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
+                return True
             except BlockingIOError:
                 time.sleep(0.02)
+        return False
     finally:
         os.close(work)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from unionfs.container import namespace
 from unionfs.container.bundle import CONFIG, caller_without_privilege, user_in, write_spec
 from unionfs.container.mount import clear_dead_mounts
 from unionfs.container.process import (
@@ -29,6 +30,7 @@ from unionfs.errors import ConflictError, NotFoundError
 from unionfs.store.parts import AmbiguousError
 from unionfs.store.records import ContainerRecord
 from unionfs.store.store import Store
+from unionfs.syscalls.idmap import own_ids
 
 _RESOLVER = "/etc/resolv.conf"
 _Record = TypeVar("_Record")
@@ -76,7 +78,7 @@ def _run(root: str, order: Order, note: Callable[[str], None]) -> int:
             unwanted = container if made else None
         if order.remove and not made:
             _refuse_to_remove(container)
-        status = _run_in(root, container, order, note)
+        status = _run_somewhere(root, container, order, note)
         unwanted = container if order.remove else None
         return status
     finally:
@@ -124,6 +126,20 @@ def _refuse_to_remove(container: ContainerRecord) -> None:
         )
 
 
+def _run_somewhere(
+    root: str, container: ContainerRecord, order: Order, note: Callable[[str], None]
+) -> int:
+    """Run *order* here, or in a user namespace where its mount has to be made in one.
+
+    A mount that an ordinary user made before is outside of any such namespace: the program then
+    sees it as its own namespace can, with owners that have no name.
+    """
+    if not namespace.needed() or clear_dead_mounts(container):
+        return _run_in(root, container, order, note)
+    beside = namespace.where_mounted(container.id)
+    return namespace.run_inside(lambda: _run_in(root, container, order, note), beside=beside)
+
+
 def _run_in(
     root: str, container: ContainerRecord, order: Order, note: Callable[[str], None]
 ) -> int:
@@ -151,6 +167,7 @@ def _job(
         read_only=mount.read_only,
         private_network=order.private_network,
         rootless=caller_without_privilege(),
+        ids=own_ids(),
         binds=() if order.private_network else _resolver(mount.target),
     )
     root_fd = open_root(mount.target)

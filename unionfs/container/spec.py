@@ -13,7 +13,9 @@ from typing import Any
 
 from unionfs.container.passwd import User
 from unionfs.container.process import DEFAULT_PATH, Process
+from unionfs.syscalls.idmap import IdMap
 
+_TTY_GROUP = 5  # in Debian, Fedora and whoever follows them
 SPEC_VERSION = "1.0.2"
 CAPABILITIES = (
     "CAP_AUDIT_WRITE",
@@ -62,7 +64,8 @@ _DEVICES = (  # moby oci/devices_linux.go: null, zero, full, random, urandom, tt
 class Surroundings:
     """What the machine and the command add to the image's process.
 
-    ``rootless`` is the caller's (uid, gid) to map root to, or None for a privileged caller;
+    ``rootless`` is the caller's (uid, gid) to map root to, or None for a privileged caller; ``ids``
+    are those that a user namespace has names for in which the caller is root already, else None;
     ``private_network`` gives a network without interfaces, else the host's is used; ``binds`` are
     (source, destination) pairs of read-only bind mounts.
     """
@@ -73,7 +76,20 @@ class Surroundings:
     read_only: bool = False
     private_network: bool = True
     rootless: tuple[int, int] | None = None
+    ids: IdMap | None = None
     binds: tuple[tuple[str, str], ...] = field(default=())
+
+    @property
+    def confined(self) -> bool:
+        """Whether root in the container is not the machine's."""
+        return self.rootless is not None or self.ids is not None
+
+    @property
+    def has_tty_group(self) -> bool:
+        """Whether terminals can be given to the group tty."""
+        if self.ids is None:
+            return self.rootless is None
+        return any(_TTY_GROUP in groups for groups in self.ids.groups)
 
 
 def environment(process: Process, user: User, around: Surroundings) -> dict[str, str]:
@@ -121,8 +137,8 @@ def _mounts(around: Surroundings) -> list[dict[str, Any]]:
     private = ["nosuid", "noexec", "nodev"]
     # Without privileges there is no group tty to map, and a sysfs needs a network of one's own.
     pts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]
-    if around.rootless is None:
-        pts.append("gid=5")
+    if around.has_tty_group:
+        pts.append(f"gid={_TTY_GROUP}")
     mounts = [
         _mount("/proc", "proc", "proc", private),
         _mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
@@ -130,7 +146,7 @@ def _mounts(around: Surroundings) -> list[dict[str, Any]]:
         _mount("/dev/shm", "tmpfs", "shm", [*private, "mode=1777", "size=65536k"]),
         _mount("/dev/mqueue", "mqueue", "mqueue", private),
     ]
-    if around.rootless is None or around.private_network:
+    if not around.confined or around.private_network:
         mounts.append(_mount("/sys", "sysfs", "sysfs", [*private, "ro"]))
     else:
         mounts.append(_mount("/sys", "none", "/sys", [*private, "ro", "rbind"]))
@@ -151,9 +167,9 @@ def _linux(around: Surroundings) -> dict[str, Any]:
         "maskedPaths": list(_MASKED),
         "readonlyPaths": list(_READ_ONLY),
     }
-    if around.rootless is None:
+    if not around.confined:
         linux["resources"] = {"devices": list(_DEVICES)}
-    else:
+    if around.rootless is not None:
         kinds.append("user")
         uid, gid = around.rootless
         linux["uidMappings"] = [{"containerID": 0, "hostID": uid, "size": 1}]

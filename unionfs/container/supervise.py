@@ -7,10 +7,10 @@ Signals are blocked and taken one at a time with sigwaitinfo(2), so that none is
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Protocol
 
 FORWARDED = frozenset(
     (
@@ -25,6 +25,13 @@ FORWARDED = frozenset(
 _ENDING = frozenset((signal.SIGHUP, signal.SIGINT, signal.SIGTERM))
 _PATIENCE = 3  # as docker's client: the third request to end is not left to the process
 _SI_KERNEL = 0x80  # asm-generic/siginfo.h: sent by the kernel, here the terminal
+
+
+class Child(Protocol):
+    """What is waited for: a ``subprocess.Popen``, or a fork."""
+
+    def poll(self) -> int | None:
+        """Return the exit status, negative for a signal; None while it runs."""
 
 
 class Interrupted(BaseException):
@@ -67,7 +74,7 @@ def signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def supervise(child: subprocess.Popen[bytes], send: Callable[[int], None]) -> int:
+def supervise(child: Child, send: Callable[[int], None]) -> int:
     """Wait for *child* and return its exit status, 128+n if signal n ended it.
 
     Signals that come meanwhile go to *send*, except those that the terminal gave to the child as

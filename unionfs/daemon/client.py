@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from unionfs.syscalls.mount import MountEntry
 
 KIND = b"fuse.unionfs"  # the type in the mount table: libfuse writes fuse.SUBTYPE
+NAME = "unionfs"  # what our daemons are called in ps(1)
 _FUSERMOUNT = "fusermount3"
 _SETTLE = 1.0  # seconds for a mount that is busy with nobody in it: a close may be under way
 DEAD = (errno.ENOTCONN, errno.ECONNABORTED)  # what a mount answers when its daemon is gone
@@ -118,7 +119,16 @@ def _ours(point: bytes) -> MountEntry | None:
     from unionfs.syscalls.mount import mounts_at
 
     mounts = mounts_at(point)
-    return mounts[-1] if mounts and mounts[-1].kind == KIND else None
+    return mounts[-1] if mounts and _is_our_kind(mounts[-1]) else None
+
+
+def _is_our_kind(entry: MountEntry) -> bool:
+    """Return whether a mount is ours: by its type, else (``-o subtype``) by who answers for it."""
+    if not entry.kind.startswith(b"fuse.") or entry.kind == KIND:
+        return entry.kind == KIND
+    from unionfs.daemon.holders import is_served_by
+
+    return is_served_by(entry, NAME)
 
 
 def _unmount_once(point: bytes, detach: bool) -> bool:

@@ -20,6 +20,25 @@ def holders(entry: MountEntry) -> list[tuple[int, str]]:
     return [(pid, _name(pid)) for pid in pids if _holds(pid, entry)]
 
 
+def is_served_by(entry: MountEntry, name: str) -> bool:
+    """Return whether a visible process called *name* answers for the FUSE mount *entry*.
+
+    Needs Linux 6.10, which says in fdinfo what connection a descriptor of /dev/fuse is.
+    """
+    line = b"fuse_connection:\t%d\n" % int(entry.device.partition(":")[2])
+    pids = [int(found) for found in os.listdir(_PROC) if found.isdigit()]
+    return any(_name(pid) == name and _any_fdinfo(pid, line) for pid in pids)
+
+
+def _any_fdinfo(pid: int, line: bytes) -> bool:
+    directory = b"%s/%d/fdinfo" % (_PROC, pid)
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return False
+    return any(line in _read(directory + b"/" + name) for name in names)
+
+
 def _holds(pid: int, entry: MountEntry) -> bool:
     process = b"%s/%d" % (_PROC, pid)
     return (

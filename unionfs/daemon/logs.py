@@ -5,6 +5,7 @@ Called in the daemon only; ``logging.handlers`` is imported when a file is asked
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import syslog
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1 << 20  # of a log file; one older file of this size is kept beside it
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_UNANSWERED = "(): fuse_reply_* failed with %s"
 _PRIORITIES = (
     (logging.CRITICAL, syslog.LOG_CRIT),
     (logging.ERROR, syslog.LOG_ERR),
@@ -47,7 +49,19 @@ def to_stderr(*, debug: bool) -> None:
 
 
 def _install(handler: logging.Handler, form: str, level: int) -> None:
+    handler.addFilter(_is_news)
     logging.basicConfig(format=form, level=level, handlers=[handler], force=True)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Return False for what pyfuse3 calls an error and is none: an answer that nobody waits for.
+
+    The kernel has forgotten a request (ENOENT) when an unmount cut it off, the close(2) of a file
+    most of the time, or when its caller was killed.
+    """
+    if record.name != "pyfuse3" or not isinstance(record.msg, str):
+        return True
+    return not (record.msg.endswith(_UNANSWERED) and record.args == (os.strerror(errno.ENOENT),))
 
 
 def _file_handler(path: str) -> logging.Handler:

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
-from unionfs.daemon import logs, report
+from unionfs.daemon import client, logs, report
 from unionfs.errors import UnionfsError
 from unionfs.options import MountConfig
 
@@ -92,6 +92,7 @@ def live(
     *ready*, and whatever ends the service other than an unmount.
     """
     os.umask(0)
+    _take_name(client.NAME.encode())
     raise_descriptor_limit()
     import trio
 
@@ -189,7 +190,6 @@ def _detach(report_fd: int) -> None:
     for name in os.listdir("/proc/self/fd"):
         if int(name) > _REPORT_FD:
             _close_quietly(int(name))
-    _take_name(b"unionfs")
 
 
 def _replace_standard_descriptors() -> None:

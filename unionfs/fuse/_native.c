@@ -17,7 +17,8 @@
  *     OPEN nobody would truncate;
  *   - entries of a listing whose generation is NAME_ONLY lose their node and attributes, which to the
  *     kernel means that it has to look the name up when it wants more;
- *   - READ of a node whose descriptor Python has shared is answered at once (_shared.c);
+ *   - requests about the content and attributes of a node whose descriptor Python has shared are
+ *     answered at once (_shared.c), and so is what is known already (_known.c);
  *   - what pyfuse3 has no handler for travels as what it has one for (_carry.c);
  *   - the root shows its real inode number (_number.c);
  *   - requests are counted by opcode;
@@ -26,9 +27,6 @@
  * One thread: the one that runs pyfuse3's loop.
  */
 #define _GNU_SOURCE
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-
 #define FUSE_USE_VERSION 314
 #include "_native.h"
 
@@ -43,19 +41,19 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define OPCODES 64
-
 static int session_fd = -1;
 #define NAME_ONLY 2 /* unionfs.fuse.native.NAME_ONLY */
 
 static uint64_t init_unique;
 static uint64_t listing_unique;
 static uint32_t init_offered; /* the kernel's flags */
+static uint32_t caller[3];    /* user, group and process of the request being handled */
 static int kill_privileges;  /* the request being handled has to remove set-id bits */
 static unsigned long long counts[OPCODES];
 static unsigned long misses;
 
-static int in_a_row; /* READs answered without Python, which must get its turn (signals, threads) */
+static int in_a_row; /* requests answered without Python, which must get its turn (signals, threads) */
+static unsigned long long answered;
 #define IN_A_ROW 64
 
 static void name_the_node(struct fuse_in_header *head, ssize_t size)
@@ -85,6 +83,34 @@ static int asks_to_kill(const struct fuse_in_header *head, ssize_t size)
 	return 0;
 }
 
+/* Answer a request that needs no Python; 0: it does. */
+static int answer(int fd, const struct fuse_in_header *head, size_t size)
+{
+	int done = 0;
+
+	if (in_a_row < IN_A_ROW) {
+		switch (head->opcode) {
+		case FUSE_READ:
+		case FUSE_WRITE:
+		case FUSE_SETATTR:
+			done = shared_answer(fd, head, size);
+			break;
+		case FUSE_GETATTR:
+			done = shared_answer(fd, head, size) || known_answer_getattr(fd, head);
+			break;
+		case FUSE_RELEASE: /* nothing was opened: see OPEN above */
+			done = answer_with(fd, head, 0, NULL, 0);
+			break;
+		case FUSE_GETXATTR:
+			done = known_answer_getxattr(fd, head, size);
+			break;
+		}
+	}
+	in_a_row = done ? in_a_row + 1 : 0;
+	answered += (unsigned)done;
+	return done;
+}
+
 static ssize_t hooked_read(int fd, void *buffer, size_t length, void *userdata)
 {
 	struct fuse_in_header *head = buffer;
@@ -101,19 +127,20 @@ again:
 		return size;
 	if (head->opcode < OPCODES)
 		counts[head->opcode]++;
+	known_request(head, (size_t)size);
+	if (answer(fd, head, (size_t)size)) {
+		known_done(head->unique);
+		goto again;
+	}
+	caller[0] = head->uid;
+	caller[1] = head->gid;
+	caller[2] = head->pid;
 	kill_privileges = asks_to_kill(head, size);
 	size = (ssize_t)carry(head, (size_t)size, length);
 	switch (head->opcode) {
 	case FUSE_INIT:
 		init_unique = head->unique;
 		init_offered = ((struct fuse_init_in *)(head + 1))->flags;
-		break;
-	case FUSE_READ:
-		if (size >= (ssize_t)(sizeof(*head) + sizeof(struct fuse_read_in)) &&
-		    ++in_a_row < IN_A_ROW && shared_answer_read(fd, head))
-			goto again;
-		in_a_row = 0;
-		name_the_node(head, size);
 		break;
 	case FUSE_GETATTR:
 	case FUSE_SETATTR:
@@ -123,6 +150,7 @@ again:
 		listing_unique = head->unique;
 		name_the_node(head, size);
 		break;
+	case FUSE_READ:
 	case FUSE_WRITE:
 	case FUSE_FSYNC:
 	case FUSE_FLUSH:
@@ -142,8 +170,11 @@ static void finish_entries(char *data, size_t size)
 		struct fuse_direntplus *entry = (struct fuse_direntplus *)(data + at);
 
 		entry->dirent.ino = number_shown(entry->dirent.ino);
+		entry->entry_out.attr.ino = number_shown(entry->entry_out.attr.ino);
 		if (entry->entry_out.generation == NAME_ONLY)
 			memset(&entry->entry_out, 0, sizeof(entry->entry_out));
+		else
+			known_listed(&entry->entry_out);
 		at += FUSE_DIRENTPLUS_SIZE(entry);
 	}
 }
@@ -153,6 +184,8 @@ static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userd
 	struct fuse_out_header *head = parts[0].iov_base;
 
 	(void)userdata;
+	if (head->unique == 0) /* a notification, perhaps of another thread's */
+		return writev(fd, parts, count);
 	if (init_unique && head->unique == init_unique) {
 		init_unique = 0;
 		if (count > 1 && head->error == 0) {
@@ -168,8 +201,46 @@ static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userd
 		if (count > 1 && head->error == 0)
 			finish_entries(parts[1].iov_base, parts[1].iov_len);
 	}
-	number_answer(head, count > 1 ? parts[1].iov_base : NULL, count > 1 ? parts[1].iov_len : 0);
+	if (count > 1) {
+		number_answer(head, parts[1].iov_base, parts[1].iov_len);
+		known_reply(head, parts[1].iov_base, parts[1].iov_len);
+	} else {
+		number_answer(head, NULL, 0);
+		known_reply(head, NULL, 0);
+	}
 	return writev(fd, parts, count);
+}
+
+int session_descriptor(void)
+{
+	return session_fd;
+}
+
+void session_caller(uint32_t *uid, uint32_t *gid, uint32_t *pid)
+{
+	*uid = caller[0];
+	*gid = caller[1];
+	*pid = caller[2];
+}
+
+int session_kills_privileges(void)
+{
+	return kill_privileges;
+}
+
+unsigned long long session_misses(void)
+{
+	return misses;
+}
+
+unsigned long long session_answered(void)
+{
+	return answered;
+}
+
+unsigned long long session_count(uint32_t opcode)
+{
+	return opcode < OPCODES ? counts[opcode] : 0;
 }
 
 /* Interposed: see the head of this file. */
@@ -199,175 +270,4 @@ fuse_session_mount(struct fuse_session *session, const char *mountpoint)
 	}
 	session_fd = fd;
 	return 0;
-}
-
-static PyObject *native_descriptor(PyObject *self, PyObject *unused)
-{
-	(void)self, (void)unused;
-	return PyLong_FromLong(session_fd);
-}
-
-static PyObject *native_misses(PyObject *self, PyObject *unused)
-{
-	(void)self, (void)unused;
-	return PyLong_FromUnsignedLong(misses);
-}
-
-static PyObject *native_share(PyObject *self, PyObject *args)
-{
-	unsigned long long node;
-	int fd;
-
-	(void)self;
-	if (!PyArg_ParseTuple(args, "Ki", &node, &fd))
-		return NULL;
-	if (shared_add(node, fd) < 0)
-		return PyErr_NoMemory();
-	Py_RETURN_NONE;
-}
-
-static PyObject *native_unshare(PyObject *self, PyObject *arg)
-{
-	unsigned long long node = PyLong_AsUnsignedLongLong(arg);
-
-	(void)self;
-	if (PyErr_Occurred())
-		return NULL;
-	shared_remove(node);
-	Py_RETURN_NONE;
-}
-
-static PyObject *native_answered(PyObject *self, PyObject *unused)
-{
-	(void)self, (void)unused;
-	return PyLong_FromUnsignedLongLong(shared_answered());
-}
-
-static PyObject *native_set_spin(PyObject *self, PyObject *arg)
-{
-	long limit = PyLong_AsLong(arg);
-
-	(void)self;
-	if (limit == -1 && PyErr_Occurred())
-		return NULL;
-	spin_limit(limit);
-	Py_RETURN_NONE;
-}
-
-static PyObject *native_spun(PyObject *self, PyObject *unused)
-{
-	unsigned long long ns, caught;
-
-	(void)self, (void)unused;
-	spin_totals(&ns, &caught);
-	return Py_BuildValue("(KK)", ns, caught);
-}
-
-static PyObject *native_kills(PyObject *self, PyObject *unused)
-{
-	(void)self, (void)unused;
-	return PyBool_FromLong(kill_privileges);
-}
-
-static PyObject *native_carried(PyObject *self, PyObject *unused)
-{
-	const void *body;
-	size_t size;
-	uint32_t opcode = carried_request(&body, &size);
-
-	(void)self, (void)unused;
-	if (opcode == 0)
-		Py_RETURN_NONE;
-	return Py_BuildValue("(Iy#)", (unsigned int)opcode, (const char *)body, (Py_ssize_t)size);
-}
-
-static PyObject *native_xattr_flags(PyObject *self, PyObject *unused)
-{
-	(void)self, (void)unused;
-	return PyLong_FromUnsignedLong(carried_flags());
-}
-
-static PyObject *native_asks_tmpfile(PyObject *self, PyObject *unused)
-{
-	(void)self, (void)unused;
-	return PyBool_FromLong(carried_tmpfile());
-}
-
-static PyObject *native_set_root_number(PyObject *self, PyObject *arg)
-{
-	unsigned long long ino = PyLong_AsUnsignedLongLong(arg);
-
-	(void)self;
-	if (PyErr_Occurred())
-		return NULL;
-	number_root(ino);
-	Py_RETURN_NONE;
-}
-
-static PyObject *native_counts(PyObject *self, PyObject *unused)
-{
-	PyObject *found = PyDict_New();
-
-	(void)self, (void)unused;
-	for (long opcode = 0; found != NULL && opcode < OPCODES; opcode++) {
-		PyObject *key, *value;
-		int failed;
-
-		if (counts[opcode] == 0)
-			continue;
-		key = PyLong_FromLong(opcode);
-		value = PyLong_FromUnsignedLongLong(counts[opcode]);
-		failed = key == NULL || value == NULL || PyDict_SetItem(found, key, value) < 0;
-		Py_XDECREF(key);
-		Py_XDECREF(value);
-		if (failed)
-			Py_CLEAR(found);
-	}
-	return found;
-}
-
-static PyMethodDef methods[] = {
-	{"descriptor", native_descriptor, METH_NOARGS,
-	 "Return the hooked session's descriptor; -1 while no session is hooked."},
-	{"misses", native_misses, METH_NOARGS,
-	 "Return how many reads found no request."},
-	{"kills_privileges", native_kills, METH_NOARGS,
-	 "Return whether the request read last is to remove set-id bits from its file."},
-	{"share", native_share, METH_VARARGS,
-	 "Answer READ of a node (its number) from this descriptor, until unshare."},
-	{"unshare", native_unshare, METH_O, "Answer READ of this node no more."},
-	{"answered", native_answered, METH_NOARGS,
-	 "Return how many requests were answered without Python."},
-	{"set_spin", native_set_spin, METH_O,
-	 "Let reads of an empty queue try again for at most so many microseconds; 0: never."},
-	{"spun", native_spun, METH_NOARGS,
-	 "Return how long reads tried again (ns), and how many requests that caught."},
-	{"carried", native_carried, METH_NOARGS,
-	 "Return opcode and body of the request read last if GETXATTR carries it, else None."},
-	{"xattr_flags", native_xattr_flags, METH_NOARGS,
-	 "Return the flags of the SETXATTR read last."},
-	{"asks_tmpfile", native_asks_tmpfile, METH_NOARGS,
-	 "Return whether the CREATE read last asks for a file without a name."},
-	{"set_root_number", native_set_root_number, METH_O,
-	 "Show this inode number for the root; 0: the node's, which is 1."},
-	{"counts", native_counts, METH_NOARGS,
-	 "Return how many requests came, by opcode (enum fuse_opcode)."},
-	{NULL, NULL, 0, NULL},
-};
-
-static struct PyModuleDef module = {
-	PyModuleDef_HEAD_INIT,
-	.m_name = "unionfs.fuse._native",
-	.m_doc = "Hooks on the requests and replies of pyfuse3's session.",
-	.m_size = -1,
-	.m_methods = methods,
-};
-
-PyMODINIT_FUNC PyInit__native(void)
-{
-	PyObject *made = PyModule_Create(&module);
-
-	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 3) < 0)
-		Py_CLEAR(made);
-	return made;
 }

@@ -8,18 +8,45 @@
 #include <linux/fuse.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
+
+#define OPCODES 64 /* more than there are */
+#define FOREVER 1000000000 /* seconds; unionfs.fuse.inodes.FOREVER */
+
+/* _native.c */
+int session_descriptor(void); /* -1: no session is hooked */
+int session_kills_privileges(void);
+void session_caller(uint32_t *uid, uint32_t *gid, uint32_t *pid); /* of the request read last */
+unsigned long long session_misses(void);
+unsigned long long session_answered(void);
+unsigned long long session_count(uint32_t opcode);
 
 /* _spin.c */
 void spin_limit(long microseconds); /* how long an empty queue is asked again; 0: not at all */
 void spin_totals(unsigned long long *ns, unsigned long long *caught);
 ssize_t spin_read(int fd, void *buffer, size_t length); /* read(2), asking again as said */
 
+/* _answer.c; both return 1 */
+int answer_with(int session, const struct fuse_in_header *head, int error, const void *body,
+		size_t size);
+int answer_with_stat(int session, const struct fuse_in_header *head, const struct stat *st,
+		     uint32_t nlink);
+
 /* _shared.c */
-int shared_add(uint64_t node, int fd); /* -1: no memory */
+int shared_add(uint64_t node, int fd, int own); /* -1: no memory */
 void shared_remove(uint64_t node);
-unsigned long long shared_answered(void);
-int shared_answer_read(int session, const struct fuse_in_header *head); /* 0: Python has to */
+int shared_answer(int session, const struct fuse_in_header *head, size_t size); /* 0: Python has to */
+
+/* _known.c */
+void known_request(const struct fuse_in_header *head, size_t size); /* every request, first of all */
+void known_done(uint64_t unique); /* the request has been answered */
+void known_reply(const struct fuse_out_header *head, const void *body, size_t size);
+void known_listed(const struct fuse_entry_out *entry); /* an entry of a listing's reply */
+int known_share_dir(uint64_t node, int fd, int merged); /* -1: no descriptor left */
+void known_unshare_dirs(void);
+int known_answer_getattr(int session, const struct fuse_in_header *head); /* 0: Python has to */
+int known_answer_getxattr(int session, const struct fuse_in_header *head, size_t size);
 
 /* _carry.c */
 size_t carry(struct fuse_in_header *head, size_t size, size_t room); /* the request's new size */

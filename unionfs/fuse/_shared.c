@@ -1,15 +1,22 @@
-/* Shared descriptors: where to read the data of a node, by node. Open addressing, linear probing;
- * a removed place keeps its node with fd -1 until the table is rebuilt. */
+/* Shared descriptors: where the data of a node is, by node.
+ *
+ * Reads are answered from any. One that is "own" is of a file in the upper, open for writing, whose
+ * inode says everything: there, writes and attributes go straight to it, too.
+ *
+ * Open addressing, linear probing; a removed place keeps its node with fd -1 until the table is
+ * rebuilt. */
+#define _GNU_SOURCE
 #include "_native.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/uio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct shared {
 	uint64_t node; /* 0: never used */
 	int fd;
+	int own;
 };
 
 static struct shared *table;
@@ -17,7 +24,6 @@ static size_t table_size; /* a power of two, or 0 */
 static size_t table_used; /* places with a node, removed ones included */
 static char *data_buffer;
 static size_t data_size;
-static unsigned long long answered;
 
 static struct shared *place_of(uint64_t node)
 {
@@ -57,7 +63,7 @@ static int rebuild(void)
 	return 0;
 }
 
-int shared_add(uint64_t node, int fd)
+int shared_add(uint64_t node, int fd, int own)
 {
 	struct shared *place;
 
@@ -69,44 +75,8 @@ int shared_add(uint64_t node, int fd)
 		table_used++;
 	}
 	place->fd = fd;
+	place->own = own;
 	return 0;
-}
-
-static int reply(int fd, const struct fuse_in_header *head, int error, void *data, size_t size)
-{
-	struct fuse_out_header out = {
-		.len = (uint32_t)(sizeof(out) + size),
-		.error = -error,
-		.unique = head->unique,
-	};
-	struct iovec parts[2] = {{&out, sizeof(out)}, {data, size}};
-
-	return writev(fd, parts, size ? 2 : 1) < 0 ? -1 : 0;
-}
-
-int shared_answer_read(int session, const struct fuse_in_header *head)
-{
-	const struct fuse_read_in *in = (const struct fuse_read_in *)(head + 1);
-	struct shared *place = place_of(head->nodeid);
-	ssize_t size;
-
-	if (place == NULL || place->node == 0 || place->fd < 0)
-		return 0;
-	if (in->size > data_size) {
-		char *larger = realloc(data_buffer, in->size);
-
-		if (larger == NULL)
-			return 0;
-		data_buffer = larger;
-		data_size = in->size;
-	}
-	size = pread(place->fd, data_buffer, in->size, (off_t)in->offset);
-	if (size < 0)
-		reply(session, head, errno, NULL, 0);
-	else
-		reply(session, head, 0, data_buffer, (size_t)size);
-	answered++;
-	return 1;
 }
 
 void shared_remove(uint64_t node)
@@ -117,7 +87,115 @@ void shared_remove(uint64_t node)
 		place->fd = -1;
 }
 
-unsigned long long shared_answered(void)
+static int answer_read(int session, const struct fuse_in_header *head, const struct shared *place)
 {
-	return answered;
+	const struct fuse_read_in *in = (const struct fuse_read_in *)(head + 1);
+	ssize_t size;
+
+	if (in->size > data_size) {
+		char *larger = realloc(data_buffer, in->size);
+
+		if (larger == NULL)
+			return 0;
+		data_buffer = larger;
+		data_size = in->size;
+	}
+	size = pread(place->fd, data_buffer, in->size, (off_t)in->offset);
+	if (size < 0)
+		return answer_with(session, head, errno, NULL, 0);
+	return answer_with(session, head, 0, data_buffer, (size_t)size);
+}
+
+/* As write(2): what was written counts, and an error only if nothing was. Where there is no room,
+ * Python begins anew. */
+static int answer_write(int session, const struct fuse_in_header *head, size_t size,
+			const struct shared *place)
+{
+	const struct fuse_write_in *in = (const struct fuse_write_in *)(head + 1);
+	const char *data = (const char *)(in + 1);
+	struct fuse_write_out out = {0};
+
+	if (in->size > size - sizeof(*head) - sizeof(*in) ||
+	    in->write_flags & FUSE_WRITE_KILL_SUIDGID)
+		return 0;
+	while (out.size < in->size) {
+		ssize_t done = pwrite(place->fd, data + out.size, in->size - out.size,
+				      (off_t)(in->offset + out.size));
+
+		if (done < 0 && (errno == ENOSPC || errno == EDQUOT))
+			return 0; /* there may be room when Python has looked (loop.with_room) */
+		if (done < 0 && out.size == 0)
+			return answer_with(session, head, errno, NULL, 0);
+		if (done <= 0)
+			break;
+		out.size += (uint32_t)done;
+	}
+	return answer_with(session, head, 0, &out, sizeof(out));
+}
+
+static int answer_getattr(int session, const struct fuse_in_header *head, int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return 0;
+	return answer_with_stat(session, head, &st, (uint32_t)st.st_nlink);
+}
+
+static struct timespec time_to_set(uint32_t valid, uint32_t set, uint32_t now, uint64_t seconds,
+				   uint32_t nanoseconds)
+{
+	if (valid & now)
+		return (struct timespec){.tv_nsec = UTIME_NOW};
+	if (valid & set)
+		return (struct timespec){.tv_sec = (time_t)seconds, .tv_nsec = nanoseconds};
+	return (struct timespec){.tv_nsec = UTIME_OMIT};
+}
+
+/* Owner, then mode, then times, as Python does it. Sizes and bare KILL_SUIDGID are left to it. */
+static int answer_setattr(int session, const struct fuse_in_header *head, int fd)
+{
+	const struct fuse_setattr_in *in = (const struct fuse_setattr_in *)(head + 1);
+	const uint32_t owner = FATTR_UID | FATTR_GID;
+	const uint32_t times = FATTR_ATIME | FATTR_MTIME | FATTR_ATIME_NOW | FATTR_MTIME_NOW;
+	/* Set-id bits come off with chown(2) by itself. */
+	const uint32_t aside = FATTR_FH | FATTR_LOCKOWNER | FATTR_KILL_SUIDGID;
+	struct timespec both[2] = {
+		time_to_set(in->valid, FATTR_ATIME, FATTR_ATIME_NOW, in->atime, in->atimensec),
+		time_to_set(in->valid, FATTR_MTIME, FATTR_MTIME_NOW, in->mtime, in->mtimensec),
+	};
+
+	if (in->valid & ~(owner | times | aside | FATTR_MODE) ||
+	    !(in->valid & (owner | times | FATTR_MODE)))
+		return 0;
+	if ((in->valid & owner && fchown(fd, in->valid & FATTR_UID ? in->uid : (uid_t)-1,
+					 in->valid & FATTR_GID ? in->gid : (gid_t)-1) < 0) ||
+	    (in->valid & FATTR_MODE && fchmod(fd, in->mode & 07777) < 0) ||
+	    (in->valid & times && futimens(fd, both) < 0))
+		return answer_with(session, head, errno, NULL, 0);
+	return answer_getattr(session, head, fd);
+}
+
+int shared_answer(int session, const struct fuse_in_header *head, size_t size)
+{
+	struct shared *place = place_of(head->nodeid);
+	size_t body = size - sizeof(*head);
+
+	if (place == NULL || place->node == 0 || place->fd < 0)
+		return 0;
+	if (head->opcode == FUSE_READ)
+		return body >= sizeof(struct fuse_read_in) && answer_read(session, head, place);
+	if (!place->own)
+		return 0;
+	switch (head->opcode) {
+	case FUSE_WRITE:
+		return body >= sizeof(struct fuse_write_in) &&
+		       answer_write(session, head, size, place);
+	case FUSE_GETATTR:
+		return answer_getattr(session, head, place->fd);
+	case FUSE_SETATTR:
+		return body >= sizeof(struct fuse_setattr_in) &&
+		       answer_setattr(session, head, place->fd);
+	}
+	return 0;
 }

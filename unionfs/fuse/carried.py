@@ -16,14 +16,13 @@ from typing import TypeVar
 
 import pyfuse3
 import trio
-from pyfuse3 import RequestContext
 
 from unionfs.fuse import loop
-from unionfs.fuse.caller import may_keep_set_id
-from unionfs.fuse.data import drop_set_id
+from unionfs.fuse.callers import killer_in
 from unionfs.fuse.state import State
 from unionfs.syscalls.space import fallocate
 from unionfs.union.node import Node
+from unionfs.upper.attributes import drop_set_id
 
 _IOCTL, _FALLOCATE, _LSEEK, _COPY_FILE_RANGE = 39, 43, 46, 47  # enum fuse_opcode
 
@@ -43,13 +42,21 @@ _READING, _CHANGING = (_GET_FLAGS, _GET_XATTR), (_SET_FLAGS, _SET_XATTR)
 T = TypeVar("T")
 
 _INLINE = 1 << 20  # bytes that are copied or allocated at once rather than in a thread
+_FLUSHES = 24  # searches for holes that wait for the kernel at a time; see ``_lseek``
 _PIECE = 64 << 20  # a caller who is told to die waits for one answer at most
 
 
 class CarriedHandlers(State):
-    """The part of ``Operations`` that is about ranges of files and about file flags."""
+    """The part of ``Operations`` that is about ranges of files and about file flags.
 
-    async def carried(self, node: Node, opcode: int, body: bytes, ctx: RequestContext) -> bytes:
+    ``_flushes`` counts the searches for holes that wait for the kernel.
+    """
+
+    _flushes = 0
+
+    async def carried(
+        self, node: Node, opcode: int, body: bytes, ctx: pyfuse3.RequestContext
+    ) -> bytes:
         """Answer the request *opcode* (enum fuse_opcode) with *body*. Raises OSError."""
         if opcode == _FALLOCATE:
             await self._fallocate(node, body, ctx)
@@ -60,23 +67,22 @@ class CarriedHandlers(State):
             return await self._copy_range(node, body, ctx)
         return await self._ioctl(node, body)
 
-    async def _fallocate(self, node: Node, body: bytes, ctx: RequestContext) -> None:
+    async def _fallocate(self, node: Node, body: bytes, ctx: pyfuse3.RequestContext) -> None:
         _, offset, length, mode, _ = _FALLOCATE_IN.unpack_from(body)
         await self.own_data(node)
-        fd = self.files.data(node, write=True).fd
-        self._take_set_id(fd, ctx)
-        try:
+        self._drop_set_id(node, self.files.data(node, write=True).fd, ctx)
+
+        async def allocate() -> None:
+            fd = self.files.data(node, write=True).fd
             if length <= _INLINE:
                 fallocate(fd, mode, offset, length)
             else:
                 await _elsewhere(lambda own: fallocate(own, mode, offset, length), fd)
+
+        try:
+            await loop.with_room(allocate)
         finally:
             node.attr = None
-
-    def _take_set_id(self, fd: int, ctx: RequestContext) -> None:
-        """Remove set-id bits before a change of content, as write(2) does."""
-        if not may_keep_set_id(ctx):
-            drop_set_id(fd)
 
     async def _lseek(self, node: Node, body: bytes) -> bytes:
         """Find data or a hole, for SEEK_DATA and SEEK_HOLE; the rest the kernel does itself.
@@ -84,32 +90,44 @@ class CarriedHandlers(State):
         A program that maps a file writes to pages that we have not seen. So before a hole is
         reported the kernel is made to send them, which it does for an invalidation; a file without
         holes, the usual case, is answered at once.
+
+        While the kernel sends pages, it waits for our answers. With all our workers waiting for it
+        nobody would give them, so beyond some of these a file is said to have no holes (lseek(2)).
         """
         _, offset, whence, _ = _LSEEK_IN.unpack_from(body)
         fd = self.files.data(node, write=False).fd
         if self.upper is not None and _has_hole(fd, offset):
-            with loop.waiting():
-                await trio.to_thread.run_sync(pyfuse3.invalidate_inode, node.ino)
+            if self._flushes >= _FLUSHES:
+                return _LSEEK_OUT.pack(_without_holes(fd, offset, whence))
+            await self._flush(node)
             fd = self.files.data(node, write=False).fd
         return _LSEEK_OUT.pack(os.lseek(fd, offset, whence))
 
-    async def _copy_range(self, node: Node, body: bytes, ctx: RequestContext) -> bytes:
+    async def _flush(self, node: Node) -> None:
+        """Let the kernel send what programs wrote into their maps of *node*."""
+        self._flushes += 1
+        try:
+            with loop.waiting():
+                await trio.to_thread.run_sync(pyfuse3.invalidate_inode, node.ino)
+        finally:
+            self._flushes -= 1
+
+    async def _copy_range(self, node: Node, body: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         _, start, number, _, target_start, length, _ = _COPY_IN.unpack_from(body)
         target = self.inodes[number]
         await self.own_data(target)
         length = min(length, _PIECE)
-        target_fd = self.files.data(target, write=True).fd
-        self._take_set_id(target_fd, ctx)
-        fd = self.files.data(node, write=False).fd
+        self._drop_set_id(target, self.files.data(target, write=True).fd, ctx)
 
         def copy(source_fd: int, own_fd: int) -> int:
             return os.copy_file_range(source_fd, own_fd, length, start, target_start)
 
+        async def copy_here_or_elsewhere() -> int:
+            fds = self.files.pair(node, target)
+            return copy(*fds) if length <= _INLINE else await _elsewhere(copy, *fds)
+
         try:
-            if length <= _INLINE:
-                done = copy(fd, target_fd)
-            else:
-                done = await _elsewhere(copy, fd, target_fd)
+            done = await loop.with_room(copy_here_or_elsewhere)
         finally:
             target.attr = None
         return _WRITE_OUT.pack(done, 0)
@@ -128,6 +146,17 @@ class CarriedHandlers(State):
         self.changed(node)
         return _IOCTL_OUT.pack(0, 0, 0, 0)
 
+    def _drop_set_id(self, node: Node, fd: int, ctx: pyfuse3.RequestContext) -> None:
+        """Remove the set-id bits of *node*, open on *fd*, if a change by the caller does that.
+
+        For requests of which the kernel does not say so, nor looks afterwards.
+        """
+        if self.tree.stat_open(fd).st_mode & (stat.S_ISUID | stat.S_ISGID):
+            kill = killer_in(ctx)
+            if kill is not None:
+                drop_set_id(self.writer(), fd, kill)
+                self.changed(node)
+
     def _fd_of(self, node: Node) -> int:
         if node.kind == stat.S_IFDIR:
             return self.tree.ready(node)[0].fd()
@@ -142,6 +171,11 @@ def _has_hole(fd: int, offset: int) -> bool:
         if error.errno == errno.ENXIO:  # at or beyond the end, where no page can be
             return False
         raise
+
+
+def _without_holes(fd: int, offset: int, whence: int) -> int:
+    """Answer as a filesystem that knows no holes; *offset* (bytes) is before the end of *fd*."""
+    return offset if whence == os.SEEK_DATA else os.fstat(fd).st_size
 
 
 async def _elsewhere(work: Callable[..., T], *fds: int) -> T:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 
 import trio
 from pyfuse3 import FileInfo, FUSEError, RequestContext
 
-from unionfs.fuse import loop, native
-from unionfs.fuse.caller import may_keep_set_id
+from unionfs.fuse import loop
+from unionfs.fuse.callers import killer, killer_in
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.fuse.state import State
+from unionfs.union.node import Node
+from unionfs.upper.attributes import IsMember, drop_set_id, truncate
+from unionfs.upper.copyup import Cut
 
 
 class DataHandlers(State):
@@ -28,24 +30,33 @@ class DataHandlers(State):
         if self.by_node:
             raise FUSEError(errno.ENOSYS)
         node = self.inodes[inode]
-        truncate = bool(flags & os.O_TRUNC)
-        write = truncate or flags & 3 != os.O_RDONLY
-        kill = truncate and not may_keep_set_id(ctx)
-        if write and (node.source is not None or self.upper is None):
-            await self.copy_up(node, keep=0 if truncate else None)
-        elif write:
+        if flags & os.O_TRUNC:
+            handle = await self._open_cut(node, kill=killer_in(ctx))
+            return FileInfo(fh=handle, keep_cache=True)
+        write = flags & 3 != os.O_RDONLY
+        if write:
             await self.own_data(node)
-        handle = self.files.open(node, write=write)
-        if truncate:
-            try:
-                os.ftruncate(node.file.fd, 0)
-                if kill:
-                    drop_set_id(node.file.fd)
-            except OSError:
-                self.files.close(handle)
-                raise
-            node.attr = None
-        return FileInfo(fh=handle, keep_cache=True)
+        return FileInfo(fh=self.files.open(node, write=write), keep_cache=True)
+
+    async def _open_cut(self, node: Node, *, kill: IsMember | None) -> int:
+        """Return a handle of *node*, emptied. Of a lower file the descriptor comes before the
+        copy-up, which replaces it: afterwards there may be none, and the content is gone.
+        """
+        lower = node.source is not None
+        if not lower:
+            await self.own_data(node)
+        handle = self.files.open(node, write=not lower)
+        try:
+            cut = Cut(0, kill=kill)
+            await self.copy_up(node, cut=cut)
+            if not cut.made:
+                await self.own_data(node)
+                truncate(self.writer(), self.files.data(node, write=True).fd, 0, kill=kill)
+        except BaseException:
+            self.files.close(handle)
+            raise
+        node.attr = None
+        return handle
 
     @answers
     def read(self, fh: int, off: int, size: int) -> bytes:
@@ -63,15 +74,40 @@ class DataHandlers(State):
         Where opening made no copy-up (``by_node``) the first write does, with its errors.
         """
         node = self.node_of(fh)
-        kill = native.kills_privileges()
+        kill = killer()
         file = node.file
         if file is None or not file.writable:
             await self.own_data(node)
             file = self.files.data(node, write=True)
         node.attr = None
-        if kill:
-            drop_set_id(file.fd)
-        return _write_all(file.fd, off, buf)
+        if kill is not None or self.overrides:
+            drop_set_id(self.writer(), file.fd, kill)
+        try:
+            done = os.pwrite(file.fd, buf, off)
+        except OSError as error:
+            if error.errno not in loop.FULL:
+                raise
+            done = 0
+        return done if done == len(buf) else await self._write_rest(node, off, buf, done)
+
+    async def _write_rest(self, node: Node, offset: int, data: bytes, done: int) -> int:
+        """Write what follows the first *done* bytes of *data*, which belongs at *offset*.
+
+        Returns how much of *data* is written; an error counts only if nothing is.
+        """
+
+        async def write() -> int:
+            node.attr = None
+            fd = self.files.data(node, write=True).fd
+            return os.pwrite(fd, memoryview(data)[done:], offset + done)
+
+        try:
+            while done < len(data):
+                done += await loop.with_room(write)
+        except OSError:
+            if not done:
+                raise
+        return done
 
     @answers
     def flush(self, fh: int) -> None:
@@ -86,44 +122,28 @@ class DataHandlers(State):
 
     @answers_later
     async def fsync(self, fh: int, datasync: bool) -> None:
-        """Bring a file's content to the disk. A file of a lower layer is there already."""
+        """Bring a file's content to the disk. A file of a lower layer is there already.
+
+        The first time always by fsync(2), which journals the names that lead there too: the file
+        may be a copy whose rename into the upper is in memory only, and fdatasync(2) would leave it
+        there. After a power loss the lower file, with the old content, would show again.
+        """
         node = self.node_of(fh)
         if self.upper is None or self.upper.volatile or node.source is not None:
             return
-        await _sync(os.dup(self.files.data(node, write=False).fd), datasync)
+        file = self.files.data(node, write=False)
+        synced = file.fd
+        await _sync(os.dup(synced), datasync and file.settled)
+        if file.fd == synced:
+            file.settled = True
 
     @answers_later
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        """Bring a directory's names to the disk."""
+        """Bring a directory's names to the disk; always by fsync(2), as it may be a copy."""
         node = self.dir_of(fh)
         if self.upper is None or self.upper.volatile or node.dead or not node.in_upper:
             return
-        await _sync(os.dup(node.parts[0].fd()), datasync)
-
-
-def _write_all(fd: int, offset: int, data: bytes) -> int:
-    """Write *data*, going on after a short count; return how much was written."""
-    done = os.pwrite(fd, data, offset)
-    while done < len(data):
-        try:
-            done += os.pwrite(fd, memoryview(data)[done:], offset + done)
-        except OSError:
-            break
-    return done
-
-
-def drop_set_id(fd: int) -> None:
-    """Remove the set-id bits of a file that somebody without CAP_FSETID changes (write(2)).
-
-    The set-group-ID bit counts as one only with group execution. Capabilities are removed by the
-    upper's filesystem, whoever writes.
-    """
-    mode = os.fstat(fd).st_mode
-    kept = mode & ~stat.S_ISUID
-    if mode & stat.S_IXGRP:
-        kept &= ~stat.S_ISGID
-    if kept != mode:
-        os.fchmod(fd, stat.S_IMODE(kept))
+        await _sync(os.dup(node.parts[0].fd()), datasync=False)
 
 
 async def _sync(fd: int, datasync: bool) -> None:

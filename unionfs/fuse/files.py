@@ -13,27 +13,34 @@ from __future__ import annotations
 
 import os
 import resource
+from itertools import islice
 
 from unionfs.fuse import native
+from unionfs.syscalls.at import proc_path
 from unionfs.union.metacopy import open_readable
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
+
+_TRIES = 8  # descriptors that are looked at to find one that may be closed
 
 
 class OpenFile:
     """The data of one open file.
 
     ``fd`` is its descriptor, ``writable`` whether that can be written, ``lower`` whether it is on a
-    lower layer's file, ``opens`` how many handles there are.
+    lower layer's file, ``opens`` how many handles there are. ``settled``: that the file has its
+    content at its name is on the disk. Until then fdatasync(2) would not do: a copy-up ends with a
+    rename, which it does not sync.
     """
 
-    __slots__ = ("fd", "lower", "opens", "writable")
+    __slots__ = ("fd", "lower", "opens", "settled", "writable")
 
     def __init__(self, fd: int, *, writable: bool, lower: bool = False) -> None:
         self.fd = fd
         self.writable = writable
         self.lower = lower
         self.opens = 0
+        self.settled = False
 
 
 class Files:
@@ -45,6 +52,7 @@ class Files:
 
     def __init__(self, tree: Tree, limit: int = 1024) -> None:
         self._tree = tree
+        self._inode_says_all = tree.layers[0].override is None
         self._limit = min(limit, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._next = 0
         self._open: dict[Node, None] = {}
@@ -74,6 +82,17 @@ class Files:
             self._reopen(node, write=True)
         return file
 
+    def pair(self, source: Node, target: Node) -> tuple[int, int]:
+        """Return descriptors for reading *source* and writing *target*, both open at a time.
+
+        As ``data``, of which the second call may close what the first returned.
+        """
+        self.data(target, write=True)
+        fd = self.data(source, write=False).fd
+        if target.file is None:
+            return source.file.fd, self.data(target, write=True).fd
+        return fd, target.file.fd
+
     def adopt(self, node: Node, fd: int) -> int:
         """Return a handle of the new file *node*, open on *fd* for reading and writing.
 
@@ -87,7 +106,20 @@ class Files:
         self._open[node] = None
         self._share(node, file)
         if self.by_node and len(self._open) > self._limit:
-            self.drop(next(iter(self._open)))
+            self._drop_one(node)
+
+    def _drop_one(self, latest: Node) -> None:
+        """Close the oldest descriptor, but for that of *latest*, that can be had again.
+
+        One that allows what its file's mode does not allow any more (or never did: O_CREAT with
+        mode 0444) is all that its openers have, where the daemon is no superuser.
+        """
+        for node in list(islice(self._open, _TRIES)):
+            if node is not latest and _can_be_had_again(node.file):
+                self.drop(node)
+                return
+            del self._open[node]  # to the end: others come first the next time
+            self._open[node] = None
 
     def _open_fd(self, node: Node, *, write: bool) -> int:
         if write:
@@ -124,15 +156,27 @@ class Files:
         file = node.file
         self._unshare(node)
         os.close(file.fd)
-        file.fd, file.writable, file.lower = fd, writable, lower
+        file.fd, file.writable, file.lower, file.settled = fd, writable, lower, False
         self._share(node, file)
 
     def _share(self, node: Node, file: OpenFile) -> None:
-        """Let the extension answer reads of *node*."""
+        """Let the extension answer reads of *node*, and more where the file says all there is.
+
+        That is not so of the copy of a lower file with several names, whose count is the union's,
+        nor where owners and modes are in an attribute.
+        """
         if self.by_node and native.hooks is not None:
-            native.hooks.share(node.ino, file.fd)
+            own = file.writable and not node.nlink and self._inode_says_all
+            native.hooks.share(node.ino, file.fd, own)
+
+    def names_changed(self, node: Node) -> None:
+        """Share *node* anew after a change of its names: who counts them may be another now."""
+        if node.file is not None:
+            self._share(node, node.file)
 
     def _unshare(self, node: Node) -> None:
+        if node.file.writable:
+            node.attr = None  # the extension may have changed the file (``Inodes.stale``)
         if self.by_node and native.hooks is not None:
             native.hooks.unshare(node.ino)
 
@@ -163,3 +207,8 @@ class Files:
             self.drop(node)
         self.nodes.clear()
         self.dirs.clear()
+
+
+def _can_be_had_again(file: OpenFile) -> bool:
+    wanted = os.R_OK | os.W_OK if file.writable else os.R_OK
+    return os.access(proc_path(file.fd), wanted, effective_ids=True)

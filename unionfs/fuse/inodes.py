@@ -16,7 +16,8 @@ from pyfuse3 import ROOT_INODE, EntryAttributes
 from unionfs.fuse import native
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
-from unionfs.upper.identity import identify, settle
+from unionfs.upper.holding import let_go, take_place
+from unionfs.upper.identity import identify
 from unionfs.upper.upper import Upper
 
 FOREVER = 1e9  # seconds; about 31 years, and safe to add to the kernel's clock
@@ -55,29 +56,33 @@ class Inodes:
         Usually *node*; where the name is another link of a known file, that file's node, which
         takes its place. Raises OSError.
         """
-        if node.attr is not None:
+        if not self.stale(node):
             return node
         st = self.tree.stat(node)
         if node.identity is None:
             known = identify(self.tree, self.upper, node, st)
             if known is not node:
-                assert parent.children is not None
-                parent.children[name] = known
-                settle(parent, name, known)
+                take_place(self.upper, parent, name, known)
                 return self.enter(parent, name, known)
-            if node.anchor >= 0:
-                st = os.stat(node.anchor)  # it turned out to be a link of a copied-up file
-        if node.anchor >= 0:
-            settle(parent, name, node)
+            if node.hidden is not None:
+                st = self.tree.stat(node)  # it turned out to be a link of a copied-up file
         self._fill(node, st)
         return node
 
+    @staticmethod
+    def stale(node: Node) -> bool:
+        """Return whether the attributes of *node* are to be asked for before they are shown.
+
+        Of a file that is open for writing always: the extension may have changed it.
+        """
+        return node.attr is None or (node.file is not None and node.file.writable)
+
     def attributes(self, node: Node) -> EntryAttributes:
         """Return the attributes of *node*, asking the filesystem if they are not at hand."""
-        if node.attr is None:
+        if self.stale(node):
             file = node.file  # one for reading may be on other data than the inode's (metacopy)
             own = file is not None and file.writable
-            self._fill(node, os.stat(file.fd) if own else self.tree.stat(node))
+            self._fill(node, self.tree.stat_open(file.fd) if own else self.tree.stat(node))
         return node.attr  # type: ignore[no-any-return]
 
     def _fill(self, node: Node, st: os.stat_result) -> None:
@@ -153,24 +158,31 @@ class Inodes:
             self.tree.forget(node)
         elif node.kind == _DIR:
             self._unload(node)
+        elif not node.is_known:
+            let_go(self.tree, self.upper, node)
         return node
 
     def _unload(self, node: Node) -> None:
         """Drop the children of the directory *node* if they can be read again just the same.
 
-        That is so for lower files without other names: nothing is known of them that the layer
-        does not say.
+        That is so for lower files: nothing is known of them that the layer and the index do not
+        say. Other directories may go on knowing a file by its node.
         """
         children = node.children
         if not children or not node.is_ready or node.in_upper:
             return
-        for child in children.values():
+        linked = []
+        for name, child in children.items():
             if child.nlookup or child.children is not None or child.anchor >= 0:
                 return
             if child.identity in self.tree.links:
-                return  # other directories may know the file by this node
+                linked.append((name, child))
         node.children = None
         node.listing = None
+        for name, child in linked:
+            child.gone_from(node, name)
+            if not child.is_known:
+                let_go(self.tree, self.upper, child)
 
 
 def _links(node: Node, st: os.stat_result) -> int:

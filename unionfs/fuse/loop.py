@@ -12,12 +12,15 @@ stays and everything works, slower.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import pyfuse3
+import trio
 
 from unionfs.fuse import native
 
@@ -26,7 +29,12 @@ _MOMENT_MS = 2
 _SPIN_US = 60  # about the time in which a busy client asks for the next thing
 
 Wait = Callable[[], Awaitable[bool]]
+T = TypeVar("T")
 
+FULL = frozenset((errno.ENOSPC, errno.EDQUOT))  # what a disk without room says
+_PASSES = 300  # turns of the scheduler in which what is in the queue must have been read
+
+_poll: Callable[[int], object] | None = None  # of the session's descriptor
 _waiting = 0  # tasks that wait for a thread's end; one thread, between awaits
 
 
@@ -41,6 +49,26 @@ def waiting() -> Iterator[None]:
         _waiting -= 1
 
 
+async def with_room(work: Callable[[], Awaitable[T]]) -> T:
+    """Do *work*; where the disk is full for it, once more when the queue has been read.
+
+    A removed file takes room for as long as we have it open, and the kernel's word that nobody else
+    has it (FORGET, RELEASE) may be in the queue behind a request that came later: to the program,
+    the file was gone before. *work* must be one that can be done again. Raises what it raises.
+    """
+    try:
+        return await work()
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+    with waiting():
+        for _ in range(_PASSES):
+            if _poll is None or not _poll(0):
+                break
+            await trio.lowlevel.checkpoint()
+    return await work()
+
+
 def install(fd: int) -> None:
     """Make pyfuse3's main loop wait for *fd*, the session's descriptor, as said above."""
     poll = _poller(fd)
@@ -53,7 +81,12 @@ def install(fd: int) -> None:
             turns += 1
             if turns % _TURNS and poll(0 if _waiting else _MOMENT_MS):
                 return True
-            return await wait()
+            # Between the scheduler's waking this task and its turn another one may have come
+            # here by the way above and read the request: then a read would block everybody.
+            while await wait():
+                if poll(0):
+                    return True
+            return False
 
         return quick
 
@@ -101,6 +134,8 @@ def _default_spin() -> int:
 def _poller(fd: int) -> Callable[[int], object]:
     poller = select.poll()
     poller.register(fd, select.POLLIN)
+    global _poll
+    _poll = poller.poll
     return poller.poll
 
 

@@ -15,15 +15,14 @@ from pyfuse3 import (
 )
 
 from unionfs.fuse import native
-from unionfs.fuse.caller import in_group, may, may_keep_set_id
+from unionfs.fuse.callers import killer, killer_in, may
 from unionfs.fuse.carried import CarriedHandlers
-from unionfs.fuse.data import drop_set_id
 from unionfs.fuse.guard import answers, answers_later
-from unionfs.ondisk.flavour import FUSE_OVERLAYFS_PREFIX
 from unionfs.syscalls import xattr
-from unionfs.syscalls.capability import CAP_FOWNER, CAP_SYS_ADMIN
+from unionfs.syscalls.capability import CAP_FOWNER, CAP_SYS_ADMIN, has_capability
 from unionfs.union.node import Node
 from unionfs.upper import attributes
+from unionfs.upper.copyup import Cut
 from unionfs.upper.create import DEFAULT_ACL
 from unionfs.upper.upper import Upper
 
@@ -47,8 +46,16 @@ class MetadataHandlers(CarriedHandlers):
 
     @answers
     def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
-        """Answer with attributes."""
-        return self.inodes.attributes(self.inodes[inode])
+        """Answer with attributes; of a directory that changes, let the extension do so from now."""
+        node = self.inodes[inode]
+        if node.attr is None and node.kind == stat.S_IFDIR and self.by_node and not self.overrides:
+            self._share_dir(node)
+        return self.inodes.attributes(node)
+
+    def _share_dir(self, node: Node) -> None:
+        part = node.upper_part()
+        if part is not None and not node.dead and native.hooks is not None:
+            native.hooks.share_dir(node.ino, part.fd(), len(node.parts) > 1)
 
     @answers_later
     async def setattr(
@@ -61,18 +68,22 @@ class MetadataHandlers(CarriedHandlers):
     ) -> EntryAttributes:
         """Change attributes; the kernel has checked that the caller may (default_permissions)."""
         node = self.inodes[inode]
-        size = attr.st_size if fields.update_size else None
-        kill = native.kills_privileges()
-        owner = fields.update_uid or fields.update_gid
+        cut = None
+        if fields.update_size:
+            cut = Cut(attr.st_size, kill=killer())
         times = fields.update_atime or fields.update_mtime
-        if not (owner or times or fields.update_mode or size is not None):
-            return await self._chown_to_the_same(node, ctx)
+        owner = fields.update_uid or fields.update_gid
+        if not (owner or times or fields.update_mode or cut is not None):
+            await self._chown_to_the_same(node, ctx)
+            return self._look_again(node)
         upper = self.upper
         if upper is None or node.source is not None or node.kind == stat.S_IFDIR:
-            upper = await self.copy_up(node, keep=size)
-        if size is not None:
+            upper = await self.copy_up(node, cut=cut)
+        if cut is not None and cut.made:
+            times = False  # the kernel's with a truncation are "now", which the copy has
+        elif cut is not None:
             await self.own_data(node)
-            self._truncate(node, size, kill=kill)
+            self._truncate(node, cut)
         if owner:
             uid = attr.st_uid if fields.update_uid else -1
             gid = attr.st_gid if fields.update_gid else -1
@@ -82,32 +93,47 @@ class MetadataHandlers(CarriedHandlers):
         if times:
             self._set_times(upper, node, attr, fields)
         node.attr = None
-        return self.inodes.attributes(node)
+        return self._look_again(node)
 
-    async def _chown_to_the_same(self, node: Node, ctx: RequestContext) -> EntryAttributes:
+    def _look_again(self, node: Node) -> EntryAttributes:
+        """Answer for *node*, which was changed; should that fail, the kernel must ask again."""
+        try:
+            return self.inodes.attributes(node)
+        except BaseException:
+            self.changed(node)
+            raise
+
+    async def _chown_to_the_same(self, node: Node, ctx: RequestContext) -> None:
         """Do what chown(-1, -1) does: ctime moves, capabilities and set-id bits go.
 
-        The kernel sends the same before a write that takes set-id bits, and lets everybody ask: who
-        may not chmod takes none, and moves nothing.
+        The kernel asks the same before a write that takes set-id bits, and lets everybody ask: who
+        may not change the mode takes none here, and moves nothing.
         """
         self.writer()
         st = self.tree.stat(node)
         set_id = not node.is_dir and st.st_mode & (stat.S_ISUID | stat.S_ISGID)
-        if not set_id or ctx.uid == st.st_uid or may(ctx, CAP_FOWNER):
-            upper = await self.copy_up(node)
-            attributes.chown(upper, node, -1, -1)
-        return self.inodes.attributes(node)
+        if set_id and ctx.uid != st.st_uid and not self._may_change_mode(ctx):
+            return
+        upper = await self.copy_up(node)
+        attributes.chown(upper, node, -1, -1)
+        kill = killer_in(ctx) if set_id else None
+        if kill is not None:
+            attributes.chmod(upper, node, attributes.without_set_id(st, kill))
 
-    def _truncate(self, node: Node, size: int, *, kill: bool) -> None:
+    def _may_change_mode(self, ctx: RequestContext) -> bool:
+        """Return whether a caller may do what otherwise only a file's owner may."""
+        return self.is_root(ctx) and (ctx.uid != 0 or may(ctx, CAP_FOWNER))
+
+    def _truncate(self, node: Node, cut: Cut) -> None:
         file = node.file
-        fd = file.fd if file is not None and file.writable else self.tree.open(node, os.O_WRONLY)
+        if file is not None and file.writable:
+            attributes.truncate(self.writer(), file.fd, cut.size, kill=cut.kill)
+            return
+        fd = self.tree.open(node, os.O_WRONLY)
         try:
-            os.ftruncate(fd, size)
-            if kill:
-                drop_set_id(fd)
+            attributes.truncate(self.writer(), fd, cut.size, kill=cut.kill)
         finally:
-            if file is None or fd != file.fd:
-                os.close(fd)
+            os.close(fd)
 
     def _set_times(
         self, upper: Upper, node: Node, attr: EntryAttributes, fields: SetattrFields
@@ -123,11 +149,7 @@ class MetadataHandlers(CarriedHandlers):
     @answers
     def readlink(self, inode: int, ctx: RequestContext) -> bytes:
         """Answer with a symbolic link's target."""
-        node = self.inodes[inode]
-        if node.anchor >= 0:
-            return os.readlink(b"", dir_fd=node.anchor)
-        directory, name = self.tree.place(node)
-        return os.readlink(name, dir_fd=directory)
+        return self.tree.readlink(self.inodes[inode])
 
     @answers
     def statfs(self, ctx: RequestContext) -> StatvfsData:
@@ -144,9 +166,11 @@ class MetadataHandlers(CarriedHandlers):
         """Answer with an attribute's value, or ENODATA; or answer what comes in this form."""
         if name == native.CARRIER and (asked := native.carried()) is not None:
             return await self.carried(self.inodes[inode], *asked, ctx)
-        if name.startswith(FUSE_OVERLAYFS_PREFIX):
+        node = self.inodes[inode]
+        names = self.tree.names_of(node)
+        if names.is_reserved(name):
             raise FUSEError(errno.ENODATA)
-        value = xattr.get(self.tree.target(self.inodes[inode]), self._on_disk(name))
+        value = xattr.get(self.tree.target(node), names.to_disk(name))
         if value is None:
             raise _missing(name)
         return value
@@ -154,11 +178,12 @@ class MetadataHandlers(CarriedHandlers):
     @answers
     def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
         """Answer with the names of attributes, the driver's own left out."""
-        flavour = self.tree.layers[0].flavour
+        node = self.inodes[inode]
+        names = self.tree.names_of(node)
         shown = []
-        for name in xattr.names(self.tree.target(self.inodes[inode])):
-            public = flavour.from_disk(name)
-            if public is not None and not public.startswith(FUSE_OVERLAYFS_PREFIX):
+        for name in xattr.names(self.tree.target(node)):
+            public = names.from_disk(name)
+            if public is not None and not names.is_reserved(public):
                 shown.append(public)
         if any(map(_is_trusted, shown)) and not _sees_trusted(ctx):
             shown = [name for name in shown if not _is_trusted(name)]
@@ -171,12 +196,13 @@ class MetadataHandlers(CarriedHandlers):
         What XATTR_CREATE or XATTR_REPLACE refuses does not copy the file up.
         """
         flags = native.xattr_flags()
-        if name.startswith(FUSE_OVERLAYFS_PREFIX):
-            raise FUSEError(errno.EPERM)
         node = self.inodes[inode]
+        names = self.tree.names_of(node)
+        if self.tree.layers[0].names.is_reserved(name):
+            raise FUSEError(errno.EPERM)
         self.writer()
         if flags:
-            there = xattr.get(self.tree.target(node), self._on_disk(name)) is not None
+            there = xattr.get(self.tree.target(node), names.to_disk(name)) is not None
             if there and flags & os.XATTR_CREATE:
                 raise FUSEError(errno.EEXIST)
             if not there and flags & os.XATTR_REPLACE:
@@ -189,20 +215,21 @@ class MetadataHandlers(CarriedHandlers):
             upper.part(node).default_acl = None
 
     def _drop_foreign_group(self, upper: Upper, node: Node, ctx: RequestContext) -> None:
-        """Remove set-group-ID after a new ACL by one who is not in the group (posix_acl(5))."""
+        """Remove set-group-ID after a new ACL by one who is not in the group (posix_acl_update)."""
         st = self.tree.stat(node)
-        foreign = st.st_mode & stat.S_ISGID and not in_group(ctx, st.st_gid)
-        if foreign and not may_keep_set_id(ctx):
+        is_member = killer_in(ctx) if st.st_mode & stat.S_ISGID else None
+        if is_member is not None and not is_member(st.st_gid):
             attributes.chmod(upper, node, stat.S_IMODE(st.st_mode) & ~stat.S_ISGID)
 
     @answers_later
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         """Remove an attribute; ENODATA if there is none, without a copy-up."""
-        if name.startswith(FUSE_OVERLAYFS_PREFIX):
-            raise FUSEError(errno.ENODATA)
         node = self.inodes[inode]
+        names = self.tree.names_of(node)
+        if names.is_reserved(name):
+            raise FUSEError(errno.ENODATA)
         self.writer()
-        if xattr.get(self.tree.target(node), self._on_disk(name)) is None:
+        if xattr.get(self.tree.target(node), names.to_disk(name)) is None:
             if name in _ACLS:
                 return  # there is always one: the mode (acl(5))
             raise _missing(name)
@@ -210,10 +237,6 @@ class MetadataHandlers(CarriedHandlers):
         attributes.remove_xattr(upper, node, name)
         if name == DEFAULT_ACL and node.is_dir:
             upper.part(node).default_acl = None
-
-    def _on_disk(self, name: bytes) -> bytes:
-        """Return what the attribute that users of the mount call *name* is called in the layers."""
-        return self.tree.layers[0].flavour.to_disk(name)
 
 
 def _missing(name: bytes) -> FUSEError:
@@ -230,5 +253,13 @@ def _is_trusted(name: bytes) -> bool:
 
 
 def _sees_trusted(ctx: RequestContext) -> bool:
-    """Return whether ``trusted.*`` is listed for a caller: only for one with CAP_SYS_ADMIN."""
-    return may(ctx, CAP_SYS_ADMIN)
+    """Return whether a caller has CAP_SYS_ADMIN, without which no filesystem lists ``trusted.*``.
+
+    A caller that is not in this process's PID namespace (pid 0) is judged by its user ID.
+    """
+    if ctx.uid != 0 or ctx.pid == 0:
+        return ctx.uid == 0
+    try:
+        return has_capability(CAP_SYS_ADMIN, ctx.pid)
+    except OSError:
+        return True  # it has just ended: nobody is there to see the answer

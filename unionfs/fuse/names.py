@@ -18,7 +18,7 @@ from unionfs.union.node import Node
 from unionfs.union.tree import Tree
 from unionfs.upper import create, remove
 from unionfs.upper.create import Owner
-from unionfs.upper.rename import rename
+from unionfs.upper.rename import check_types, rename, take_lower_parts
 from unionfs.upper.upper import Upper
 
 _NAME_MAX = 255
@@ -46,7 +46,7 @@ class NameHandlers(State):
         node = children.get(name)
         if node is None:
             return self._missing(parent, name)
-        if node.attr is None:
+        if node.attr is None or node.file is not None:
             node = inodes.enter(parent, name, node)
             if parent.listing is not None and node.kind != stat.S_IFDIR:
                 self._foresight.wanted()
@@ -84,6 +84,8 @@ class NameHandlers(State):
         parent = self.dir_of(fh)
         children = self.tree.load(parent)
         found, first = listing(parent, start_id)
+        if found.changed and not start_id and self.by_node:
+            self._forget_cached(parent)
         names, positions = found.names, found.positions
         inodes = self.inodes
         reply = pyfuse3.readdir_reply
@@ -96,7 +98,7 @@ class NameHandlers(State):
             node = children.get(name)
             if node is None:
                 continue
-            if node.attr is None:
+            if node.attr is None or node.file is not None:
                 if names_only and node.source is not None and (number := inodes.expected(node)):
                     self._bare.st_ino = number
                     self._bare.st_mode = node.kind
@@ -113,6 +115,18 @@ class NameHandlers(State):
             inodes.shown(node)
         self._foresight.listed(bare_count)
 
+    def _forget_cached(self, node: Node) -> None:
+        """Let the kernel forget what it has of the listing of *node*, whose names changed.
+
+        It fills its cache with the pieces of all readers, and looks whether that is old when one
+        begins. One that had begun when another completed it would go on in the old names, and miss
+        some that were there before it began (fs/fuse/readdir.c, fuse_readdir_cached()).
+        """
+        try:
+            pyfuse3.invalidate_inode(node.ino)
+        except OSError:
+            pass  # ENOENT: a directory without a node is not listed; there is nothing to forget
+
     def _list_dot(self, node: Node, name: bytes, position: int, token: ReaddirToken) -> bool:
         shown = node if name == b"." else node.parent or node
         attr = self.inodes.attributes(shown)
@@ -122,6 +136,10 @@ class NameHandlers(State):
     def releasedir(self, fh: int) -> None:
         """Close a directory."""
         del self.files.dirs[fh]
+
+    def owner(self, ctx: RequestContext) -> Owner:
+        """Return who owns what the caller makes."""
+        return Owner(ctx.uid, ctx.gid)
 
     def _parent(self, inode: int) -> tuple[Upper, Node]:
         """Return the upper, and the directory *inode* brought into it, for a change of names."""
@@ -134,10 +152,15 @@ class NameHandlers(State):
         return upper, parent
 
     def _show(self, parent: Node, name: bytes, node: Node) -> EntryAttributes:
-        """Answer with the new *name*; should that fail, the kernel must not know it as absent."""
+        """Answer with the new *name*; should that fail, the kernel must not know it as absent.
+
+        Nor may it keep the attributes that *node* (its count of links) and *parent* had before.
+        """
         try:
             node = self.inodes.enter(parent, name, node)
         except BaseException:
+            self.changed(node)
+            self.changed(parent)
             pyfuse3.invalidate_entry_async(parent.ino, name, ignore_enoent=True)
             raise
         self.inodes.shown(node)
@@ -150,7 +173,7 @@ class NameHandlers(State):
         """Make and open a regular file, with a name or without (O_TMPFILE)."""
         nameless = native.asks_tmpfile()
         upper, parent = self._parent(parent_inode)
-        owner = Owner(ctx.uid, ctx.gid)
+        owner = self.owner(ctx)
         mode = _masked(upper, parent, mode & _MODE, ctx)
         if nameless:
             node, fd = create.make_nameless(upper, parent, mode, owner)
@@ -176,16 +199,17 @@ class NameHandlers(State):
         """Make a directory."""
         upper, parent = self._parent(parent_inode)
         mode = _masked(upper, parent, mode & _MODE, ctx)
-        node = create.make_dir(upper, parent, name, mode, Owner(ctx.uid, ctx.gid))
+        node = create.make_dir(upper, parent, name, mode, self.owner(ctx))
         return self._show(parent, name, node)
 
     @answers
     def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
-        """Make a device, fifo, socket or regular file."""
+        """Make a device, fifo, socket or regular file; EPERM for what would be a whiteout."""
+        create.check_device(mode, rdev)
         upper, parent = self._parent(parent_inode)
-        owner = Owner(ctx.uid, ctx.gid)
+        owner = self.owner(ctx)
         mode = _masked(upper, parent, mode, ctx)
         node = create.make_special(upper, parent, name, mode, rdev, owner)
         return self._show(parent, name, node)
@@ -196,7 +220,7 @@ class NameHandlers(State):
     ) -> EntryAttributes:
         """Make a symbolic link."""
         upper, parent = self._parent(parent_inode)
-        node = create.make_symlink(upper, parent, name, target, Owner(ctx.uid, ctx.gid))
+        node = create.make_symlink(upper, parent, name, target, self.owner(ctx))
         return self._show(parent, name, node)
 
     @answers_later
@@ -209,6 +233,7 @@ class NameHandlers(State):
         await self.copy_up(node)
         upper, parent = self._parent(new_parent_inode)
         create.make_link(upper, node, parent, new_name)
+        self.files.names_changed(node)
         return self._show(parent, new_name, node)
 
     @answers_later
@@ -221,6 +246,7 @@ class NameHandlers(State):
             await self.copy_up(node)  # the others go on counting right: see upper.index
         upper, parent = self._parent(parent_inode)
         remove.unlink(upper, parent, name)
+        self.files.names_changed(node)
 
     def _child(self, parent: Node, name: bytes) -> Node:
         node = self.tree.lookup(parent, name)
@@ -238,6 +264,7 @@ class NameHandlers(State):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         remove.check_empty(upper, node)
         upper, parent = self._parent(parent_inode)
+        native.unshare_dirs()
         remove.rmdir(upper, parent, name)
 
     @answers_later
@@ -257,30 +284,48 @@ class NameHandlers(State):
         target = self.tree.lookup(self.inodes[parent_inode_new], name_new)
         if target is not None:
             target = self._child(self.inodes[parent_inode_new], name_new)
-        await self._copy_up_movable(source, target, exchange=bool(flags))
+        create.check_name(name_new)
+        same_parent = parent_inode_old == parent_inode_new
+        if flags & pyfuse3.RENAME_EXCHANGE and target is not None:
+            await self._make_movable(source, same_parent=same_parent)
+            await self._make_movable(target, same_parent=same_parent)
+        elif not flags or target is None:
+            await self._make_room(source, target)
+            await self._make_movable(source, same_parent=same_parent)
         upper, old = self._parent(parent_inode_old)
         _, new = self._parent(parent_inode_new)
+        if source.is_dir or (target is not None and target.is_dir):
+            native.unshare_dirs()  # one may be replaced, or cut off from its lower parts
         try:
             rename(upper, old, name_old, new, name_new, flags)
         finally:
             self.files.catch_up()
+        if target is not None:
+            self.files.names_changed(target)
         self._directory_moved(source)
         if target is not None and flags & pyfuse3.RENAME_EXCHANGE:
             self._directory_moved(target)
 
-    async def _copy_up_movable(self, source: Node, target: Node | None, *, exchange: bool) -> None:
-        """Copy up the files that a rename moves, and one whose other names stay behind."""
+    async def _make_room(self, source: Node, target: Node | None) -> None:
+        """See that *source* may replace *target*, and copy that up if other names of it stay."""
         upper = self.writer()
-        if not source.is_dir:
-            await self.own_data(source)
-        if target is None:
+        if target is None or target is source:
             return
-        if target.is_dir:
-            if source.is_dir and not exchange:
-                remove.check_empty(upper, target)  # before anything is copied up for nothing
-            return
-        if exchange or target.identity in self.tree.links:
+        check_types(upper, source, target)
+        if not target.is_dir and target.identity in self.tree.links:
             await self.own_data(target)
+
+    async def _make_movable(self, node: Node, *, same_parent: bool) -> None:
+        """Copy up *node*, which is to be moved: of a directory all, if no mark can say where the
+        rest of it is. ``rename`` does what is left of that, and lets nobody in meanwhile.
+        """
+        upper = self.writer()
+        if not node.is_dir:
+            await self.own_data(node)
+            return
+        self.copy_up_dir(upper, node)
+        if not take_lower_parts(upper, node, same_parent=same_parent):
+            await self.copy_up_tree(node)
 
     def _directory_moved(self, node: Node) -> None:
         """A directory that was copied up to be moved shows other attributes than it did."""

@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 3  # of the interface below; an extension that was built from other sources is not used
+VERSION = 6  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 CARRIER = b"unionfs.carried"  # the attribute that GETXATTR asks for when it stands for another
@@ -36,6 +36,9 @@ class Hooks(Protocol):
         For the handler of that request, before it awaits anything.
         """
 
+    def caller(self) -> tuple[int, int, int]:
+        """Return the user, group and process ID of who made that request."""
+
     def carried(self) -> tuple[int, bytes] | None:
         """Return opcode and body of the request read last if GETXATTR carries it, else None.
 
@@ -51,11 +54,27 @@ class Hooks(Protocol):
     def set_root_number(self, ino: int) -> None:
         """Show the inode number *ino* for the root; 0: the node's, which is 1."""
 
-    def share(self, node: int, fd: int) -> None:
-        """Answer READ of *node* (its number) from the descriptor *fd*, until ``unshare``."""
+    def share(self, node: int, fd: int, own: bool) -> None:
+        """Answer READ of *node* (its number) from the descriptor *fd*, until ``unshare``.
+
+        *own*: it can be written, and its inode says everything that GETATTR asks for; then writes
+        and changes of attributes are made and answered, too, and ``Node.attr`` is not kept.
+        """
 
     def unshare(self, node: int) -> None:
-        """Answer READ of *node* no more; before its descriptor is closed."""
+        """Answer requests about *node* no more; before its descriptor is closed."""
+
+    def share_dir(self, node: int, fd: int, merged: bool) -> None:
+        """Answer GETATTR of *node* by fstat of the directory *fd*, with one link if it is *merged*.
+
+        Until the kernel forgets the node, another takes its place, or ``unshare_dirs``.
+        """
+
+    def unshare_dirs(self) -> None:
+        """Answer GETATTR of shared directories no more.
+
+        Before one is removed or stops being merged; the rest is shared again when asked for.
+        """
 
     def answered(self) -> int:
         """Return how many requests were answered without Python."""
@@ -92,14 +111,20 @@ def _nothing() -> None:
     return None
 
 
+def _nobody() -> tuple[int, int, int]:
+    return 0, 0, 0
+
+
 def _no_flags() -> int:
     return 0
 
 
 hooks: Hooks | None = _load()
 kills_privileges = hooks.kills_privileges if hooks is not None else _never
+caller = hooks.caller if hooks is not None else _nobody
 asks_tmpfile = hooks.asks_tmpfile if hooks is not None else _never
 carried = hooks.carried if hooks is not None else _nothing
+unshare_dirs = hooks.unshare_dirs if hooks is not None else _nothing
 xattr_flags = hooks.xattr_flags if hooks is not None else _no_flags
 
 

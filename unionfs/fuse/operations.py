@@ -24,6 +24,8 @@ class Operations(NameHandlers, DataHandlers, MetadataHandlers, pyfuse3.Operation
     supports_dot_lookup = False
     enable_writeback_cache = False
     enable_acl = True
+    rooted = False  # whether an ordinary user is root here (``rooted``)
+    shared = False  # whether he is, and others are let in (``shared``)
 
     def __init__(self, tree: Tree, upper: Upper | None, *, read_only: bool = False) -> None:
         """Serve *tree*, with changes going to *upper*.

@@ -6,12 +6,14 @@ import os
 import resource
 import stat
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pyfuse3
 
 from unionfs.errors import ConflictError, UnavailableError
 from unionfs.fuse import loop, native
 from unionfs.fuse.operations import Operations
+from unionfs.ondisk import override
 from unionfs.ondisk.flavour import Flavour
 from unionfs.options import MountConfig
 from unionfs.syscalls.capability import (
@@ -19,7 +21,9 @@ from unionfs.syscalls.capability import (
     has_capability,
     in_initial_user_namespace,
 )
+from unionfs.syscalls.idmap import own_ids
 from unionfs.union.layer import FdPool, Layer
+from unionfs.union.override import OverrideTree
 from unionfs.union.tree import Tree
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import WorkDir
@@ -58,7 +62,9 @@ class Session:
             _refuse_loops(config, target)
             if config.upperdir is not None and config.workdir is not None:
                 self._work = WorkDir(config.workdir, writable=writable)
-            self._tree = Tree(layers, pool)
+            if config.aufs or flavour is Flavour.USER:
+                _find_overrides(config, layers)
+            self._tree = _tree(layers, pool)
             if self._work is not None:
                 self._upper = Upper(
                     self._tree,
@@ -72,31 +78,56 @@ class Session:
             if self._work is not None:
                 self._work.close()
             raise
-        self._operations = Operations(self._tree, self._upper, read_only=not writable)
+        self._operations = self._kind_of_operations()(
+            self._tree, self._upper, read_only=not writable
+        )
+
+    def _kind_of_operations(self) -> type[Operations]:
+        """Return who checks permissions: the kernel, unless it would keep the user out.
+
+        In his own mount, which shows other owners than him, an ordinary user is root.
+        """
+        if os.geteuid() == 0 or not isinstance(self._tree, OverrideTree):
+            return Operations
+        if self.config.allow_other or self.config.allow_root:
+            from unionfs.fuse.shared import SharedOperations
+
+            return SharedOperations
+        from unionfs.fuse.rooted import RootedOperations
+
+        return RootedOperations
 
     def mount(self) -> None:
         """Mount. Raises UnavailableError where the machine does not let us."""
         if not os.path.exists("/dev/fuse"):
             raise UnavailableError("/dev/fuse is missing: load the kernel's fuse module")
         try:
-            pyfuse3.init(self._operations, os.fsdecode(self.target), _fuse_options(self.config))
+            options = _fuse_options(self._config_for_kernel())
+            pyfuse3.init(self._operations, os.fsdecode(self.target), options)
         except RuntimeError as error:
             raise UnavailableError(f"cannot mount on {os.fsdecode(self.target)}: {error}") from None
         self._mounted = True
         if native.hooked():
             assert native.hooks is not None
             native.hooks.set_root_number(self._operations.inodes.root_number())
-            self._operations.serve_by_node()
+            if not self._operations.shared:
+                self._operations.serve_by_node()
             loop.install_hooked(_fuse_descriptor(), spin=self.config.spin)
         else:
             loop.install(_fuse_descriptor())
+
+    def _config_for_kernel(self) -> MountConfig:
+        if self._operations.rooted:
+            return replace(self.config, default_permissions=False)
+        return self.config
 
     async def serve(self) -> None:
         """Answer requests until the file system is unmounted or ``terminate`` is called."""
         await pyfuse3.main(max_tasks=_WORKERS)
 
     def terminate(self) -> None:
-        """Make ``serve`` return; for a task of the same loop."""
+        """Make ``serve`` return; for a task of the same loop. Copies under way end with EIO."""
+        self._operations.leaving = True
         pyfuse3.terminate()
 
     def close(self) -> None:
@@ -105,11 +136,11 @@ class Session:
             pyfuse3.close(unmount=True)
             self._mounted = False
         self._operations.files.close_all()
+        self._tree.close()  # before work: who gets that lock may remove the layers as well
         if self._upper is not None:
             self._upper.close()
         elif self._work is not None:
             self._work.close()
-        self._tree.close()
 
 
 def _flavour(userxattr: bool | None) -> Flavour:
@@ -127,6 +158,46 @@ def _open_layers(config: MountConfig, flavour: Flavour, pool: FdPool, layers: li
         # Layers of the store are plain: the importer lets no mark of a driver's through.
         lower = Layer(path, number, flavour, pool, aufs=config.aufs, plain=not config.aufs)
         layers.append(lower)
+        if lower.plain:
+            lower.hold()
+
+
+def _find_overrides(config: MountConfig, layers: list[Layer]) -> None:
+    """Note which layers keep owners in an attribute: those whose root has it, and the upper.
+
+    Raises OSError.
+    """
+    for layer in layers:
+        spelling = override.of_layer(layer.root.fd())
+        if spelling is not None:
+            layer.keep_owners_as(spelling)
+    upper = layers[0]
+    if upper.number == 0 and upper.override is None and not config.read_only:
+        _mark_upper(config, upper, layers[1:])
+
+
+def _mark_upper(config: MountConfig, upper: Layer, lowers: list[Layer]) -> None:
+    """Let *upper* keep owners in an attribute if that is asked for, or nothing else can be done.
+
+    Its root then looks as that of the topmost lower which says so.
+    """
+    marked = next((lower for lower in lowers if lower.override is not None), None)
+    spelling = override.BY_NUMBER.get(config.xattr_permissions)
+    if spelling is None and upper.flavour is Flavour.USER and marked is not None:
+        spelling = override.Spelling.CONTAINERS
+    if spelling is None:
+        return
+    found = None
+    if marked is not None and marked.override is not None:
+        found = override.read(marked.root.fd(), marked.override)
+    override.write(upper.root.fd(), spelling, found or override.ROOT_UNKNOWN)
+    upper.keep_owners_as(spelling)
+
+
+def _tree(layers: list[Layer], pool: FdPool) -> Tree:
+    if any(layer.override is not None for layer in layers):
+        return OverrideTree(layers, pool, own_ids())
+    return Tree(layers, pool)
 
 
 def _refuse_loops(config: MountConfig, target: bytes) -> None:
@@ -189,14 +260,11 @@ def _fuse_options(config: MountConfig) -> set[str]:
         "dev": config.dev,
         "noexec": not config.exec_,
         "noatime": not config.atime,
-        "nodiratime": not config.diratime,
         "debug": config.debug,
     }
     options = {name for name, wanted in flags.items() if wanted}
     options.add("fsname=" + _escaped(config.fsname))
     options.add("subtype=" + _escaped(config.subtype))
-    if config.max_read is not None:
-        options.add(f"max_read={config.max_read}")
     return options
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Callable
+from functools import partial
 
 import pyfuse3
 import trio
@@ -13,10 +13,11 @@ import trio
 from unionfs.fuse import loop
 from unionfs.fuse.files import Files
 from unionfs.fuse.inodes import Inodes
-from unionfs.union import metacopy
+from unionfs.syscalls.copy import KeepGoing
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
-from unionfs.upper.copyup import DataCopy, FileCopy, copy_removed_dir, ensure_dir
+from unionfs.upper.copyup import Cut, FileCopy, copy_removed_dir, ensure_dir
+from unionfs.upper.data import DataCopy, lacks_data
 from unionfs.upper.upper import Upper
 
 _INLINE = 1 << 20  # bytes that are copied at once rather than in a thread (about 0.2 ms)
@@ -28,8 +29,11 @@ class State:
     ``by_node``: opening needs no request, the kernel caches directories, and what would carry a
     handle carries the node's number in its place (``native``).
 
+    ``overrides``: the upper keeps owners in an attribute (``union.override``).
+
     ``_copying`` has an event for each node that a thread is copying up; whoever needs that copy
     waits for it. Everything else in the mount is free to go on meanwhile, with the old content.
+    ``leaving``: the mount ends, and copies that are under way end with EIO and leave nothing.
     """
 
     def __init__(self, tree: Tree, upper: Upper | None, *, read_only: bool) -> None:
@@ -38,6 +42,8 @@ class State:
         self.inodes = Inodes(tree, upper)
         self.files = Files(tree)
         self.by_node = False
+        self.overrides = upper is not None and upper.override is not None
+        self.leaving = False
         self._copying: dict[Node, trio.Event] = {}
 
     def serve_by_node(self) -> None:
@@ -52,14 +58,18 @@ class State:
         """Return the file that *fh* stands for."""
         return self.inodes[fh] if self.by_node else self.files.nodes[fh]
 
+    def is_root(self, ctx: pyfuse3.RequestContext) -> bool:
+        """Return whether the caller may do with files what their owners may."""
+        return ctx.uid == 0
+
     def writer(self) -> Upper:
         """Return the upper. Raises EROFS where there is none."""
         if self.upper is None:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         return self.upper
 
-    async def copy_up(self, node: Node, *, keep: int | None = None) -> Upper:
-        """Bring *node* into the upper; of its content only *keep* bytes, if that is given.
+    async def copy_up(self, node: Node, *, cut: Cut | None = None) -> Upper:
+        """Bring *node* into the upper; *cut*, if that is given and can be (``Cut.made``).
 
         Returns the upper. Awaits only where there is much to copy or to sync. Raises OSError.
         """
@@ -75,7 +85,7 @@ class State:
             if event is not None:
                 await event.wait()
                 continue
-            await self._copy_file(upper, node, keep)
+            await loop.with_room(partial(self._copy_file, upper, node, cut))  # once or twice
         return upper
 
     async def own_data(self, node: Node) -> Upper:
@@ -84,11 +94,7 @@ class State:
         For what changes content or moves the file away from its data. Raises OSError.
         """
         upper = await self.copy_up(node)
-        while (
-            node.kind == stat.S_IFREG
-            and not node.dead
-            and metacopy.is_metacopy(self.tree.target(node), upper.layer)
-        ):
+        while lacks_data(upper, node):
             event = self._copying.get(node)
             if event is not None:
                 await event.wait()
@@ -102,6 +108,27 @@ class State:
                 copy.close()
             self.files.moved(node)
         return upper
+
+    async def copy_up_tree(self, node: Node) -> None:
+        """Bring the directory *node* and all that is below it into the upper, data included.
+
+        What comes to be there meanwhile may be left out. Raises OSError; what was copied stays,
+        which nobody can see.
+        """
+        upper = self.writer()
+        pending = [node]
+        while pending:
+            each = pending.pop()
+            if each.dead:
+                continue
+            self.copy_up_dir(upper, each)
+            for name, child in list(self.tree.load(each).items()):
+                if child.is_dir:
+                    pending.append(child)
+                elif (each.children or {}).get(name) is child:
+                    await self.own_data(self.inodes.enter(each, name, child))
+            with loop.waiting():
+                await trio.lowlevel.checkpoint()
 
     def copy_up_dir(self, upper: Upper, node: Node) -> None:
         """Bring the directory *node* and its parents into the upper, and tell the kernel.
@@ -131,10 +158,12 @@ class State:
             except OSError:
                 pass  # ENOENT: it has forgotten the node, so there is nothing to correct
 
-    async def _copy_file(self, upper: Upper, node: Node, keep: int | None) -> None:
+    async def _copy_file(self, upper: Upper, node: Node, cut: Cut | None) -> None:
+        if node.source is None or node in self._copying:
+            return  # the second time: somebody else was first
         if node.parent is not None and not node.dead:
             self.copy_up_dir(upper, node.parent)
-        copy = FileCopy(upper, node, keep=keep)
+        copy = FileCopy(upper, node, cut=cut)
         try:
             if copy.size == 0 or (upper.volatile and copy.size <= _INLINE):
                 copy.copy()
@@ -146,18 +175,32 @@ class State:
             copy.close()
 
     def _commit(self, copy: FileCopy) -> None:
-        """Publish *copy*; whatever fails, who has the file open goes on with what is there now."""
+        """Publish *copy*; whatever fails, who has the file open goes on with what is there now.
+
+        A name more in the upper's directory changes what stat shows of that (ctime, size).
+        """
+        node = copy.node
         try:
             copy.commit()
         finally:
-            if copy.node.source is None:
-                self.files.go_on_with(copy.node, copy.take())
+            if node.source is None:
+                self.files.go_on_with(node, copy.take())
+            if node.parent is not None and not node.dead:
+                self.changed(node.parent)
 
-    async def _in_thread(self, node: Node, copy: Callable[[], None]) -> None:
+    async def _in_thread(self, node: Node, copy: Callable[[KeepGoing], None]) -> None:
         event = self._copying[node] = trio.Event()
         try:
             with loop.waiting():
-                await trio.to_thread.run_sync(copy)
+                await trio.to_thread.run_sync(copy, self._keep_going)
+        except OSError as error:
+            if error.errno != errno.ECANCELED:
+                raise
+            raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
         finally:
             del self._copying[node]
             event.set()
+
+    def _keep_going(self) -> bool:
+        """Return whether a copy should go on; asked by its thread."""
+        return not self.leaving

@@ -33,7 +33,7 @@ class BadArchiveError(RefusedError):
 
 
 class TooManyMembersError(BadArchiveError):
-    """An archive has more members than that of an image can have."""
+    """An archive has more members, or longer names, than that of an image can have."""
 
 
 class NotATarError(BadArchiveError):
@@ -88,7 +88,14 @@ class ArchiveFiles:
         stream = _SeekingStream(self._fd)
         # TarReader uses of a TarStream what is here; the members' data need not be read for it.
         reader = TarReader(cast("TarStream", stream), limits)
+        kept = 0
         for entry in reader:
+            kept += len(entry.name) + len(entry.link)
+            if kept > limits.max_kept:
+                raise TooManyMembersError(
+                    f"{self._path} has names of more than max_kept={limits.max_kept} bytes:"
+                    " no archive of an image"
+                )
             name = _normal(entry.name)
             self._members.pop(name, None)
             if entry.kind == header.REGULAR and entry.sparse is None:

@@ -113,7 +113,8 @@ class _Emitter(threading.Thread):
 def _config(diff_id: Digest, platform: Platform, source: Source) -> bytes:
     """Return the config document of an image whose only layer is *diff_id*."""
     created = timestamp()
-    step = f"unionfs image import rootfs:{os.path.basename(os.path.abspath(source.path))}"
+    name = os.fsencode(os.path.basename(os.path.abspath(source.path))).decode(errors="replace")
+    step = f"unionfs image import rootfs:{name}"
     document = {
         "created": created,
         "architecture": platform.architecture,

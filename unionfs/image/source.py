@@ -70,7 +70,7 @@ def parse(text: str) -> Source:
         raise BadSourceError(f"no path in the image source {text!r}")
     path, reference = (rest, "") if kind is Kind.ROOTFS else _split(rest)
     if not os.path.lexists(path):
-        raise NoSuchSourceError(f"no image source {path!r} there")
+        raise NoSuchSourceError(f"no image source there: no file or directory {rest!r}")
     return Source(kind, path, reference or None)
 
 

@@ -12,7 +12,7 @@ import enum
 
 ESCAPE = b"overlay."
 FUSE_OVERLAYFS_PREFIX = b"user.fuseoverlayfs."
-OVERRIDE_STAT = b"user.containers.override_stat"
+OWN_PREFIX = b"user.unionfs."
 
 
 class Flavour(enum.Enum):
@@ -26,6 +26,7 @@ class Flavour(enum.Enum):
         self.opaque = prefix + b"opaque"
         self.redirect = prefix + b"redirect"
         self.origin = prefix + b"origin"
+        self.born = prefix + b"unionfs.born"  # ours: what the origin's handle would lead to
         self.impure = prefix + b"impure"
         self.nlink = prefix + b"nlink"
         self.upper = prefix + b"upper"
@@ -49,12 +50,16 @@ class Flavour(enum.Enum):
             return self.prefix + rest[len(ESCAPE) :]
         return None
 
+    def is_reserved(self, name: bytes) -> bool:
+        """Return whether no user of the mount may set *name*: the next mount would obey it."""
+        return name.startswith(FUSE_OVERLAYFS_PREFIX)
+
 
 def is_driver_name(name: bytes) -> bool:
     """Return whether a union driver would give meaning to an attribute called *name*.
 
-    True for both kernel flavours, for fuse-overlayfs's and for containers/storage's override: what
-    a layer from outside must not be able to say (an importer escapes or drops these).
+    True for both kernel flavours, for fuse-overlayfs's, for containers/storage's override and for
+    our own: what a layer from outside must not be able to say (an importer escapes or drops these).
     """
     return (
         name.startswith(Flavour.TRUSTED.prefix)
@@ -62,4 +67,5 @@ def is_driver_name(name: bytes) -> bool:
         or name.startswith(FUSE_OVERLAYFS_PREFIX)
         or name.startswith(b"user.containers.override_")
         or name.startswith(b"security.fuseoverlayfs.")
+        or name.startswith(OWN_PREFIX)
     )

@@ -58,6 +58,8 @@ class Containers:
 
         Raises NotFoundError, AmbiguousError.
         """
+        if not text.isascii():  # no name is like that, nor can all such text be asked for
+            only_one("container", text, [])
         with self._parts.database.read() as rows:
             exact = rows.execute(
                 "SELECT * FROM containers WHERE id = ? OR name = ? ORDER BY id = ? DESC",

@@ -22,11 +22,11 @@ from unionfs.ondisk.flavour import Flavour
 from unionfs.ondisk.marks import read_dir_marks
 from unionfs.store.attributes import copy_directory_attributes, same_attributes
 from unionfs.store.layers import Layers, publish_directory, require_readable
+from unionfs.store.layout import TREE
 from unionfs.store.parts import Parts
 from unionfs.syscalls.at import open_beneath, open_dir
 
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_TREE = "diff"
 
 
 class VisibleLayer(NamedTuple):
@@ -45,7 +45,7 @@ class Fixups:
 
     def path(self, chain: Digest) -> str:
         """Return the directory to stack on top of the layers of *chain*."""
-        return os.path.join(self._parts.layout.fixup(chain), _TREE)
+        return os.path.join(self._parts.layout.fixup(chain), TREE)
 
     def readable_path(self, chain: Digest) -> str:
         """Return ``path`` after looking at it. Raises MissingLayerError."""
@@ -67,8 +67,8 @@ class Fixups:
             return False
         with self._parts.scratch.directory() as scratch:
             made = os.path.join(scratch.path, "fixup")
-            os.makedirs(os.path.join(made, _TREE), mode=0o700)
-            self._fill(os.path.join(made, _TREE), wanted, layers)
+            os.makedirs(os.path.join(made, TREE), mode=0o700)
+            self._fill(os.path.join(made, TREE), wanted, layers)
             publish_directory(made, self._parts.layout.fixup(chain))
         return True
 

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 
 from unionfs.digest import Digest
 from unionfs.errors import UnionfsError
+from unionfs.store.inuse import unused
+from unionfs.store.layout import TREE
 from unionfs.store.parts import Parts
 
 _UNUSED = """
@@ -64,7 +66,7 @@ class Garbage:
         """Remove dead scratch directories and unreferenced layers; return the layers removed.
 
         Safe beside everything else that uses the store. What cannot be removed now (in use by a
-        process that is just about to refer to it) is left for the next time.
+        process that is just about to refer to it, or by a mount) is left for the next time.
         """
         self._parts.scratch.clean()
         layers = [diff_id for diff_id in self._unused_layers() if self._drop_layer(diff_id)]
@@ -100,7 +102,12 @@ class Garbage:
     def _drop_layer(self, diff_id: Digest) -> bool:
         """Remove the layer if it is still unused: its row first, then its directory."""
         try:
-            with self._parts.scratch.locked(diff_id.hex, wait=False):
+            with (
+                self._parts.scratch.locked(diff_id.hex, wait=False),
+                unused(os.path.join(self._parts.layout.layer(diff_id), TREE)) as free,
+            ):
+                if not free:
+                    return False
                 with self._parts.database.write() as rows:
                     if self._is_used(rows, diff_id):
                         return False
@@ -122,7 +129,12 @@ class Garbage:
 
     def _drop_fixup(self, chain: Digest) -> None:
         try:
-            with self._parts.scratch.locked(chain.hex, wait=False):
+            with (
+                self._parts.scratch.locked(chain.hex, wait=False),
+                unused(os.path.join(self._parts.layout.fixup(chain), TREE)) as free,
+            ):
+                if not free:
+                    return
                 with self._parts.database.read() as rows:
                     used = rows.execute("SELECT 1 FROM images WHERE chain_id = ?", (str(chain),))
                     if used.fetchone():

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from unionfs.digest import Digest
 from unionfs.errors import CorruptError
-from unionfs.store.layout import now
+from unionfs.store.layout import TREE, now
 from unionfs.store.parts import Parts, id_pattern, only_one
 from unionfs.store.records import LayerRecord
 from unionfs.store.scratch import ScratchDirectory
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from unionfs.tarball.apply import Applied
 
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_TREE = "diff"
 _SIDECAR = "layer.json"
 
 
@@ -101,7 +100,7 @@ class Layers:
 
     def path(self, diff_id: Digest) -> str:
         """Return the directory of a layer, in the kernel's overlayfs format, stored or not."""
-        return os.path.join(self._parts.layout.layer(diff_id), _TREE)
+        return os.path.join(self._parts.layout.layer(diff_id), TREE)
 
     def readable_path(self, diff_id: Digest) -> str:
         """Return the directory of a stored layer after looking at it.
@@ -248,7 +247,7 @@ def require_readable(path: str, what: str) -> None:
 def _apply(scratch: ScratchDirectory, apply: Callable[[int], Applied]) -> Sidecar:
     """Run *apply* on a new directory of *scratch*; return the record of what it made."""
     made = os.path.join(scratch.path, "layer")
-    tree = os.path.join(made, _TREE)
+    tree = os.path.join(made, TREE)
     os.mkdir(made, 0o700)
     os.mkdir(tree, 0o700)
     fd = os.open(tree, _DIR)

@@ -11,6 +11,7 @@ from unionfs.errors import NotFoundError, RefusedError
 _OURS = ("containers", "fixups", "layers", "locks", "tmp")
 _NESTED = ("fixups/sha256", "fixups/sha512", "layers/sha256", "layers/sha512")
 _EMPTY = "empty"
+TREE = "diff"  # in a published layer or fix-up: the directory to mount
 _DATABASE = "store.db"
 _SPARE = "spare"
 _MAY_BE_THERE = frozenset((*_OURS, _EMPTY, _DATABASE, _SPARE, "lost+found"))

@@ -62,7 +62,7 @@ def only_one(kind: str, text: str, found: list[str]) -> str:
     Raises NotFoundError for none and AmbiguousError, naming some, for several.
     """
     if not found:
-        raise NotFoundError(f"no such {kind}: {text}")
+        raise NotFoundError(f"no such {kind}: {text or repr(text)}")
     if len(found) > 1:
         shown = ", ".join(sorted(found)[:4])
         raise AmbiguousError(f"{text!r} is the beginning of several {kind} IDs: {shown}")

@@ -72,6 +72,7 @@ class Scratch:
 
         What cannot be removed (an immutable file in it, say) stays and hinders nobody.
         """
+        self._clean_locks()
         removed = 0
         for name in os.listdir(self._tmp):
             fd = self._lock_if_dead(name)
@@ -85,6 +86,21 @@ class Scratch:
             finally:
                 os.close(fd)
         return removed
+
+    def _clean_locks(self) -> None:
+        """Remove the lock files of dead holders; one of a container's is never asked for again."""
+        for name in os.listdir(self._locks):
+            path = os.path.join(self._locks, name)
+            try:
+                fd = _lock(path, _FILE & ~os.O_CREAT, wait=False)
+            except OSError:
+                continue  # held, or gone by itself
+            try:
+                self._drop(path)
+            except OSError:
+                pass
+            finally:
+                os.close(fd)
 
     def discard(self, path: str) -> None:
         """Take the directory *path* out of its place in one step, then remove its content.

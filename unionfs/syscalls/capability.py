@@ -1,4 +1,4 @@
-"""Which capabilities a process has (capabilities(7), proc(5))."""
+"""Which capabilities and groups a process has (capabilities(7), proc(5))."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def has_capability(number: int, pid: int | None = None) -> bool:
     return False
 
 
-def groups_of(pid: int) -> list[int]:
+def other_groups(pid: int) -> frozenset[int]:
     """Return the supplementary groups of process *pid*. Raises OSError if there is none."""
     with open(f"/proc/{pid}/status", "rb") as status:
         for line in status:
             if line.startswith(b"Groups:"):
-                return [int(word) for word in line.split()[1:]]
-    return []
+                return frozenset(map(int, line.split()[1:]))
+    return frozenset()
 
 
 def in_initial_user_namespace() -> bool:

@@ -7,6 +7,9 @@ import fcntl
 import os
 from collections.abc import Callable
 
+KeepGoing = Callable[[], bool]
+"""Asked by a copy now and then, in its thread, whether it should go on."""
+
 _FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
 _CHUNK = 8 << 20
 _UNSUPPORTED = frozenset(
@@ -45,9 +48,7 @@ def copy_range(source: int, target: int, offset: int, length: int) -> int:
     return done
 
 
-def copy_data(
-    source: int, target: int, size: int, *, keep_going: Callable[[], bool] | None = None
-) -> None:
+def copy_data(source: int, target: int, size: int, *, keep_going: KeepGoing | None = None) -> None:
     """Copy the first *size* bytes of *source* to the empty file *target*, holes kept.
 
     *keep_going* is asked after every piece of 8 MiB; when it returns False the copy ends with

@@ -25,6 +25,7 @@ from typing import BinaryIO
 
 from unionfs.digest import Digest
 from unionfs.ondisk.flavour import Flavour
+from unionfs.ondisk.override import make_stand_in, of_store
 from unionfs.ondisk.whiteout import AUFS_OPAQUE, AUFS_PREFIX, is_whiteout, make_whiteout
 from unionfs.tarball import header
 from unionfs.tarball.header import Entry, shown
@@ -81,21 +82,21 @@ def apply_layer(
     """Write the layer in the uncompressed stream *tar* to the empty directory *dest_fd*.
 
     *progress* gets the count of tar bytes read since its last call. The stream is read to its end.
-    Nothing is synced. Without privilege (effective user ID not 0) owners are not kept, and device
-    nodes are refused.
+    Nothing is synced. Where owners cannot be given (the flavour is an ordinary user's), they are
+    written down with modes and types (``ondisk.override``).
 
     Raises TarFormatError for what is not a tar, UnsafeEntryError for hostile entries, LimitError,
     OSError (ENOSPC, say) and what reading *tar* raises; the directory is then to be thrown away.
     """
     source = ReadAhead(tar)
-    tree = Tree(dest_fd, flavour, limits)
+    tree = Tree(dest_fd, flavour, limits, of_store(flavour))
     try:
         stream = TarStream(source, limits, progress)
         layer = _Layer(tree, TarReader(stream, limits), limits, flavour)
         layer.run()
         if stream.drain():
             layer.warnings.add("data after the end of the tar ignored", b"")
-        implied = tree.settle(layer.metadata.set_acls)
+        implied = tree.settle(layer.metadata.finish_directory)
         return Applied(
             diff_id=source.digest(),
             tar_size=stream.offset,
@@ -115,8 +116,8 @@ class _Layer:
 
     def __init__(self, tree: Tree, reader: TarReader, limits: Limits, flavour: Flavour) -> None:
         self.warnings = Warnings()
-        self.privileged = os.geteuid() == 0
-        self.metadata = Metadata(flavour, self.privileged, self.warnings)
+        self._spelling = of_store(flavour)
+        self.metadata = Metadata(flavour, self._spelling, self.warnings)
         self.content_size = 0
         self.entries = 0
         self.root_opaque = False
@@ -233,15 +234,21 @@ class _Layer:
         self._kept += sum(len(value) for _, value in acls)
         if self._kept > self._limits.max_kept:
             raise self._limits.exceeded("max_kept", f"too much in ACLs, at {shown(entry.name)}")
-        node.settings = Settings(entry.mode, entry.mtime_ns, acls)
+        node.settings = Settings(entry.mode, entry.mtime_ns, acls, entry.uid, entry.gid)
 
     def _symlink(self, parent: Dir, name: bytes, entry: Entry) -> None:
         if not 0 < len(entry.link) <= _SYMLINK_MAX:
             raise UnsafeEntryError(f"layer entry {shown(entry.name)}: no link can have that target")
-        self._named(parent, name, entry, lambda fd: os.symlink(entry.link, name, dir_fd=fd))
+        if self._spelling is not None:
+            self._named(parent, name, entry, lambda fd: make_stand_in(fd, name, entry.link))
+        else:
+            self._named(parent, name, entry, lambda fd: os.symlink(entry.link, name, dir_fd=fd))
 
     def _fifo(self, parent: Dir, name: bytes, entry: Entry) -> None:
-        self._named(parent, name, entry, lambda fd: os.mkfifo(name, 0o600, dir_fd=fd))
+        if self._spelling is not None:
+            self._named(parent, name, entry, lambda fd: make_stand_in(fd, name))
+        else:
+            self._named(parent, name, entry, lambda fd: os.mkfifo(name, 0o600, dir_fd=fd))
 
     def _device(self, parent: Dir, name: bytes, entry: Entry) -> None:
         if not (0 <= entry.major < _MAJOR_END and 0 <= entry.minor < _MINOR_END):
@@ -251,10 +258,8 @@ class _Layer:
             )
         if entry.kind == header.CHARACTER and not entry.major and not entry.minor:
             return self.warnings.add("character device 0:0 left out", entry.name)
-        if not self.privileged:
-            raise UnsafeEntryError(
-                f"layer entry {shown(entry.name)} is a device: only root makes those"
-            )
+        if self._spelling is not None:
+            return self._named(parent, name, entry, lambda fd: make_stand_in(fd, name))
         kind = stat.S_IFCHR if entry.kind == header.CHARACTER else stat.S_IFBLK
         device = os.makedev(entry.major, entry.minor)
         self._named(parent, name, entry, lambda fd: os.mknod(name, kind | 0o600, device, dir_fd=fd))

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from unionfs.digest import Digest
 from unionfs.errors import ConflictError, RefusedError
+from unionfs.ondisk import override
 from unionfs.ondisk.flavour import Flavour, is_driver_name
 from unionfs.ondisk.marks import DirMarks, read_dir_marks
 from unionfs.ondisk.whiteout import AUFS_OPAQUE, AUFS_PREFIX, is_whiteout
@@ -58,7 +59,7 @@ def emit_tree(
     for names that would read as whiteouts, ChangedError, and OSError.
     """
     writer = TarWriter(out)
-    emitter = _Emitter(writer, flavour, mtime_max)
+    emitter = _Emitter(writer, flavour, override.of_layer(root_fd), mtime_max)
     fd = open_dir(root_fd, b".")
     try:
         levels = [(b"", emitter.directory(fd, b""))]
@@ -78,11 +79,22 @@ def emit_tree(
 
 
 class _Emitter:
-    """Turns what is found into members; ``_links`` knows the files that have several names."""
+    """Turns what is found into members; ``_links`` knows the files that have several names.
 
-    def __init__(self, writer: TarWriter, flavour: Flavour, mtime_max: int | None) -> None:
+    *spelling* says in which attribute owners, modes and types are, None: where files have them.
+    """
+
+    def __init__(
+        self,
+        writer: TarWriter,
+        flavour: Flavour,
+        spelling: override.Spelling | None,
+        mtime_max: int | None,
+    ) -> None:
         self._writer = writer
         self._flavour = flavour
+        self._spelling = spelling
+        self._names = override.names_in(flavour, spelling)
         self._latest = None if mtime_max is None else mtime_max * SECOND
         self._links: dict[tuple[int, int], bytes] = {}
 
@@ -91,7 +103,7 @@ class _Emitter:
         marks = read_dir_marks(fd, self._flavour)
         if marks.redirect is not None:
             raise NotALayerError(f"directory {path!r} is redirected: a layer tar cannot say that")
-        member = self._member(path or b"./", os.fstat(fd))
+        member = self._member(path or b"./", self._shown(os.fstat(fd), fd))
         member.xattrs = self._xattrs(fd, path)
         self._writer.add(member)
         names, whiteouts = self._listed(fd, path, marks)
@@ -104,9 +116,10 @@ class _Emitter:
     def other(self, dir_fd: int, path: bytes, name: bytes) -> bool:
         """Write *name* unless it is a directory; return whether it is none."""
         st = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
-        kind = stat.S_IFMT(st.st_mode)
-        if kind == stat.S_IFDIR:
+        if stat.S_ISDIR(st.st_mode):
             return False
+        st = self._shown(st, name_path(dir_fd, name))
+        kind = stat.S_IFMT(st.st_mode)
         if kind == stat.S_IFSOCK:
             return True
         first = self._links.setdefault((st.st_dev, st.st_ino), path + name)
@@ -143,6 +156,13 @@ class _Emitter:
             return False
         return is_whiteout(os.stat(name, dir_fd=fd, follow_symlinks=False))
 
+    def _shown(self, st: os.stat_result, target: int | bytes) -> os.stat_result:
+        """Return what *target*, whose own attributes are *st*, is in the image."""
+        if self._spelling is None:
+            return st
+        value = override.read(target, self._spelling)
+        return st if value is None else override.applied(st, value)
+
     def _member(self, name: bytes, st: os.stat_result) -> Member:
         mtime = st.st_mtime_ns
         return Member(
@@ -158,7 +178,7 @@ class _Emitter:
         member = self._member(path + name, st)
         member.xattrs = self._xattrs(name_path(dir_fd, name), path + name)
         if member.kind == header.SYMLINK:
-            member.link = os.readlink(name, dir_fd=dir_fd)
+            member.link = override.link_target(dir_fd, name)
         elif member.kind != header.FIFO:
             member.major, member.minor = os.major(st.st_rdev), os.minor(st.st_rdev)
         self._writer.add(member)
@@ -169,7 +189,7 @@ class _Emitter:
             st = os.fstat(fd)
             if not stat.S_ISREG(st.st_mode):
                 raise ChangedError(f"file {path + name!r} changed while it was being read")
-            member = self._member(path + name, st)
+            member = self._member(path + name, self._shown(st, fd))
             member.xattrs = self._xattrs(fd, path + name)
             self._content(fd, member, st.st_size)
         finally:
@@ -214,7 +234,7 @@ class _Emitter:
         for name in xattr.names(target):
             if name == self._flavour.metacopy:
                 raise NotALayerError(f"file {path!r} has its data elsewhere (metacopy)")
-            shown = self._flavour.from_disk(name)
+            shown = self._names.from_disk(name)
             if (
                 shown is None
                 or name in _HOST_ATTRIBUTES

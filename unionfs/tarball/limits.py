@@ -20,7 +20,7 @@ class Limits:
     that paths imply included; a directory costs some 400 bytes of memory until the layer is done.
     ``max_path``: bytes in one path. ``max_metadata``: bytes of extended headers (long names, pax
     records, sparse maps) of one entry. ``max_kept``: bytes of directory ACLs and names of implied
-    directories that are remembered until the end.
+    directories (of an image archive: names of its members) that are remembered until the end.
     """
 
     max_bytes: int = 64 << 30

@@ -46,7 +46,8 @@ class TarReader:
                 self._end(block)
                 return
             if not check_sum(block):
-                raise TarFormatError(f"bad tar header at byte {stream.offset - BLOCK}")
+                at = stream.offset - BLOCK
+                raise TarFormatError(f"bad tar header at byte {at}" if at else "not a tar archive")
             entry = Entry(block)
             if entry.kind in _EXTENSIONS:
                 self._extension(entry)

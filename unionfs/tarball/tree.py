@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from unionfs.ondisk.flavour import Flavour
+from unionfs.ondisk.override import Spelling, kind_of
 from unionfs.ondisk.whiteout import is_whiteout
 from unionfs.syscalls import xattr
-from unionfs.syscalls.at import open_dir
+from unionfs.syscalls.at import name_path, open_dir
 from unionfs.syscalls.remove import remove_tree
 from unionfs.tarball.header import shown
 from unionfs.tarball.limits import Limits
@@ -30,11 +31,16 @@ _BUSY_MODE = 0o700  # while the layer is being made
 
 
 class Settings(NamedTuple):
-    """What a directory gets at the end: permission bits, nanoseconds since 1970, and ACLs."""
+    """What a directory gets at the end: permission bits, nanoseconds since 1970, ACLs.
+
+    And its owner, where that is written down with the mode.
+    """
 
     mode: int
     mtime_ns: int
     acls: Acls
+    uid: int = 0
+    gid: int = 0
 
 
 IMPLICIT = Settings(_IMPLICIT_MODE, 0, ())
@@ -69,11 +75,14 @@ class Tree:
     ``made`` counts what was put into the layer. ``close`` must be called.
     """
 
-    def __init__(self, root_fd: int, flavour: Flavour, limits: Limits) -> None:
+    def __init__(
+        self, root_fd: int, flavour: Flavour, limits: Limits, spelling: Spelling | None = None
+    ) -> None:
         self.root = Dir(None, b"")
         self.root.fd = root_fd
         self.made = 0
         self._flavour = flavour
+        self._spelling = spelling
         self._limits = limits
         self._open: OrderedDict[Dir, None] = OrderedDict()
 
@@ -175,11 +184,11 @@ class Tree:
             self.close()
         remove_tree(self.fd(parent), name)
 
-    def settle(self, set_acls: Callable[[int, bytes, Acls], None]) -> tuple[bytes, ...]:
+    def settle(self, finish: Callable[[int, bytes, Settings], None]) -> tuple[bytes, ...]:
         """Give all directories their modes, ACLs and times; return the implied ones' paths.
 
-        *set_acls* gets the descriptor, the path and the ACLs of those that have any. Raises
-        OSError and LimitError.
+        *finish* gets descriptor, path and settings, and sets mode and ACLs. Raises OSError and
+        LimitError.
         """
         self.close()
         implied: list[bytes] = []
@@ -191,9 +200,7 @@ class Tree:
                 kept += len(implied[-1])
                 if kept > self._limits.max_kept:
                     raise self._limits.exceeded("max_kept", "too many implied directories")
-            os.fchmod(fd, settings.mode)
-            if settings.acls:
-                set_acls(fd, node.path(), settings.acls)
+            finish(fd, node.path(), settings)
             os.utime(fd, ns=(settings.mtime_ns, settings.mtime_ns))
         return tuple(sorted(implied, key=lambda path: b"" if path == b"." else path))
 
@@ -202,7 +209,8 @@ class Tree:
             st = os.stat(name, dir_fd=self.fd(parent), follow_symlinks=False)
         except FileNotFoundError:
             return False
-        return not stat.S_ISLNK(st.st_mode) and not is_whiteout(st)
+        kind = kind_of(st, name_path(self.fd(parent), name), self._spelling)
+        return kind != stat.S_IFLNK and not is_whiteout(st)
 
     def _imply(self, parent: Dir, name: bytes, entry: bytes) -> Dir:
         fd = self.fd(parent)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections import deque
 
 from unionfs.errors import NotFoundError
 from unionfs.ondisk.flavour import Flavour
+from unionfs.ondisk.override import AttributeNames, Spelling, names_in
 from unionfs.syscalls.at import open_beneath, open_dir
 
 _DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -23,10 +25,22 @@ class Layer:
 
     ``number`` is 0 for the upper and counts lowers from 1, topmost first. ``aufs`` says that names
     beginning with ``.wh.`` are whiteouts here. ``plain`` promises that no directory below carries a
-    redirect and no file is a metacopy (layers of our own store), which saves looking.
+    redirect and no file is a metacopy (layers of our own store), which saves looking. ``override``
+    says in which attribute owners, modes and types are, None: where files have them; ``names`` what
+    attributes are called here.
     """
 
-    __slots__ = ("aufs", "device", "flavour", "number", "path", "plain", "root")
+    __slots__ = (
+        "aufs",
+        "device",
+        "flavour",
+        "names",
+        "number",
+        "override",
+        "path",
+        "plain",
+        "root",
+    )
 
     def __init__(
         self,
@@ -47,6 +61,8 @@ class Layer:
         self.flavour = flavour
         self.aufs = aufs
         self.plain = plain
+        self.override: Spelling | None = None
+        self.names: AttributeNames = flavour
         try:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -55,6 +71,22 @@ class Layer:
         self.device = os.fstat(fd).st_dev
         self.root = Part(self, None, b"", pool)
         self.root.held = fd
+
+    def keep_owners_as(self, spelling: Spelling) -> None:
+        """From now on owners, modes and types are in this attribute; before the first look."""
+        self.override = spelling
+        self.names = names_in(self.flavour, spelling)
+
+    def hold(self) -> None:
+        """Say with a shared flock, until ``close``, that this layer of a store is in use.
+
+        Raises BadLayerError if it is being removed from there.
+        """
+        try:
+            fcntl.flock(self.root.held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            path = os.fsdecode(self.path)
+            raise BadLayerError(f"lowerdir {path} is being removed from its store") from None
 
     def close(self) -> None:
         """Close the layer's root; parts opened from it are the pool's."""

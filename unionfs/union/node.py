@@ -19,9 +19,10 @@ class Node:
       with ``candidates`` the parts of the parent that hold a directory of this name.
     * anything else in a lower layer: ``source`` and ``source_name``.
     * anything else in the upper: ``source`` is None, and the file is ``name`` in the parent's
-      upper directory, unless ``anchor`` (an O_PATH descriptor) holds it: a file without a name, or
-      one whose known name went away while others remain. ``also`` is where it got another name,
-      which may be there still.
+      upper directory, unless it is ``hidden`` (directory descriptor and name: a name of it in the
+      work directory or its index, which is no part of the tree) or has no name at all and is held
+      by ``anchor`` (an O_PATH descriptor).
+    * ``also`` are its further places in loaded directories, of a file with several names.
 
     What is known of it: ``kind`` (an ``S_IF*`` value), ``born`` (the inode number that its
     directory gave for the copy it was read from), ``children`` (of a loaded directory),
@@ -45,6 +46,7 @@ class Node:
         "children",
         "dead",
         "file",
+        "hidden",
         "identity",
         "ino",
         "kind",
@@ -69,7 +71,8 @@ class Node:
         self.source: Part | None = None
         self.source_name = name
         self.anchor = -1
-        self.also: tuple[Node, bytes] | None = None
+        self.hidden: tuple[int, bytes] | None = None
+        self.also: dict[tuple[Node, bytes], None] = _NOWHERE
         self.children: dict[bytes, Node] | None = None
         self.identity: tuple[int, int] | None = None
         self.nlink = 0
@@ -115,6 +118,30 @@ class Node:
             return parts[1:]
         return parts
 
+    @property
+    def is_known(self) -> bool:
+        """Whether a loaded directory leads here."""
+        children = self.parent.children if self.parent is not None else None
+        return children is not None and children.get(self.name) is self
+
+    def found_at(self, parent: Node, name: bytes) -> None:
+        """Note that *name* in *parent* leads here, as its children say already."""
+        if self.parent is parent and self.name == name:
+            return
+        if not self.is_known:
+            self.parent, self.name = parent, name
+        elif self.also:
+            self.also[parent, name] = None
+        else:
+            self.also = {(parent, name): None}
+
+    def gone_from(self, parent: Node, name: bytes) -> None:
+        """Note that *name* in *parent* leads here no more; another known place comes first now."""
+        if self.parent is not parent or self.name != name:
+            self.also.pop((parent, name), None)
+        elif self.also:
+            (self.parent, self.name), _ = self.also.popitem()
+
     def path(self) -> bytes:
         """Return a path of this file in the merged tree, with a leading slash (for messages)."""
         names = []
@@ -129,3 +156,4 @@ class Node:
 
 
 _NOT_READY: list[Part] = []
+_NOWHERE: dict[tuple[Node, bytes], None] = {}  # shared by most nodes, and always empty

@@ -7,6 +7,7 @@ import stat
 import sys
 from typing import NamedTuple
 
+from unionfs.ondisk.override import Spelling, read
 from unionfs.ondisk.whiteout import AUFS_META, AUFS_OPAQUE, AUFS_PREFIX, is_whiteout
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import name_path
@@ -52,6 +53,8 @@ def scan(part: Part) -> Scan:
     whiteouts = _sort_out(fd, odd, entries) if odd else _NONE
     if part.whiteout_files:
         whiteouts |= _attribute_whiteouts(part, entries)
+    if part.layer.override is not None:
+        _retype(fd, entries, part.layer.override)
     if part.layer.aufs:
         return _aufs(entries, whiteouts)
     return Scan(entries, whiteouts, False)
@@ -80,6 +83,15 @@ def _attribute_whiteouts(part: Part, entries: dict[bytes, int]) -> frozenset[byt
     for name in found:
         del entries[name]
     return frozenset(found)
+
+
+def _retype(fd: int, entries: dict[bytes, int], spelling: Spelling) -> None:
+    """Give those regular files in *entries* that stand for something else the kind they show."""
+    for name, entry in entries.items():
+        if entry & KIND == _FILE:
+            value = read(name_path(fd, name), spelling)
+            if value is not None and value.kind not in (0, _FILE, _DIR):
+                entries[name] = entry & ~KIND | value.kind
 
 
 def _aufs(entries: dict[bytes, int], whiteouts: frozenset[bytes]) -> Scan:

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Sequence
 
 from unionfs.ondisk.marks import DirMarks, read_dir_marks
+from unionfs.ondisk.override import AttributeNames
 from unionfs.ondisk.whiteout import AUFS_OPAQUE, AUFS_PREFIX, is_whiteout
 from unionfs.syscalls.at import PathFd, name_path, proc_path
 from unionfs.union.layer import FdPool, Layer, Part
@@ -216,6 +217,35 @@ class Tree:
         directory, name = self.place(node)
         return os.stat(name, dir_fd=directory, follow_symlinks=False)
 
+    # What follows is asked for by changes and by FUSE; ``OverrideTree`` answers otherwise.
+
+    def stat_open(self, fd: int) -> os.stat_result:
+        """Return the attributes of the upper file that is open on *fd*. Raises OSError."""
+        return os.stat(fd)
+
+    def stat_at(self, part: Part, name: bytes) -> os.stat_result:
+        """Return the attributes of *name*, which is no directory, in *part*. Raises OSError."""
+        return os.stat(name, dir_fd=part.fd(), follow_symlinks=False)
+
+    def stat_of(self, part: Part) -> os.stat_result:
+        """Return the attributes of the directory *part*. Raises OSError."""
+        return os.stat(part.fd())
+
+    def readlink_at(self, part: Part, name: bytes) -> bytes:
+        """Return the target of the symbolic link *name* in *part*. Raises OSError."""
+        return os.readlink(name, dir_fd=part.fd())
+
+    def readlink(self, node: Node) -> bytes:
+        """Return the target of the symbolic link *node*. Raises OSError."""
+        if node.anchor >= 0:
+            return os.readlink(b"", dir_fd=node.anchor)
+        directory, name = self.place(node)
+        return os.readlink(name, dir_fd=directory)
+
+    def names_of(self, node: Node) -> AttributeNames:
+        """Return what the attributes of *node* are called in the layer that has it."""
+        return self.layers[0].flavour
+
     def place(self, node: Node) -> tuple[int, bytes]:
         """Return directory descriptor and name of the copy of *node* (no directory) that counts.
 
@@ -224,6 +254,8 @@ class Tree:
         source = node.source
         if source is not None:
             return source.fd(), node.source_name
+        if node.hidden is not None:
+            return node.hidden
         assert node.parent is not None
         return node.parent.parts[0].fd(), node.name
 

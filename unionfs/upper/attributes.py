@@ -7,17 +7,23 @@ name, or by its anchor; never through a symbolic link.
 from __future__ import annotations
 
 import os
+import stat
 
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import proc_path
 from unionfs.union.node import Node
+from unionfs.upper import overrides
 from unionfs.upper.upper import Upper
+
+IsMember = overrides.IsMember
 
 
 def chmod(upper: Upper, node: Node, mode: int) -> None:
     """Set the permissions *mode* (octal, with set-id and sticky bits). Raises OSError."""
     node.attr = None
-    if node.anchor >= 0:
+    if upper.override is not None:
+        overrides.chmod(upper, node, mode)
+    elif node.anchor >= 0:
         os.chmod(proc_path(node.anchor), mode)
     elif node.is_dir:
         os.fchmod(upper.part(node).fd(), mode)
@@ -29,7 +35,9 @@ def chmod(upper: Upper, node: Node, mode: int) -> None:
 def chown(upper: Upper, node: Node, uid: int, gid: int) -> None:
     """Set owner and group; -1 leaves one as it is. Raises OSError."""
     node.attr = None
-    if node.anchor >= 0:
+    if upper.override is not None:
+        overrides.chown(upper, node, uid, gid)
+    elif node.anchor >= 0:
         os.chown(proc_path(node.anchor), uid, gid)
     elif node.is_dir:
         os.fchown(upper.part(node).fd(), uid, gid)
@@ -54,10 +62,42 @@ def utime(upper: Upper, node: Node, atime_ns: int, mtime_ns: int) -> None:
 def set_xattr(upper: Upper, node: Node, name: bytes, value: bytes, flags: int = 0) -> None:
     """Set the attribute that users of the mount call *name*. Raises OSError."""
     node.attr = None
-    xattr.set_(upper.tree.target(node), upper.flavour.to_disk(name), value, flags)
+    if upper.override is not None:
+        overrides.set_xattr(upper, node, name, value, flags)
+    else:
+        xattr.set_(upper.tree.target(node), upper.names.to_disk(name), value, flags)
 
 
 def remove_xattr(upper: Upper, node: Node, name: bytes) -> None:
     """Remove the attribute that users of the mount call *name*. Raises OSError (ENODATA)."""
     node.attr = None
-    xattr.remove(upper.tree.target(node), upper.flavour.to_disk(name))
+    xattr.remove(upper.tree.target(node), upper.names.to_disk(name))
+
+
+def truncate(upper: Upper, fd: int, size: int, *, kill: IsMember | None) -> None:
+    """Make the file *fd* *size* bytes long, and with *kill* ``drop_set_id``. Raises OSError."""
+    os.ftruncate(fd, size)
+    drop_set_id(upper, fd, kill)
+
+
+def drop_set_id(upper: Upper, fd: int, is_member: IsMember | None) -> None:
+    """Remove the set-id bits of a file that somebody without CAP_FSETID changes (write(2)).
+
+    *is_member* says whether that one is in a group; None: who changes it may keep them.
+    Capabilities are removed by the upper's filesystem, whoever writes, if that keeps them. Raises
+    OSError.
+    """
+    if upper.override is not None:
+        overrides.privileges_go(upper, fd, is_member)
+        return
+    if is_member is None:
+        return
+    st = os.fstat(fd)
+    kept = without_set_id(st, is_member)
+    if kept != stat.S_IMODE(st.st_mode):
+        os.fchmod(fd, kept)
+
+
+def without_set_id(st: os.stat_result, is_member: IsMember) -> int:
+    """Return the permissions of *st* without the bits that ``drop_set_id`` removes."""
+    return overrides.without_set_id(st.st_mode, st.st_gid, is_member)

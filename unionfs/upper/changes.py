@@ -1,16 +1,20 @@
 """What a container changed, as ``docker diff`` says it.
 
 Two trees over the same layers, one without the upper, are walked together, but only where the upper
-has a directory of its own: the time grows with the changes and not with the image.
+has a directory of its own: the time grows with the changes and not with the image. Only where a
+file with several names was changed, all of the image is looked at for the others: they show the
+copy too (``index``), and need not be in the upper.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from unionfs.ondisk.flavour import Flavour
+from unionfs.ondisk.origin import Origin, filesystem_uuid
+from unionfs.syscalls.handle import handle_of
 from unionfs.union.layer import FdPool, Layer
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
@@ -29,17 +33,21 @@ class Change(NamedTuple):
     path: bytes
 
 
-def changes(lowers: Sequence[bytes], upper: bytes, flavour: Flavour) -> Iterator[Change]:
-    """Yield what *upper* changes over *lowers* (topmost first), sorted by path.
+def changes(
+    lowers: Sequence[bytes], upper: bytes, work: bytes, flavour: Flavour
+) -> Iterator[Change]:
+    """Yield what *upper*, with its *work* directory, changes over *lowers* (topmost first), sorted
+    by path.
 
-    Reads directories only, mounted or not. Raises BadLayerError and OSError.
+    Reads only, mounted or not. Raises BadLayerError and OSError.
     """
     pools = (FdPool(_DESCRIPTORS), FdPool(_DESCRIPTORS))
     before = _tree(lowers, flavour, pools[0], first=1)
     try:
         after = _tree((upper, *lowers), flavour, pools[1], first=0)
         try:
-            yield from _flat(_compare(before, after, before.root, after.root, b""))
+            walk = _Comparison(before, after, _linked(after, work + b"/index"))
+            yield from _flat(walk.compare(before.root, after.root, b""))
         finally:
             after.close()
     finally:
@@ -74,35 +82,87 @@ def _flat(steps: _Steps) -> Iterator[Change]:
             stack.append(step)
 
 
-def _compare(before: Tree, after: Tree, old: Node, new: Node, path: bytes) -> _Steps:
-    """Yield the changes below two directories of the same path."""
-    was, now = before.load(old), after.load(new)
-    for name in sorted(was.keys() | now.keys()):
-        here = path + b"/" + name
-        child = now.get(name)
-        if child is None:
-            yield Change("D", here)
-        elif name not in was:
-            yield _added(after, child, here)
+class _Comparison:
+    """The tree *before* and the one *after*, which knows the lower names *linked* to copies."""
+
+    def __init__(self, before: Tree, after: Tree, linked: Set[bytes]) -> None:
+        self._before = before
+        self._after = after
+        self._linked = linked
+        self._above = {above for path in linked for above in _parents(path)}
+
+    def compare(self, old: Node, new: Node, path: bytes) -> _Steps:
+        """Yield the changes below two directories of the same path."""
+        was, now = self._before.load(old), self._after.load(new)
+        for name in sorted(was.keys() | now.keys()):
+            here = path + b"/" + name
+            child = now.get(name)
+            if child is None:
+                yield Change("D", here)
+            elif name not in was:
+                yield _added(self._after, child, here)
+            else:
+                yield self._changed(was[name], child, here)
+
+    def _changed(self, old: Node, new: Node, path: bytes) -> _Steps:
+        """Yield the changes of a path that both trees have."""
+        if old.is_dir != new.is_dir:
+            yield Change("C", path)
+            if new.is_dir:
+                yield _children_added(self._after, new, path)
+        elif not new.is_dir:
+            if new.source is None or path in self._linked:
+                yield Change("C", path)
         else:
-            yield _changed(before, after, was[name], child, here)
+            self._after.ready(new)
+            if new.in_upper:
+                yield Change("C", path)
+            if new.in_upper or path in self._above:
+                self._before.ready(old)
+                yield self.compare(old, new, path)
 
 
-def _changed(before: Tree, after: Tree, old: Node, new: Node, path: bytes) -> _Steps:
-    """Yield the changes of a path that both trees have."""
-    if old.is_dir != new.is_dir:
-        yield Change("C", path)
-        if new.is_dir:
-            yield _children_added(after, new, path)
-    elif not new.is_dir:
-        if new.source is None:
-            yield Change("C", path)
-    else:
-        after.ready(new)
-        if new.in_upper:
-            yield Change("C", path)
-            before.ready(old)
-            yield _compare(before, after, old, new, path)
+def _parents(path: bytes) -> Iterator[bytes]:
+    while path := path.rpartition(b"/")[0]:
+        yield path
+
+
+def _linked(tree: Tree, index: bytes) -> Set[bytes]:
+    """Return the paths of lower names whose file has a copy in the directory *index*."""
+    try:
+        copies = frozenset(os.listdir(index))
+    except FileNotFoundError:
+        return frozenset()
+    if not copies:
+        return copies
+    uuids = {layer.number: filesystem_uuid(layer.root.fd()) for layer in tree.layers[1:]}
+    found = set()
+    pending = [(tree.root, b"")]
+    while pending:
+        directory, path = pending.pop()
+        for name, node in tree.load(directory).items():
+            here = path + b"/" + name
+            if node.is_dir:
+                pending.append((node, here))
+            elif node.source is not None and _is_copied(tree, node, uuids, copies):
+                found.add(here)
+    return found
+
+
+def _is_copied(
+    tree: Tree, node: Node, uuids: Mapping[int, bytes | None], copies: Set[bytes]
+) -> bool:
+    """Return whether *copies*, names in an index, have one of the lower file *node*."""
+    source = node.source
+    assert source is not None
+    uuid = uuids[source.layer.number]
+    if uuid is None or tree.stat(node).st_nlink == 1:
+        return False
+    try:
+        handle = handle_of(source.fd(), node.source_name)
+    except OSError:
+        return False  # the filesystem has no handles: then it has no index
+    return Origin(uuid, handle).index_name() in copies
 
 
 def _added(after: Tree, node: Node, path: bytes) -> _Steps:

@@ -10,20 +10,18 @@ index (``index.py``), and every name that is changed from then on is a link of i
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import time
-from collections.abc import Callable
 
-from unionfs.ondisk.origin import Origin
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import exists, name_path, open_dir
-from unionfs.syscalls.copy import copy_data
+from unionfs.syscalls.copy import KeepGoing, copy_data
 from unionfs.union import metacopy
 from unionfs.union.layer import Part
 from unionfs.union.node import Node
 from unionfs.upper import index
+from unionfs.upper.attributes import IsMember, drop_set_id
 from unionfs.upper.metadata import copy_to_fd, copy_xattrs
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import clear_away
@@ -62,8 +60,8 @@ def _copy_dir(upper: Upper, node: Node) -> None:
         fd = open_dir(work.fd, temporary)
         try:
             origin = upper.origin_of(lower)
-            _mark_origin(upper, fd, origin)
-            copy_to_fd(lower.fd(), fd, os.fstat(lower.fd()), upper.flavour)
+            index.mark_origin(upper, fd, origin, os.fstat(lower.fd()))
+            copy_to_fd(upper, lower.fd(), lower.layer.names, fd, upper.tree.stat_of(lower))
             _publish(upper, temporary, above, node.name, impure=origin is not None)
         except BaseException:
             os.close(fd)
@@ -88,8 +86,8 @@ def copy_removed_dir(upper: Upper, node: Node) -> None:
     try:
         fd = open_dir(work, temporary)
         try:
-            lower = upper.tree.ready(node)[0].fd()
-            copy_to_fd(lower, fd, os.fstat(lower), upper.flavour)
+            lower = upper.tree.ready(node)[0]
+            copy_to_fd(upper, lower.fd(), lower.layer.names, fd, upper.tree.stat_of(lower))
             held = os.open(temporary, _HOLD, dir_fd=work)
         finally:
             os.close(fd)
@@ -99,19 +97,6 @@ def copy_removed_dir(upper: Upper, node: Node) -> None:
     node.anchor = held
     node.parts = [Part(upper.layer, upper.layer.root, temporary, upper.tree.pool)]
     node.attr = None
-
-
-def _mark_origin(upper: Upper, target: int | bytes, origin: Origin | None) -> None:
-    """Write down which lower file *target* is a copy of, where the filesystem can keep it."""
-    if origin is None:
-        return
-    try:
-        xattr.set_(target, upper.flavour.origin, origin.encode())
-    except OSError as error:
-        # user.* attributes cannot be on symbolic links and special files; there the origin only
-        # keeps the inode number across a remount.
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP):
-            raise
 
 
 def _publish(upper: Upper, temporary: bytes, above: Part, name: bytes, *, impure: bool) -> None:
@@ -152,6 +137,22 @@ def copy_up(upper: Upper, node: Node) -> None:
             copy.close()
 
 
+class Cut:
+    """A truncation that a copy-up is for: to ``size`` bytes, with ``kill`` as for ``truncate``.
+
+    ``made`` tells afterwards whether the copy was published that short, in one step. Where it was
+    not, the copy is whole and the truncation is still to be done: the file was copied by somebody
+    else or does not get shorter, or it has several names, and so is published in two steps.
+    """
+
+    __slots__ = ("kill", "made", "size")
+
+    def __init__(self, size: int, *, kill: IsMember | None) -> None:
+        self.size = size
+        self.kill = kill
+        self.made = False
+
+
 class FileCopy:
     """One copy-up of a file that is no directory, in three steps.
 
@@ -159,11 +160,8 @@ class FileCopy:
     must follow in any case. ``size`` (bytes) says how much there is to copy.
     """
 
-    def __init__(self, upper: Upper, node: Node, *, keep: int | None = None) -> None:
-        """Start copying *node*; with *keep*, only the first *keep* bytes (a truncation follows).
-
-        A file with several names is copied whole: its copy is published in two steps, and in
-        between must not be shorter than the file is.
+    def __init__(self, upper: Upper, node: Node, *, cut: Cut | None = None) -> None:
+        """Start copying *node*, cut if that can be.
 
         Raises OSError; nothing is then left behind.
         """
@@ -172,17 +170,16 @@ class FileCopy:
         self.node = node
         self._temporary = upper.work.temporary()
         self._published = False
-        directory, name = node.source.fd(), node.source_name
-        self._stat = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        self._origin = upper.origin_of(node.source, name)
+        self._stat = upper.tree.stat_at(node.source, node.source_name)
+        self._origin = upper.origin_of(node.source, node.source_name)
         self._source = self._target = -1
-        self._shortened = False
+        self._cut: Cut | None = None
         self.size = 0
         if node.kind == stat.S_IFREG:
             self.size = self._stat.st_size
-            if keep is not None and self._stat.st_nlink == 1:
-                self.size = min(keep, self.size)
-                self._shortened = self.size < self._stat.st_size
+            if cut is not None and cut.size < self.size and self._stat.st_nlink == 1:
+                self._cut = cut
+                self.size = cut.size
             self._source = metacopy.open_readable(upper.tree, node)
         try:
             self._make()
@@ -193,20 +190,24 @@ class FileCopy:
     def _make(self) -> None:
         """Make the empty copy under its temporary name."""
         work, st = self.upper.work.fd, self._stat
-        if stat.S_ISREG(st.st_mode):
+        stands_for = self.upper.override is not None  # whatever it shows, on disk it is a file
+        if stands_for or stat.S_ISREG(st.st_mode):
             self._target = os.open(self._temporary, _CREATE, 0o600, dir_fd=work)
-        elif stat.S_ISLNK(st.st_mode):
+        if stat.S_ISLNK(st.st_mode):
             assert self.node.source is not None
-            text = os.readlink(self.node.source_name, dir_fd=self.node.source.fd())
-            os.symlink(text, self._temporary, dir_fd=work)
-        else:
+            text = self.upper.tree.readlink_at(self.node.source, self.node.source_name)
+            if stands_for:
+                os.write(self._target, text)
+            else:
+                os.symlink(text, self._temporary, dir_fd=work)
+        elif self._target < 0:
             os.mknod(self._temporary, stat.S_IFMT(st.st_mode) | 0o600, st.st_rdev, dir_fd=work)
 
-    def copy(self, keep_going: Callable[[], bool] | None = None) -> None:
+    def copy(self, keep_going: KeepGoing | None = None) -> None:
         """Copy the content and make it durable, unless volatile. Safe in a thread.
 
         The sync comes before the rename that publishes, so that a copied-up file is never short or
-        empty after a power loss. *keep_going* as for ``syscalls.copy.copy_data``. Raises OSError.
+        empty after a power loss. Raises OSError.
         """
         if not self.size:
             return
@@ -216,17 +217,19 @@ class FileCopy:
 
     def commit(self) -> None:
         """Give the copy its metadata and put it in the file's place. Raises OSError."""
-        upper, node = self.upper, self.node
+        node = self.node
         assert node.source is not None
         self._copy_metadata(node.source)
         if node.dead:
             self._keep_unnamed()
-        elif self._stat.st_nlink > 1 and self._origin is not None and index.usable(upper, node):
-            self._publish_indexed(self._origin)
+        elif self._stat.st_nlink > 1:
+            self._publish_linked()
         else:
             self._publish_single()
         node.source = None
         node.attr = None
+        if self._cut is not None:
+            self._cut.made = True
 
     def _copy_metadata(self, source: Part) -> None:
         upper, node, st = self.upper, self.node, self._stat
@@ -235,14 +238,15 @@ class FileCopy:
         target: int | bytes = copy
         if self._target >= 0:
             target = self._target
-            _mark_origin(upper, target, self._origin)
-            copy_to_fd(path, self._target, st, upper.flavour)
-            if self._shortened:  # it is the truncated file already, should nothing more come
+            index.mark_origin(upper, target, self._origin, st)
+            copy_to_fd(upper, path, source.layer.names, self._target, st)
+            if self._cut is not None:
+                drop_set_id(upper, self._target, self._cut.kill)
                 os.utime(self._target, ns=(st.st_atime_ns, time.time_ns()))
             return
         os.chown(copy, st.st_uid, st.st_gid, follow_symlinks=False)
-        _mark_origin(upper, target, self._origin)
-        copy_xattrs(path, copy, upper.flavour)
+        index.mark_origin(upper, target, self._origin, st)
+        copy_xattrs(path, source.layer.names, copy, upper.names)
         if not stat.S_ISLNK(st.st_mode):
             os.chmod(self._temporary, stat.S_IMODE(st.st_mode), dir_fd=upper.work.fd)
         os.utime(copy, ns=(st.st_atime_ns, st.st_mtime_ns), follow_symlinks=False)
@@ -261,29 +265,23 @@ class FileCopy:
         impure = self._origin is not None
         _publish(self.upper, self._temporary, above, node.name, impure=impure)
         self._published = True
-        if self._stat.st_nlink > 1:
-            node.nlink = node.nlink or self._stat.st_nlink
 
-    def _publish_indexed(self, origin: Origin) -> None:
-        """Publish the copy of a file with several names: first in the index, then at its name."""
+    def _publish_linked(self) -> None:
+        """Publish the copy of a file with several names: first where all lead, then at its name."""
         upper, node = self.upper, self.node
         assert node.parent is not None
         above = ensure_dir(upper, node.parent)
         links = node.nlink or self._stat.st_nlink
-        index.write_nlink(upper, name_path(upper.work.fd, self._temporary), links - 1)
-        anchor = os.open(self._temporary, _HOLD, dir_fd=upper.work.fd)
-        try:
-            index.insert(upper, self._temporary, origin)
-        except BaseException:
-            os.close(anchor)
-            raise
+        hidden = upper.work.fd, self._temporary
+        if self._origin is not None and index.usable(upper, node):
+            index.write_nlink(upper, name_path(*hidden), links - 1)
+            index.insert(upper, self._temporary, self._origin)
+            hidden = upper.index_fd, self._origin.index_name()
         self._published = True
-        node.anchor = anchor
+        node.hidden = hidden
         node.source = None
         node.nlink = links
         link_up(upper, node, above, node.name)
-        node.anchor = -1  # the name holds it; thousands of links must not cost as many descriptors
-        os.close(anchor)
 
     def take(self) -> int:
         """Hand over the descriptor (read and write) of the copy, -1 for what has no content."""
@@ -299,42 +297,6 @@ class FileCopy:
         if not self._published:
             clear_away(self.upper.work.fd, self._temporary)
             self._published = True
-
-
-class DataCopy:
-    """Giving an upper file that the kernel left without its data (``metacopy``) that data.
-
-    As ``FileCopy``: ``copy`` may run in a thread, and ``close`` must follow. The mark goes last,
-    when the data is safe; until then the file is read from where its data is.
-    """
-
-    def __init__(self, upper: Upper, node: Node) -> None:
-        """Open both sides. Raises OSError."""
-        self.upper = upper
-        self.node = node
-        self._target = upper.tree.open(node, os.O_RDWR)
-        try:
-            self._source = metacopy.open_readable(upper.tree, node)
-        except BaseException:
-            os.close(self._target)
-            raise
-
-    def copy(self) -> None:
-        """Copy the content and make it durable, unless volatile. Raises OSError."""
-        size = min(os.fstat(self._target).st_size, os.fstat(self._source).st_size)
-        copy_data(self._source, self._target, size)
-        if not self.upper.volatile:
-            os.fsync(self._target)
-
-    def commit(self, before: os.stat_result) -> None:
-        """Say that the file has its data; the times stay those of *before*. Raises OSError."""
-        xattr.remove(self._target, self.upper.flavour.metacopy)
-        os.utime(self._target, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-    def close(self) -> None:
-        """Release the descriptors."""
-        os.close(self._source)
-        os.close(self._target)
 
 
 def link_up(upper: Upper, node: Node, above: Part, name: bytes) -> None:

@@ -11,8 +11,10 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
+from unionfs.ondisk.override import Override, make_stand_in
 from unionfs.ondisk.whiteout import AUFS_PREFIX, is_whiteout
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import (
@@ -25,8 +27,9 @@ from unionfs.syscalls.at import (
 )
 from unionfs.union.layer import Part
 from unionfs.union.node import Node
-from unionfs.upper import index
+from unionfs.upper import index, overrides
 from unionfs.upper.copyup import ensure_dir
+from unionfs.upper.holding import take_place
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import clear_away, discard
 
@@ -54,12 +57,19 @@ class _Plan(NamedTuple):
     owner: Owner
     make: Callable[[int, bytes], None]
     staged: bool = False
+    device: int = 0
 
 
 def check_name(name: bytes) -> None:
     """Refuse names that other drivers would read as whiteouts: EINVAL, as in fuse-overlayfs."""
     if name.startswith(AUFS_PREFIX):
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), os.fsdecode(name))
+
+
+def check_device(mode: int, device: int) -> None:
+    """Refuse a character device 0:0 with EPERM, as the kernel's overlayfs does."""
+    if stat.S_ISCHR(mode) and device == 0:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
 
 def create_file(
@@ -91,7 +101,8 @@ def inherits_acl(directory: Part) -> bool:
     Remembered: who changes the attribute forgets it (``Part.default_acl``). Raises OSError.
     """
     if directory.default_acl is None:
-        directory.default_acl = xattr.get(directory.fd(), DEFAULT_ACL) is not None
+        name = directory.layer.names.to_disk(DEFAULT_ACL)
+        directory.default_acl = xattr.get(directory.fd(), name) is not None
     return directory.default_acl
 
 
@@ -104,7 +115,10 @@ def make_nameless(upper: Upper, parent: Node, mode: int, owner: Owner) -> tuple[
     above = ensure_dir(upper, parent)
     fd = os.open(b".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode, dir_fd=above.fd())
     try:
-        if owner != (upper.uid, upper.gid):
+        if upper.override is not None:
+            value = Override(owner.uid, owner.gid, mode, stat.S_IFREG)
+            overrides.dress_new(upper, above, fd, value)
+        elif owner != (upper.uid, upper.gid):
             _give_owner_to_fd(above, fd, mode, owner)
         node = Node(parent, b"", stat.S_IFREG)
         st = os.fstat(fd)
@@ -150,13 +164,14 @@ def make_special(
 
     Raises OSError; EPERM for a character device 0:0, which would be a whiteout.
     """
-    if stat.S_ISCHR(mode) and device == 0:
-        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), os.fsdecode(name))
+    check_device(mode, device)
 
     def make(dir_fd: int, at: bytes) -> None:
         os.mknod(at, mode, device, dir_fd=dir_fd)
 
-    plan = _Plan(stat.S_IFMT(mode), stat.S_IMODE(mode), owner, make)
+    plan = _Plan(stat.S_IFMT(mode), stat.S_IMODE(mode), owner, make, device=device)
+    if upper.override is not None:
+        plan = plan._replace(make=make_stand_in)
     return _create(upper, parent, name, plan)
 
 
@@ -166,7 +181,10 @@ def make_symlink(upper: Upper, parent: Node, name: bytes, target: bytes, owner: 
     def make(dir_fd: int, at: bytes) -> None:
         os.symlink(target, at, dir_fd=dir_fd)
 
-    return _create(upper, parent, name, _Plan(stat.S_IFLNK, 0o777, owner, make))
+    plan = _Plan(stat.S_IFLNK, 0o777, owner, make)
+    if upper.override is not None:
+        plan = plan._replace(make=partial(make_stand_in, content=target))
+    return _create(upper, parent, name, plan)
 
 
 def make_link(upper: Upper, node: Node, parent: Node, name: bytes) -> None:
@@ -175,7 +193,7 @@ def make_link(upper: Upper, node: Node, parent: Node, name: bytes) -> None:
     For a file without a name (``make_nameless``) that is its first. Raises OSError.
     """
     check_name(name)
-    children = upper.tree.load(parent)
+    upper.tree.load(parent)
     above = ensure_dir(upper, parent)
     index.pin_to_upper(upper, node)
     if _has_origin(upper, node):
@@ -192,11 +210,8 @@ def make_link(upper: Upper, node: Node, parent: Node, name: bytes) -> None:
             raise
     if node.nlink:
         node.nlink += 1
-    children[name] = node
-    if node.dead:
-        node.parent, node.name, node.dead = parent, name, False
-    else:
-        node.also = (parent, name)
+    node.dead = False
+    take_place(upper, parent, name, node)
     _register(upper, node)
     node.attr = None
 
@@ -225,7 +240,7 @@ def _create(upper: Upper, parent: Node, name: bytes, plan: _Plan) -> Node:
     if name in children:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fsdecode(name))
     above = ensure_dir(upper, parent)
-    if plan.owner == (upper.uid, upper.gid) and not plan.staged:
+    if plan.owner == (upper.uid, upper.gid) and not plan.staged and upper.override is None:
         try:
             plan.make(above.fd(), name)
         except FileExistsError:
@@ -241,7 +256,11 @@ def _create_staged(upper: Upper, above: Part, name: bytes, plan: _Plan) -> None:
     stage, temporary = _stage(upper, above)
     try:
         plan.make(stage, temporary)
-        _give_owner(above, stage, temporary, plan)
+        if upper.override is not None:
+            value = Override(*plan.owner, plan.mode, plan.kind, plan.device)
+            overrides.dress_new(upper, above, name_path(stage, temporary), value)
+        else:
+            _give_owner(above, stage, temporary, plan)
         try:
             renameat2(stage, temporary, above.fd(), name, RENAME_NOREPLACE)
         except FileExistsError:
@@ -263,7 +282,8 @@ def _stage(upper: Upper, above: Part) -> tuple[int, bytes]:
     Where *above* has a default ACL the filesystem itself has to apply it, so the file is made in a
     temporary directory that has the same one.
     """
-    acl = xattr.get(above.fd(), DEFAULT_ACL) if inherits_acl(above) else None
+    inherits = upper.override is None and inherits_acl(above)
+    acl = xattr.get(above.fd(), DEFAULT_ACL) if inherits else None
     if acl is None:
         return upper.work.fd, upper.work.temporary()
     work = upper.work.fd

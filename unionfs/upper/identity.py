@@ -12,7 +12,7 @@ import stat
 
 from unionfs.ondisk.origin import Origin, decode
 from unionfs.syscalls import xattr
-from unionfs.syscalls.at import PathFd, name_path
+from unionfs.syscalls.at import name_path
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
 from unionfs.upper import index
@@ -47,24 +47,6 @@ def identify(tree: Tree, upper: Upper | None, node: Node, st: os.stat_result) ->
     return tree.links.setdefault(node.identity, node)
 
 
-def settle(parent: Node, name: bytes, node: Node) -> None:
-    """Let *node*, held by its anchor, be found at *name* in *parent* from now on, if it is there.
-
-    So that files with several names do not keep a descriptor each. Raises OSError.
-    """
-    above = parent.upper_part()
-    if node.anchor < 0 or node.dead or node.source is not None or above is None:
-        return
-    try:
-        there = os.stat(name, dir_fd=above.fd(), follow_symlinks=False)
-    except FileNotFoundError:
-        return  # a lower name of it, which leads here through the index
-    if os.path.samestat(there, os.stat(node.anchor)):
-        node.parent, node.name = parent, name
-        os.close(node.anchor)
-        node.anchor = -1
-
-
 def _of_directory(upper: Upper | None, node: Node, st: os.stat_result) -> tuple[int, int]:
     """Return the identity of a directory: its topmost lower part's, else the upper's own.
 
@@ -78,8 +60,7 @@ def _of_directory(upper: Upper | None, node: Node, st: os.stat_result) -> tuple[
     if len(node.parts) > 1:
         lower = os.stat(node.parts[1].fd())
     elif upper is not None and (node.parts[0].opaque or _may_have_origin(node)):
-        origin = _origin(upper, node.parts[0].fd())
-        lower = _lower_stat(upper, node, origin)
+        lower = _lower_stat(upper, node, node.parts[0].fd())
     return (lower.st_dev, lower.st_ino) if lower else (st.st_dev, st.st_ino)
 
 
@@ -93,13 +74,14 @@ def _of_upper(tree: Tree, upper: Upper | None, node: Node, st: os.stat_result) -
         return own  # a file linked elsewhere may be a copy from there
     copy = name_path(*tree.place(node))
     origin = _origin(upper, copy)
-    lower = _lower_stat(upper, node, origin)
+    lower = _lower_stat(upper, node, copy)
     if lower is None or origin is None:
         return own
-    if st.st_nlink > 1:
-        if lower.st_nlink > 1 and not index.has(upper, origin, st):
-            return own
-        node.nlink = index.read_nlink(upper, copy, st.st_nlink)
+    entry = index.entry(upper, origin) if st.st_nlink > 1 else None
+    if entry is not None and os.path.samestat(entry, st):
+        index.lead_through(upper, node, origin, st)
+    elif lower.st_nlink > 1:
+        return own  # the index is lost: two names might be copies, each with content of its own
     return lower.st_dev, lower.st_ino
 
 
@@ -107,10 +89,13 @@ def _origin(upper: Upper, copy: int | bytes) -> Origin | None:
     return decode(xattr.get(copy, upper.flavour.origin))
 
 
-def _lower_stat(upper: Upper, node: Node, origin: Origin | None) -> os.stat_result | None:
-    """Return the attributes of the lower file that *node* was copied from, if it is still one."""
-    lower = index.lower_stat(upper, origin) if origin else None
-    return lower if lower and stat.S_IFMT(lower.st_mode) == node.kind else None
+def _lower_stat(upper: Upper, node: Node, copy: int | bytes) -> os.stat_result | None:
+    """Return the attributes of the lower file that *copy*, the file of *node*, was copied from."""
+    origin = _origin(upper, copy)
+    lower = index.lower_stat(upper, origin, copy) if origin else None
+    if lower is None or stat.S_IFMT(lower.st_mode) == node.kind or upper.override is not None:
+        return lower
+    return None
 
 
 def _may_have_origin(node: Node) -> bool:
@@ -126,10 +111,7 @@ def _find_copy(upper: Upper, node: Node) -> None:
         origin = upper.origin_of(node.source, node.source_name)
     if origin is None:
         return
-    anchor = index.find(upper, origin)
-    if anchor < 0:
-        return
-    node.anchor = anchor
-    node.source = None
-    st = os.stat(anchor)
-    node.nlink = index.read_nlink(upper, PathFd(anchor), st.st_nlink)
+    entry = index.entry(upper, origin)
+    if entry is not None:
+        index.lead_through(upper, node, origin, entry)
+        node.source = None

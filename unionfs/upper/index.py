@@ -9,7 +9,10 @@ whichever does not change by the step that follows, so that a crash leaves it ri
 
 The kernel keeps no index in a user namespace; we do there as well, for ourselves. Where none can be
 had (filesystems without file handles, symbolic links with ``user.overlay.*``) the names share a
-node for as long as the mount lives, and a lost last name is kept in the work directory (``keep``).
+node for as long as the mount lives, whose copy has a name in the work directory (``keep``).
+
+Either way the file of such a node is reached by a name outside the tree, ``Node.hidden``, that no
+change of the tree's names touches.
 """
 
 from __future__ import annotations
@@ -22,16 +25,18 @@ import stat
 from unionfs.ondisk.flavour import Flavour
 from unionfs.ondisk.origin import Origin, decode
 from unionfs.syscalls import xattr
-from unionfs.syscalls.at import link_fd, link_name
+from unionfs.syscalls.at import link_fd, link_name, name_path
 from unionfs.syscalls.handle import open_handle
+from unionfs.union.layer import Layer
 from unionfs.union.node import Node
 from unionfs.upper.upper import Upper
+from unionfs.upper.work import clear_away
 
 _COUNT = re.compile(rb"([LU])([+-]\d{1,9})")
+_BORN = re.compile(rb"(\d{1,20}):(\d{1,10}):([0-7]{1,6})")
 _UNREACHABLE = frozenset(
     (errno.ESTALE, errno.EPERM, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT, errno.EACCES)
 )
-_ENTRY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def usable(upper: Upper, node: Node) -> bool:
@@ -39,38 +44,31 @@ def usable(upper: Upper, node: Node) -> bool:
 
     Symbolic links and special files take no ``user.*`` attributes, so no count of names.
     """
-    if upper.flavour is Flavour.USER and node.kind != stat.S_IFREG:
+    if upper.flavour is Flavour.USER and not (node.kind == stat.S_IFREG or upper.override):
         return False
     if upper.index_fd < 0:
         upper.index_fd = upper.work.open_index()
     return True
 
 
-def find(upper: Upper, origin: Origin) -> int:
-    """Return an O_PATH descriptor of the copy of the lower file *origin*, -1 if there is none.
+def entry(upper: Upper, origin: Origin) -> os.stat_result | None:
+    """Return the attributes of the copy of the lower file *origin*, None if there is none.
 
     Raises OSError.
     """
     if not _opened(upper):
-        return -1
+        return None
     try:
-        return os.open(origin.index_name(), _ENTRY, dir_fd=upper.index_fd)
+        return os.stat(origin.index_name(), dir_fd=upper.index_fd, follow_symlinks=False)
     except FileNotFoundError:
-        return -1
+        return None
 
 
-def has(upper: Upper, origin: Origin, st: os.stat_result) -> bool:
-    """Return whether the upper file with attributes *st* is the copy of *origin*. Raises OSError.
-
-    With another work directory than before there may be several files with one origin.
-    """
-    if not _opened(upper):
-        return False
-    try:
-        entry = os.stat(origin.index_name(), dir_fd=upper.index_fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(entry, st)
+def lead_through(upper: Upper, node: Node, origin: Origin, st: os.stat_result) -> None:
+    """Let *node* be the copy of *origin*, whose attributes are *st*. Raises OSError."""
+    place = upper.index_fd, origin.index_name()
+    node.nlink = read_nlink(upper, name_path(*place), st.st_nlink)
+    node.hidden = place
 
 
 def _opened(upper: Upper) -> bool:
@@ -117,7 +115,7 @@ def pin_to_lower(upper: Upper, node: Node) -> None:
         return
     copy = upper.tree.target(node)
     origin = decode(xattr.get(copy, upper.flavour.origin))
-    lower = _lower_nlink(upper, origin) if origin else None
+    lower = _lower_nlink(upper, origin, copy) if origin else None
     if lower is not None:
         xattr.set_(copy, upper.flavour.nlink, b"L%+d" % (node.nlink - lower))
     else:
@@ -126,30 +124,44 @@ def pin_to_lower(upper: Upper, node: Node) -> None:
 
 
 def keep(upper: Upper, node: Node) -> None:
-    """Before the last upper name of *node* goes while lower names of it show: keep the file.
+    """Give the upper file of *node*, which has names that the tree does not know, one in work.
 
-    Only for a file without an index entry; the name in the work directory goes with the mount.
+    For a file without an index entry. The name goes with the mount, or before (``let_go``).
+    Raises OSError.
     """
-    if node.nlink < 2 or upper.tree.stat(node).st_nlink > 1:
-        return
-    link_node(upper, node, upper.work.fd, upper.work.temporary())
+    name = upper.work.temporary()
+    link_node(upper, node, upper.work.fd, name)
+    node.hidden = upper.work.fd, name
+
+
+def unkeep(upper: Upper, node: Node) -> None:
+    """Remove the name that ``keep`` gave *node*."""
+    assert node.hidden is not None
+    clear_away(*node.hidden)
+    node.hidden = None
+
+
+def is_kept(upper: Upper, node: Node) -> bool:
+    """Return whether *node* has a name from ``keep``."""
+    return node.hidden is not None and node.hidden[0] == upper.work.fd
 
 
 def is_indexed(upper: Upper, node: Node) -> bool:
     """Return whether the upper file of *node* has an entry in the index."""
-    return xattr.get(upper.tree.target(node), upper.flavour.nlink) is not None
+    return node.hidden is not None and node.hidden[0] == upper.index_fd
 
 
-def _lower_nlink(upper: Upper, origin: Origin) -> int | None:
-    st = lower_stat(upper, origin)
+def _lower_nlink(upper: Upper, origin: Origin, copy: int | bytes) -> int | None:
+    st = lower_stat(upper, origin, copy)
     return st.st_nlink if st else None
 
 
-def lower_stat(upper: Upper, origin: Origin) -> os.stat_result | None:
-    """Return the attributes of the lower file that *origin* names; None if it cannot be reached.
+def lower_stat(upper: Upper, origin: Origin, copy: int | bytes) -> os.stat_result | None:
+    """Return the attributes of the lower file that *origin*, the mark of *copy*, names.
 
-    Needs CAP_DAC_READ_SEARCH. The handle is tried on the lower filesystem whose UUID it carries.
-    Raises OSError for an error of the disk.
+    None if it cannot be reached. The handle is tried on the lower filesystem whose UUID it carries.
+    That needs CAP_DAC_READ_SEARCH; without it the mark ``born`` has what counts: device, number,
+    links, type. Raises OSError for an error of the disk.
     """
     for layer in upper.tree.layers[1:]:
         if upper.uuid_of(layer) != origin.uuid:
@@ -157,6 +169,8 @@ def lower_stat(upper: Upper, origin: Origin) -> os.stat_result | None:
         try:
             fd = open_handle(layer.root.fd(), origin.handle)
         except OSError as error:
+            if error.errno == errno.EPERM:
+                return _remembered(upper, layer, copy)
             if error.errno in _UNREACHABLE:
                 return None
             raise
@@ -165,6 +179,42 @@ def lower_stat(upper: Upper, origin: Origin) -> os.stat_result | None:
         finally:
             os.close(fd)
     return None
+
+
+def _remembered(upper: Upper, layer: Layer, copy: int | bytes) -> os.stat_result | None:
+    found = _BORN.fullmatch(xattr.get(copy, upper.flavour.born) or b"")
+    if found is None:
+        return None
+    ino, nlink, kind = int(found[1]), int(found[2]), int(found[3], 8)
+    return os.stat_result((kind, ino, layer.device, nlink, 0, 0, 0, 0, 0, 0))
+
+
+def mark_origin(
+    upper: Upper, target: int | bytes, origin: Origin | None, st: os.stat_result
+) -> None:
+    """Write down which lower file, with attributes *st*, *target* is a copy of.
+
+    Where the filesystem can keep it: user.* attributes cannot be on symbolic links and special
+    files; there the origin only keeps the inode number across a remount. Raises OSError.
+    """
+    if origin is None:
+        return
+    try:
+        xattr.set_(target, upper.flavour.origin, origin.encode())
+        if upper.flavour is Flavour.USER:  # the handle may be of no use the next time
+            born = b"%d:%d:%o" % (st.st_ino, st.st_nlink, stat.S_IFMT(st.st_mode))
+            xattr.set_(target, upper.flavour.born, born)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP):
+            raise
+
+
+def copy_origin(upper: Upper, source: bytes, target: int) -> None:
+    """Give *target*, which takes the place of *source* in the upper, its origin. Raises OSError."""
+    for name in (upper.flavour.origin, upper.flavour.born):
+        value = xattr.get(source, name)
+        if value is not None:
+            xattr.set_(target, name, value)
 
 
 def read_nlink(upper: Upper, copy: int | bytes, real: int) -> int:
@@ -179,23 +229,18 @@ def read_nlink(upper: Upper, copy: int | bytes, real: int) -> int:
     base: int | None = real
     if found[1] == b"L":
         origin = decode(xattr.get(copy, upper.flavour.origin))
-        base = _lower_nlink(upper, origin) if origin else None
+        base = _lower_nlink(upper, origin, copy) if origin else None
         if base is None:
             return 0
     assert base is not None
     return max(base + int(found[2]), 0)
 
 
-def drop_if_orphan(upper: Upper, node: Node) -> None:
-    """Remove the index entry of *node*, whose last name in the union is gone.
+def drop(upper: Upper, node: Node) -> None:
+    """Remove the hidden name of *node*, whose last name in the union is gone.
 
-    Where that fails the entry stays, as after a crash: no name leads to it.
+    Where that fails it stays, as after a crash: no name leads to it.
     """
-    if node.nlink or not _opened(upper):
-        return
-    try:
-        origin = decode(xattr.get(upper.tree.target(node), upper.flavour.origin))
-        if origin is not None:
-            os.unlink(origin.index_name(), dir_fd=upper.index_fd)
-    except OSError:
-        pass
+    if node.hidden is not None:
+        clear_away(*node.hidden)
+        node.hidden = None

@@ -6,8 +6,11 @@ import errno
 import os
 import stat
 
-from unionfs.ondisk.flavour import FUSE_OVERLAYFS_PREFIX, Flavour
+from unionfs.ondisk import override
+from unionfs.ondisk.override import AttributeNames
 from unionfs.syscalls import xattr
+from unionfs.upper import overrides
+from unionfs.upper.upper import Upper
 
 # A label of the source's that this process may not set on the copy is left to the copy's
 # filesystem, as ovl_copy_xattr() does for security.* and for what an upper cannot keep.
@@ -15,33 +18,44 @@ _MAY_FAIL = frozenset((errno.EOPNOTSUPP, errno.EPERM))
 _MUST_NOT_FAIL = (b"system.posix_acl_", b"security.capability")
 
 
-def copy_xattrs(source: int | bytes, target: int | bytes, flavour: Flavour) -> None:
+def copy_xattrs(
+    source: int | bytes, names: AttributeNames, target: int | bytes, own_names: AttributeNames
+) -> None:
     """Copy all extended attributes but the driver's own from *source* to *target*.
+
+    *names* is what they are called there, *own_names* what they are to be called here.
 
     POSIX ACLs and capabilities go along as the attributes they are. Raises OSError; a copy that
     cannot keep an ACL, a capability or a user attribute fails rather than lose it silently.
     """
     for name, value in xattr.get_all(source).items():
-        if flavour.from_disk(name) is None or name.startswith(FUSE_OVERLAYFS_PREFIX):
+        shown = names.from_disk(name)
+        if shown is None or own_names.is_reserved(shown):
             continue
         try:
-            xattr.set_(target, name, value)
+            xattr.set_(target, own_names.to_disk(shown), value)
         except OSError as error:
-            if error.errno not in _MAY_FAIL or name.startswith(_MUST_NOT_FAIL):
+            if error.errno not in _MAY_FAIL or shown.startswith(_MUST_NOT_FAIL):
                 raise
-            if name.startswith(b"user."):
+            if shown.startswith(b"user."):
                 raise
 
 
-def copy_to_fd(source: int | bytes, fd: int, st: os.stat_result, flavour: Flavour) -> None:
-    """Give the file or directory *fd* the owner, attributes, mode and times of *st*.
+def copy_to_fd(
+    upper: Upper, source: int | bytes, names: AttributeNames, fd: int, st: os.stat_result
+) -> None:
+    """Give the file or directory *fd* of the upper the owner, attributes, mode and times of *st*.
 
-    *source* is where the attributes come from. The order matters: changing the owner clears
-    set-id bits and capabilities, so it comes first. Raises OSError.
+    *source* is where the attributes come from, with the *names* they have there. The order matters:
+    changing the owner clears set-id bits and capabilities, so it comes first. Raises OSError.
     """
-    mine = os.fstat(fd)
-    if (mine.st_uid, mine.st_gid) != (st.st_uid, st.st_gid):
-        os.fchown(fd, st.st_uid, st.st_gid)
-    copy_xattrs(source, fd, flavour)
-    os.fchmod(fd, stat.S_IMODE(st.st_mode))
+    if upper.override is not None:
+        copy_xattrs(source, names, fd, upper.names)
+        overrides.write(upper, fd, override.of(st))
+    else:
+        mine = os.fstat(fd)
+        if (mine.st_uid, mine.st_gid) != (st.st_uid, st.st_gid):
+            os.fchown(fd, st.st_uid, st.st_gid)
+        copy_xattrs(source, names, fd, upper.names)
+        os.fchmod(fd, stat.S_IMODE(st.st_mode))
     os.utime(fd, ns=(st.st_atime_ns, st.st_mtime_ns))

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from unionfs.syscalls.at import RENAME_EXCHANGE, renameat2
 from unionfs.union.node import Node
 from unionfs.upper import index
 from unionfs.upper.copyup import ensure_dir, ensure_name
-from unionfs.upper.identity import settle
+from unionfs.upper.holding import held, is_needed, name_gone
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import clear_away
-
-_HOLD = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def unlink(upper: Upper, parent: Node, name: bytes) -> Node:
@@ -38,64 +34,14 @@ def unlink(upper: Upper, parent: Node, name: bytes) -> Node:
     else:
         above = ensure_name(upper, node, parent, name)
         index.pin_to_upper(upper, node)
-        index.keep(upper, node)
-        known_here = node.parent is parent and node.name == name
-        with held(upper, node, needed=bool(node.nlink) or known_here):
+        with held(upper, node, needed=is_needed(node, parent, name)):
             if covered:
                 upper.work.cover(above.fd(), name)
             else:
                 os.unlink(name, dir_fd=above.fd())
     del children[name]
-    name_gone(upper, node)
+    name_gone(upper, node, parent, name)
     return node
-
-
-@contextmanager
-def held(upper: Upper, node: Node, *, needed: bool = True) -> Iterator[None]:
-    """Keep hold of the file of *node* beyond its name, which goes in the block.
-
-    Where the block fails the name stays, and the hold goes again: it may be on a lower file, and
-    would reach that even after a copy-up. Raises OSError.
-    """
-    if node.anchor >= 0 or not needed:
-        yield
-        return
-    if node.is_dir:
-        node.anchor = os.open(b".", _HOLD, dir_fd=upper.tree.ready(node)[0].fd())
-    else:
-        node.anchor = upper.tree.open(node, os.O_PATH)
-    try:
-        yield
-    except BaseException:
-        os.close(node.anchor)
-        node.anchor = -1
-        raise
-
-
-def name_gone(upper: Upper, node: Node) -> None:
-    """Account for one name less of *node*, whose directory entry is gone."""
-    node.attr = None
-    if node.nlink:
-        node.nlink -= 1
-        node.dead = node.nlink == 0
-        if node.dead:
-            index.drop_if_orphan(upper, node)
-    elif node.anchor >= 0:
-        node.dead = node.source is not None or _is_nameless(node.anchor)
-    if not node.nlookup and node.anchor >= 0 and (node.dead or node.source is not None):
-        upper.tree.forget(node)
-    elif node.also is not None:
-        try:
-            settle(*node.also, node)  # link(2) and unlink(2) must not cost a descriptor each
-        except OSError:
-            pass  # the hold is as good, and the name is gone all the same
-
-
-def _is_nameless(fd: int) -> bool:
-    try:
-        return os.stat(fd).st_nlink == 0
-    except OSError:
-        return False  # the name is gone all the same; its file is let go at the end of the mount
 
 
 def rmdir(upper: Upper, parent: Node, name: bytes) -> Node:

@@ -26,9 +26,11 @@ from unionfs.union.node import Node
 from unionfs.upper import index
 from unionfs.upper.copyup import copy_up, ensure_dir, ensure_name, keep_times
 from unionfs.upper.create import check_name
+from unionfs.upper.data import own_data
+from unionfs.upper.holding import held, is_needed, name_gone, take_place
 from unionfs.upper.identity import identify
 from unionfs.upper.metadata import copy_to_fd
-from unionfs.upper.remove import check_empty, dir_gone, held, name_gone
+from unionfs.upper.remove import check_empty, dir_gone
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import clear_away
 
@@ -61,22 +63,29 @@ def _prepare(upper: Upper, node: Node, parent: Node, name: bytes, new: Node) -> 
     copy_up(upper, node)
     if node.is_dir:
         above = ensure_dir(upper, parent)
-        if node.lower_parts():
-            _take_lower_parts(upper, node, same_parent=parent is new)
+        if not take_lower_parts(upper, node, same_parent=parent is new):
+            make_pure(upper, node)
         return above
     return ensure_name(upper, node, parent, name)
 
 
-def _take_lower_parts(upper: Upper, node: Node, *, same_parent: bool) -> None:
-    """Mark the merged directory *node* so that it finds its lower parts from anywhere."""
+def take_lower_parts(upper: Upper, node: Node, *, same_parent: bool) -> bool:
+    """Mark the upper directory *node* so that it finds its lower parts, if any, from anywhere.
+
+    With *same_parent* from any name in its parent. Returns False where no mark can say that: then
+    all of it must be copied up (``make_pure``). Raises OSError.
+    """
+    if not node.lower_parts():
+        return True
     part = upper.part(node)
     if part.redirect is not None and (same_parent or part.redirect.startswith(b"/")):
-        return
+        return True
     if not upper.redirect_dir:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), os.fsdecode(node.name))
     redirect = _lower_path(upper, node)
-    if len(redirect) > _REDIRECT_MAX or not _set_redirect(upper, part, redirect):
-        make_pure(upper, node)
+    if len(redirect) > _REDIRECT_MAX and same_parent:
+        redirect = node.name  # a name alone is one in the same parent
+    return len(redirect) <= _REDIRECT_MAX and _set_redirect(upper, part, redirect)
 
 
 def _lower_path(upper: Upper, node: Node) -> bytes:
@@ -111,7 +120,8 @@ def make_pure(upper: Upper, node: Node) -> None:
     """Copy up everything below the directory *node* and cut it off from its lower parts.
 
     Interrupted, it leaves copies that show what was there before: each level is opaque only when
-    all of it is in the upper. Raises OSError.
+    all of it is in the upper. Blocks for as long as the copying takes, so whoever serves others has
+    copied what there is before (``fuse.state.State.copy_up_tree``). Raises OSError.
     """
     pending = [(node, False)]
     while pending:
@@ -126,8 +136,10 @@ def make_pure(upper: Upper, node: Node) -> None:
                 pending.append((child, False))
             else:
                 known = identify(upper.tree, upper, child, upper.tree.stat(child))
-                upper.tree.load(each)[name] = known
+                if known is not child:
+                    take_place(upper, each, name, known)
                 copy_up(upper, known)
+                own_data(upper, known)
                 ensure_name(upper, known, each, name)
 
 
@@ -145,7 +157,7 @@ def _move(upper: Upper, old: Node, old_name: bytes, new: Node, new_name: bytes) 
     source = upper.tree.load(old)[old_name]
     target = upper.tree.load(new).get(new_name)
     if target is not None:
-        _check_types(upper, source, target)
+        check_types(upper, source, target)
     covered = upper.tree.lower_shows(old, old_name)
     from_part = _prepare(upper, source, old, old_name, new)
     to_part = ensure_dir(upper, new)
@@ -161,10 +173,10 @@ def _move(upper: Upper, old: Node, old_name: bytes, new: Node, new_name: bytes) 
         if target.is_dir:
             dir_gone(upper, target)
         else:
-            name_gone(upper, target)
+            name_gone(upper, target, new, new_name)
 
 
-def _check_types(upper: Upper, source: Node, target: Node) -> None:
+def check_types(upper: Upper, source: Node, target: Node) -> None:
     """Raise what rename(2) says about replacing *target* by *source*."""
     if target.is_dir:
         if not source.is_dir:
@@ -185,7 +197,6 @@ def _make_way(upper: Upper, target: Node, new: Node, name: bytes) -> None:
     if not target.is_dir and target.source is None:
         ensure_name(upper, target, new, name)
         index.pin_to_upper(upper, target)
-        index.keep(upper, target)
 
 
 def _target_held(
@@ -194,25 +205,26 @@ def _target_held(
     """Hold what is replaced at *name* in *new*, if anything is, while it loses the name."""
     if target is None:
         return nullcontext()
-    known_here = target.parent is new and target.name == name
-    return held(upper, target, needed=target.is_dir or bool(target.nlink) or known_here)
+    return held(upper, target, needed=target.is_dir or is_needed(target, new, name))
 
 
 def _swap_for_empty(upper: Upper, above: Part, name: bytes) -> None:
     """Replace the upper directory *name*, which holds whiteouts only, by an empty opaque one.
 
-    What ovl_clear_empty() does: a rename can only replace a directory that is empty on disk.
+    What ovl_clear_empty() does: a rename can only replace a directory that is empty on disk. The
+    empty one keeps the origin mark, and so its number, should nothing come of the rename.
     """
     work = upper.work
     temporary = work.temporary()
     old = name_path(above.fd(), name)
-    st = os.stat(old, follow_symlinks=False)
+    st = upper.tree.stat_at(above, name)
     os.mkdir(temporary, 0o700, dir_fd=work.fd)
     try:
         fd = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=work.fd)
         try:
             xattr.set_(fd, upper.flavour.opaque, b"y")
-            copy_to_fd(old, fd, st, upper.flavour)
+            index.copy_origin(upper, old, fd)
+            copy_to_fd(upper, old, upper.names, fd, st)
         finally:
             os.close(fd)
         before = os.fstat(above.fd())
@@ -282,15 +294,12 @@ def _moved(
 def _replace_place(
     upper: Upper, node: Node, old: Node, old_name: bytes, new: Node, new_name: bytes
 ) -> None:
-    if node.also == (old, old_name):
-        node.also = (new, new_name)
-    if node.parent is old and node.name == old_name:
-        node.parent = new
-        node.name = new_name
-        if node.is_dir:
-            part = upper.part(node)
-            part.parent = upper.part(new)
-            part.name = new_name
+    node.gone_from(old, old_name)
+    node.found_at(new, new_name)
+    if node.is_dir:
+        part = upper.part(node)
+        part.parent = upper.part(new)
+        part.name = new_name
     node.attr = None
 
 
@@ -310,8 +319,5 @@ def _exchange(upper: Upper, old: Node, old_name: bytes, new: Node, new_name: byt
     renameat2(one.fd(), old_name, two.fd(), new_name, RENAME_EXCHANGE)
     upper.tree.load(old)[old_name] = second
     upper.tree.load(new)[new_name] = first
-    first_was, second_was = (first.parent, first.name), (second.parent, second.name)
-    if first_was == (old, old_name):
-        _replace_place(upper, first, old, old_name, new, new_name)
-    if second_was == (new, new_name):
-        _replace_place(upper, second, new, new_name, old, old_name)
+    _replace_place(upper, first, old, old_name, new, new_name)
+    _replace_place(upper, second, new, new_name, old, old_name)

@@ -20,7 +20,8 @@ class Upper:
     """The upper layer of *tree* (its first), with the work directory *work*.
 
     ``volatile``: nothing is ever synced. ``redirect_dir``: directories with lower parts may be
-    renamed by a redirect. ``uid`` and ``gid`` are what new files get without being asked.
+    renamed by a redirect. ``override`` and ``names`` are the layer's. ``uid`` and ``gid`` are what
+    new files get without being asked.
     """
 
     def __init__(
@@ -34,6 +35,8 @@ class Upper:
         self.work = work
         self.layer: Layer = tree.layers[0]
         self.flavour: Flavour = self.layer.flavour
+        self.override = self.layer.override
+        self.names = self.layer.names
         self.volatile = volatile
         self.redirect_dir = redirect_dir
         self.uid = os.geteuid()

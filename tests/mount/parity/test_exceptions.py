@@ -18,6 +18,14 @@ LONG = b"n" * 255
 _removed = [Op("open", (0, b"d/f", os.O_RDONLY)), Op("unlink", (b"d/f",))]
 CASES = {
     ("rename", "success"): ([File(LONG + b"/d/f")], [Op("rename", (LONG + b"/d", b"moved"))]),
+    ("rename", "E*"): (
+        [File(LONG + b"/d/f")],
+        [
+            Op("mkdir", (b"full", 0o755)),
+            Op("mkdir", (b"full/x", 0o755)),
+            Op("rename", (LONG + b"/d", b"full")),
+        ],
+    ),
     ("tree.nlink *", "*"): ([File(b"a"), Link(b"b", b"a")], [Op("compare", ())]),
     ("stat.nlink", "*"): ([File(b"a"), Link(b"b", b"a")], [Op("stat", (b"a",))]),
     ("hstat.nlink", "*"): (
@@ -42,6 +50,15 @@ CASES = {
     ("hstat.nlink", "0"): (
         [Fifo(b"d/f")],
         [Op("open", (0, b"d/f", 0)), Op("rmtree", (b"d",)), Op("hstat", (0,))],
+    ),
+    ("tree", "readable"): (
+        [Dir(b"d")],
+        [
+            Op("mkdir", (b"new", 0o755)),
+            Op("open", (0, b"d", os.O_RDONLY)),
+            Op("rename", (b"new", b"d")),
+            Op("hutime", (0, 0)),
+        ],
     ),
 }
 _number = itertools.count()

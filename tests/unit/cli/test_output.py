@@ -86,3 +86,14 @@ def test_names_cannot_speak_to_the_terminal(name: bytes, shown: str) -> None:
 
 def test_counts_have_their_plural() -> None:
     assert (output.counted(1, "layer"), output.counted(0, "layer")) == ("1 layer", "0 layers")
+
+
+def test_what_an_image_says_does_not_speak_to_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output.print_fields({"Created": "\x1b[31mred\x07", "Names": ["a\nb", "é\udcff\\"]})
+    output.print_table(("A",), [("\x9b2J",)])
+    told = capsys.readouterr().out
+    assert told == (
+        "Created:  \\033[31mred\\007\nNames:    a\\012b\n          é\\377\\\nA\n\\302\\2332J\n"
+    )

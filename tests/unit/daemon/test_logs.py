@@ -1,5 +1,6 @@
 """A daemon's log is bounded, private, and never the reason of a failure."""
 
+import errno
 import logging
 import os
 import stat
@@ -69,6 +70,18 @@ def test_terminal(capsys, debug, shown):
     logging.getLogger("x").warning("alas")
     told = capsys.readouterr().err
     assert ("detail" in told) is shown and "alas" in told
+
+
+def test_an_answer_that_nobody_waits_for_is_no_error(capsys):
+    """As pyfuse3 words it; the tests that mount fail for what it logs beside that."""
+    logs.to_stderr(debug=False)
+    log = logging.getLogger("pyfuse3")
+    log.error("fuse_release(): fuse_reply_* failed with %s", os.strerror(errno.ENOENT))
+    log.error("fuse_read(): fuse_reply_* failed with %s", os.strerror(errno.EINVAL))
+    log.error("other trouble")
+    told = capsys.readouterr().err
+    assert "fuse_release" not in told
+    assert "fuse_read(): fuse_reply_* failed with Invalid argument" in told and "trouble" in told
 
 
 def test_place():

@@ -122,3 +122,23 @@ def test_a_message_that_is_too_short_is_an_error_and_no_end(
         ask(world, b"file", LSEEK, b"short")
     assert caught.value.errno == errno.EIO
     assert guard.unforeseen == before + 1
+
+
+def test_two_files_are_open_at_a_time_however_few_may_be(lower: Path, build: Build) -> None:
+    """Making room for the second must not close the first's descriptor (the oldest goes)."""
+    names = [b"f%d" % number for number in range(4)]
+    for name in names:
+        (lower / name.decode()).write_bytes(name)
+    world = build()
+    world.ops.serve_by_node()
+    files = world.ops.files
+    files._limit = 2
+    nodes = [world.node(name) for name in names]
+    world.setattr(names[0], mode=0o600)
+    files.data(nodes[0], write=True)
+    for source in nodes:
+        for _ in range(2):
+            fd, target = files.pair(source, nodes[0])
+            os.pwrite(target, b"F", 0)
+            assert os.pread(fd, 2, 0)[1:] == source.name[1:]
+            files.data(nodes[1], write=False)

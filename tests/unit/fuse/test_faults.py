@@ -37,9 +37,8 @@ ACL = struct.pack(
     "<I" + "HHI" * 4, 2, 1, 7, 2**32 - 1, 4, 5, 2**32 - 1, 0x10, 7, 2**32 - 1, 0x20, 0, 2**32 - 1
 )
 
-# The change is done and the caller told of an error, when what fails is looking at the answer, or a
-# truncation of a file that was copied up without the content it is to lose.
-TOO_LATE = ("attributes", "enter", "_truncate", "_open_data", "own_data")
+# The change is done and the caller told of an error, when what fails is looking at the answer.
+TOO_LATE = ("attributes", "enter")
 TIMES = ("keep_times",)  # a directory's times cannot be set back: the copy is there
 CLEANING = ("clear_away", "discard")
 
@@ -65,6 +64,8 @@ CASES = {
     "copy up a file with attributes": Case(lambda w: w.setxattr(b"attrs", b"user.two", b"2")),
     "open with O_TRUNC": Case(lambda w: w.open(b"file", os.O_WRONLY | os.O_TRUNC)),
     "truncate": Case(lambda w: w.setattr(b"file", size=3)),
+    "truncate a hard link": Case(lambda w: w.setattr(b"hard/one", size=3)),
+    "extend": Case(lambda w: w.setattr(b"file", size=100)),
     "chmod a directory": Case(lambda w: w.setattr(b"dir/sub", mode=0o700)),
     "chown a link": Case(lambda w: w.setattr(b"symlink", uid=5, gid=5)),
     "chmod a fifo": Case(lambda w: w.setattr(b"fifo", mode=0o640)),
@@ -323,7 +324,7 @@ def _judge(
 ) -> Iterator[str]:
     """Yield what is wrong after a change with a fault that ended in *error*."""
     blur = _without_directory_times if faults.inside(*TIMES) else dict
-    too_late = error and (faults.inside(*TOO_LATE) or faults.hit.startswith("ftruncate"))
+    too_late = error and faults.inside(*TOO_LATE)
     now, there = blur(trial.look()), blur(_all_stamped(trial.world.anew()))
     if not too_late:
         yield from differences(now, blur(trial.before if error else after))

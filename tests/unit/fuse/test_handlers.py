@@ -241,8 +241,46 @@ def test_forgetting_a_lower_directory_lets_its_names_go(lower: Path, build: Buil
     world.lookup(b"dir/a")
     for path in (b"dir/a", b"dir"):
         _forget_all(world, world.lookup(path))
-    assert node.children is not None  # the other name of "a" must find the same node
-    assert world.lookup(b"linked") == world.lookup(b"dir/a")
+    assert node.children is None
+    number = world.lookup(b"linked")
+    _forget_all(world, world.lookup(b"dir"))
+    assert node.children is None
+    assert world.lookup(b"dir/a") == number
+    assert world.node(b"dir/a") is world.node(b"linked")  # which the root has never let go
+    world.write(b"linked", b"new")
+    assert world.read(b"dir/a") == b"new"
+
+
+def test_links_are_known_for_as_long_as_something_leads_to_them(lower: Path, build: Build) -> None:
+    for folder in "xyz":
+        (lower / folder).mkdir()
+    for number in range(10):
+        (lower / f"x/{number}").touch()
+        os.link(lower / f"x/{number}", lower / f"y/{number}")
+        if number % 2:
+            os.link(lower / f"x/{number}", lower / f"y/{number}-again")
+            os.link(lower / f"x/{number}", lower / f"z/{number}")
+    world = build()
+    numbers = _forget_everything(world)
+    assert world.tree.links == {}
+    assert world.numbers() == numbers
+    world.close()
+    world = build()
+    world.setattr(b"z/3", mode=0o600)
+    assert _forget_everything(world) == numbers
+    left = world.node(b"z").children  # z has a copy in the upper, and stays
+    assert left is not None
+    assert set(world.tree.links.values()) == set(left.values())
+    assert world.numbers() == numbers
+
+
+def _forget_everything(world: World) -> dict[bytes, int]:
+    """Look everything up, and take it all back from the deepest level up."""
+    numbers = world.numbers()
+    paths = sorted(numbers, key=lambda path: path.count(b"/"), reverse=True)
+    for ino in dict.fromkeys(numbers[path] for path in paths if path):
+        _forget_all(world, ino)
+    return numbers
 
 
 def test_the_kernel_hears_of_directories_that_a_copy_up_changed(
@@ -330,3 +368,19 @@ def test_a_listing_in_pieces_is_whole_while_names_come_and_go(
     assert len(everything) == len(set(everything))
     assert set(stays) <= set(everything)
     assert set(world.names(b"")) - {b"new"} <= set(everything)
+
+
+def test_the_first_sync_of_a_file_is_one_of_its_name_too(
+    lower: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Later ones are what was asked for; a database on a preallocated file lives on that."""
+    (lower / "file").write_bytes(b"content")
+    world = build()
+    handle = world.open(b"file", os.O_RDWR)
+    made: list[str] = []
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, lambda fd, name=name: made.append(name))
+    for datasync in (True, True, False):
+        world.do("fsync", handle, datasync)
+    world.do("release", handle)
+    assert made == ["fsync", "fdatasync", "fsync"]

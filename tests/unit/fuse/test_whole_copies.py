@@ -10,8 +10,9 @@ import pyfuse3
 import pytest
 import trio
 
-from tests.support.worlds import ROOT, World
+from tests.support.worlds import ROOT, World, differences, kernel_dump
 from tests.unit.fuse.conftest import Build
+from unionfs.syscalls.mount import mount, umount
 from unionfs.upper import rename
 from unionfs.upper.copyup import FileCopy
 
@@ -106,6 +107,80 @@ async def test_a_file_that_loses_its_name_while_it_is_copied(
 
 @pytest.mark.trio
 @pytest.mark.usefixtures("plain_mask")
+async def test_others_are_answered_while_a_directory_is_copied_whole(
+    lower: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (lower / "dir" / "sub").mkdir(parents=True)
+    (lower / "dir" / "gone").write_bytes(b"gone")
+    (lower / "dir" / "sub" / "file").write_bytes(b"content")
+    (lower / "other").write_bytes(b"other")
+    world = build()
+    sub = world.lookup(b"dir/sub")
+    started, go = _slow_copies(monkeypatch)
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.ops.rename, 1, b"dir", 1, b"moved", 0, ROOT)
+            while not started.is_set():
+                await trio.sleep(0.001)
+            assert world.read(b"other") == b"other"
+            assert world.names(b"dir") == [b"gone", b"sub"]
+            await world.ops.unlink(world.lookup(b"dir"), b"gone", ROOT)
+            world.create(b"dir/sub/new", b"new")
+            nursery.start_soon(world.ops.rename, sub, b"file", sub, b"name", 0, ROOT)
+            go.set()
+    assert world.names(b"") == [b"moved", b"other"]
+    assert world.names(b"moved") == [b"sub"]
+    assert world.read(b"moved/sub/name") == b"content"
+    assert world.read(b"moved/sub/new") == b"new"
+    assert (lower / "dir" / "gone").exists()
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_file_that_the_kernel_copied_without_its_data_gets_it(
+    lower: Path, tmp_path: Path, build: Build
+) -> None:
+    (lower / "dir").mkdir()
+    (lower / "dir" / "file").write_bytes(b"content")
+    build().close()
+    world = tmp_path / "world"
+    merged = tmp_path / "merged"
+    merged.mkdir()
+    data = f"lowerdir={lower},upperdir={world}/upper,workdir={world}/work,metacopy=on"
+    mount(b"overlay", os.fsencode(merged), b"overlay", 0, data.encode())
+    (merged / "dir" / "file").chmod(0o600)
+    umount(os.fsencode(merged))
+    again = build()
+    again.rename(b"dir", b"moved")
+    assert again.read(b"moved/file") == b"content"
+    again.close()
+    assert (world / "upper" / "moved" / "file").read_bytes() == b"content"
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_redirect_within_a_directory_needs_no_path(
+    lower: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rename, "_REDIRECT_MAX", 256)
+    deep = "/".join(["d" * 200] * 2)
+    (lower / deep / "dir").mkdir(parents=True)
+    (lower / deep / "dir" / "file").write_bytes(b"content")
+    world = build()
+    world.rename(f"{deep}/dir".encode(), f"{deep}/moved".encode())
+    assert not os.listdir(world.upperdir + f"/{deep}/moved".encode())
+    world.rename(f"{deep}/moved".encode(), f"{deep}/again".encode())
+    dump = world.dump()
+    assert world.read(f"{deep}/again/file".encode()) == b"content"
+    world.close()
+    assert differences(dump, kernel_dump(world)) == []
+    again = build()
+    assert differences(dump, again.dump()) == []
+    again.rename(f"{deep}/again".encode(), b"elsewhere")
+    assert again.read(b"elsewhere/file") == b"content"
+    assert os.listdir(again.upperdir + b"/elsewhere") == [b"file"]
+
+
+@pytest.mark.trio
+@pytest.mark.usefixtures("plain_mask")
 async def test_a_copy_in_a_thread_that_comes_too_late_is_dropped(
     lower: Path, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,8 +193,9 @@ async def test_a_copy_in_a_thread_that_comes_too_late_is_dropped(
         nursery.start_soon(_open_for_writing, world, ino)
         while not started.is_set():
             await trio.sleep(0.001)
-        await world.ops.rename(1, b"dir", 1, b"moved", 0, ROOT)
+        assert world.upper is not None
+        rename.make_pure(world.upper, world.node(b"dir"))
         go.set()
-    assert world.read(b"moved/file") == b"WRITTEN of the file"
+    assert world.read(b"dir/file") == b"WRITTEN of the file"
     assert world.work is not None
     assert set(os.listdir(world.work.fd)) <= {os.fsdecode(world.work._whiteout)}

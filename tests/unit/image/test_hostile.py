@@ -323,6 +323,12 @@ def test_a_compressed_archive_ends_at_the_limit(store: Store, layout: Layout, tm
     assert "max_bytes" in line
 
 
+def test_names_of_an_archive_end_at_the_limit(store: Store, tmp_path: Path):
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar(*(file("d/" * 400 + str(number)) for number in range(30))))
+    assert "max_kept" in refused(store, f"docker-archive:{path}", limits=Limits(max_kept=20_000))
+
+
 @pytest.mark.parametrize("cut", [100, 513, 1000, -1500])
 def test_archives_that_are_cut_short(store: Store, tmp_path: Path, cut: int):
     path = tmp_path / "a.tar"

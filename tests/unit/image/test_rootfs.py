@@ -110,3 +110,10 @@ def test_special_files_are_no_sources(store: Store, tmp_path: Path):
     for prefix in ("", "rootfs:", "docker-archive:", "oci-archive:"):
         with pytest.raises(UnionfsError, match="not a plain file"):
             import_image(store, f"{prefix}{tmp_path / 'fifo'}")
+
+
+def test_a_directory_whose_name_is_no_text(store: Store, tree: Path):
+    odd = os.fsdecode(b"odd\xff")
+    tree.rename(tree.parent / odd)
+    image = import_image(store, f"rootfs:{tree.parent / odd}")
+    assert image.history[0]["created_by"] == "unionfs image import rootfs:odd\ufffd"

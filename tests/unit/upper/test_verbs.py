@@ -43,7 +43,7 @@ def build(tmp_path: Path, lower: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 def _changes(world: World, flavour: Flavour = Flavour.TRUSTED) -> list[str]:
-    found = changes(world.lowers, world.upperdir, flavour)
+    found = changes(world.lowers, world.upperdir, world.workdir, flavour)
     return [f"{change.kind} {os.fsdecode(change.path)}" for change in found]
 
 
@@ -80,6 +80,35 @@ def test_changes_are_those_of_docker_diff(lower: Path, build: Build) -> None:
         "C /kind",
         "A /kind/inside",
     ]
+
+
+def test_changes_of_a_file_with_several_names(lower: Path, build: Build) -> None:
+    for name in ("a", "b/c", "d"):
+        (lower / name).mkdir(parents=True)
+    (lower / "a/one").write_bytes(b"linked")
+    for name in ("a/two", "b/c/three", "b/c/gone"):
+        os.link(lower / "a/one", lower / name)
+    (lower / "b/other").write_bytes(b"other")
+    os.link(lower / "b/other", lower / "d/other")
+    world = build()
+    world.write(b"a/one", b"changed")
+    world.unlink(b"b/c/gone")
+    inside = ["C /b", "C /b/c", "D /b/c/gone", "C /b/c/three"]
+    assert _changes(world) == ["C /a", "C /a/one", "C /a/two", *inside]
+    world.rename(b"a/two", b"moved")
+    world.unlink(b"b/c/three")
+    inside[-1] = "D /b/c/three"
+    assert _changes(world) == ["C /a", "C /a/one", "D /a/two", *inside, "A /moved"]
+
+
+def test_changes_of_names_in_directories_that_did_not_change(lower: Path, build: Build) -> None:
+    for name in ("a", "b/c"):
+        (lower / name).mkdir(parents=True)
+    (lower / "a/one").write_bytes(b"linked")
+    os.link(lower / "a/one", lower / "b/c/two")
+    world = build()
+    world.setattr(b"a/one", mode=0o600)
+    assert _changes(world) == ["C /a", "C /a/one", "C /b/c/two"]
 
 
 def test_changes_of_moved_and_remade_directories(lower: Path, build: Build) -> None:

@@ -1,4 +1,4 @@
-"""Databases that came with an image: rewritten, locked, mapped, and checked.
+"""SQLite databases that came with an image: rewritten, locked, mapped, killed, and checked.
 
 fuse-overlayfs and others have corrupted rpm and SQLite databases after copy-up.
 """
@@ -13,11 +13,18 @@ import textwrap
 
 import pytest
 
+from tests.support.examples import FULL
 from tests.support.stacks import Dir, build_stack
 
-pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
+pytestmark = [
+    pytest.mark.needs_fuse,
+    pytest.mark.needs_root,
+    pytest.mark.parametrize("journal", ["delete", "wal"]),
+]
 
 ROWS = 20_000
+TURNS = 2_000 if FULL else 100  # of each process
+CRASHES = 20 if FULL else 2
 
 
 @pytest.fixture
@@ -39,7 +46,7 @@ def _sound(db: sqlite3.Connection) -> bool:
     return db.execute("pragma integrity_check").fetchall() == [("ok",)]
 
 
-@pytest.mark.parametrize("journal", ["delete", "wal"])
+@pytest.mark.usefixtures("mode")
 def test_rewritten(union, layers, journal):
     mounted = union(layers)
     before = _open(mounted)
@@ -66,7 +73,7 @@ def test_rewritten(union, layers, journal):
     again.close()
 
 
-@pytest.mark.parametrize("journal", ["delete", "wal"])
+@pytest.mark.usefixtures("mode")
 def test_two_processes_take_turns(union, layers, journal):
     """Locks (and WAL's shared memory) hold between processes: no increment is lost."""
     mounted = union(layers)
@@ -80,16 +87,62 @@ def test_two_processes_take_turns(union, layers, journal):
         """
         import sqlite3, sys
         db = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)
-        for _ in range(100):
+        for _ in range(int(sys.argv[2])):
             db.execute("begin immediate")
             db.execute("update n set value = value + 1")
             db.execute("commit")
         """
     )
-    words = [sys.executable, "-c", program, mounted.root + b"/var/db"]
+    words = [sys.executable, "-c", program, mounted.root + b"/var/db", str(TURNS)]
     workers = [subprocess.Popen(words) for _ in range(3)]
-    assert [worker.wait(120) for worker in workers] == [0, 0, 0]
+    assert [worker.wait(280) for worker in workers] == [0, 0, 0]
     db = _open(mounted)
-    assert db.execute("select value from n").fetchone() == (300,)
+    assert db.execute("select value from n").fetchone() == (3 * TURNS,)
     assert _sound(db)
     db.close()
+
+
+_WRITER = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)
+db.execute("pragma cache_size=5")  # changed pages go to the files before the commit
+for step in range(1000):
+    db.execute("begin immediate")
+    db.execute("update t set text = ? where id % 7 = ?", ("w" * 90, step % 7))
+    db.execute("insert into done values (?)", (step,))
+    print("half", flush=True)
+    if len(sys.argv) > 2 and step == int(sys.argv[2]):
+        sys.stdin.read()
+    db.execute("commit")
+    print(step, flush=True)
+"""
+
+
+@pytest.mark.parametrize("victim", ["writer", "daemon"])
+def test_killed_in_the_middle(union, layers, journal, victim):
+    """In a transaction whose pages are in the files already: all that was committed, no more."""
+    mounted = union(layers)
+    db = _open(mounted)
+    db.execute(f"pragma journal_mode={journal}")
+    db.execute("create table done (step integer)")
+    db.close()
+    committed = 0
+    for crash in range(1, CRASHES + 1):
+        words = [sys.executable, "-c", _WRITER, mounted.root + b"/var/db", str(crash)]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            lines = [writer.stdout.readline() for _ in range(2 * crash + 1)]
+            assert lines[-1] == b"half\n"
+            committed += crash
+            if victim != "writer":
+                mounted.expect_errors = True
+                mounted.kill()
+                mounted.unmount = lambda: None
+            writer.kill()
+        if victim != "writer":
+            mounted = union(layers)
+        db = _open(mounted)
+        assert _sound(db)
+        assert db.execute("select count(*) from done").fetchone() == (committed,)
+        assert db.execute("select count(*) from t").fetchone() == (ROWS,)
+        db.close()

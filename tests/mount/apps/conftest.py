@@ -1,0 +1,15 @@
+"""Programs run for real in the mount, on data that came with a lower layer."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.fixtures import arena, mount_union, overlay, scratch, union  # noqa: F401
+
+
+@pytest.fixture(params=["extension", "pure"])
+def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run the test with the C extension, and again without it."""
+    if request.param == "pure":
+        monkeypatch.setenv("UNIONFS_PURE", "1")
+    return request.param

@@ -1,0 +1,140 @@
+"""The daemon killed with SIGKILL at each system call that it makes for a change.
+
+A client waits for the answer meanwhile. Whatever the call: the next mount, ours or the kernel's
+overlayfs on the same directories, shows the state before the change or the state after it, inode
+numbers included, and no name besides.
+
+Between two calls that change anything the disk is the same, so that ``make test`` kills at those
+only; the full run kills at every call that reaches a filesystem.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import points
+from tests.support.crash_cases import CASES, Case
+from tests.support.crashes import Stage, dead, differing, look, without_directory_times
+from tests.support.examples import FULL
+from tests.support.mounts import UNION_OPTIONS
+from tests.support.points import Trap
+from tests.support.trees import Tree
+
+pytestmark = [
+    pytest.mark.needs_fuse,
+    pytest.mark.needs_root,
+    pytest.mark.needs_ptrace,
+    pytest.mark.needs_kernel_overlay,
+]
+
+COUNTED = points.touches if FULL else points.changes
+WHOLE = (  # at every point in `make test` too
+    "write to a lower file",
+    "chmod a hard link",
+    "unlink a lower file",
+    "rmdir a merged directory",
+    "mkdir over a removed directory",
+    "rename a lower file",
+    "rename a merged directory",
+    "rename a directory over one full of whiteouts",
+)
+SAMPLED = 4  # of so many points of the others one is taken
+SLACK = 3  # calls by which two runs of a change may differ
+GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)  # what a caller of a killed daemon is told
+
+
+def test_the_points_are_the_calls_that_matter(stage: Stage):
+    """A copy-up's own calls are among those counted, in their order, whoever makes them."""
+    seen: list[str] = []
+    stage.fresh()
+    with stage.mount() as mounted:
+        look(mounted.root)
+        with Trap(mounted.pid, None, lambda call: seen.append(call.name)):
+            CASES["write to a lower file"].when(mounted.root)
+    made = [name for name in seen if name != "writev"]
+    assert made[0] == "openat" and "renameat" in made and "fdatasync" in made, seen
+    assert made[-1] == "pwrite64" and made.index("fdatasync") < made.index("renameat"), seen
+    assert seen[-1] == "writev", "the answer to the caller"
+
+
+def test_killed_at_every_call(stage: Stage, case_name: str):
+    _kill_at_each(stage, case_name, 1 if FULL or case_name in WHOLE else SAMPLED)
+
+
+USERS = {"user attributes": (b"userxattr",), "kept owners": (b"userxattr", b"xattr_permissions=2")}
+
+
+@pytest.mark.parametrize("form", USERS)
+def test_killed_with_a_users_marks(stage: Stage, case_name: str, form: str):
+    """In helper form, as an ordinary user's mount: the kernel does not have all of its marks."""
+    stage.container = False
+    stage.options = (*UNION_OPTIONS, *USERS[form])
+    _kill_at_each(stage, case_name, 1 if FULL else 3 * SAMPLED)
+
+
+def _kill_at_each(stage: Stage, case_name: str, every: int) -> None:
+    """Kill at the calls of a case, or at one of *every* so many."""
+    case = CASES[case_name]
+    born, after, count = _plain(stage, case)
+    assert count >= 2, "a change makes a call, and gives an answer"
+    for number in range(list(CASES).index(case_name) % every, count, every):
+        _killed(stage, case, number, born, after)
+
+
+def _plain(stage: Stage, case: Case) -> tuple[set[int], Tree, int]:
+    """Return the numbers of the layers' files (not FUSE's root), the tree after, the calls made."""
+    stage.fresh()
+    with stage.mount() as mounted:
+        born = {node.ino for path, node in look(mounted.root).nodes.items() if path != b"."}
+        for step in case.given:
+            step(mounted.root)
+        look(mounted.root)
+        with Trap(mounted.pid, None, lambda call: None, counts=COUNTED) as trap:
+            case.when(mounted.root)
+        return born, look(mounted.root), trap.count
+
+
+def _killed(stage: Stage, case: Case, number: int, born: set[int], after: Tree) -> None:
+    """Kill at the call *number*, and look."""
+    stage.fresh()
+    mounted = stage.mount()
+    for step in case.given:
+        step(mounted.root)
+    before = look(mounted.root)
+    told = None
+    with Trap(mounted.pid, number, points.kill, counts=COUNTED) as trap:
+        try:
+            case.when(mounted.root)
+        except OSError as error:
+            told = error.errno
+    if trap.sprung is None:  # what the kernel asks besides is not always the same
+        mounted.unmount()
+        assert told is None and trap.count >= number - SLACK, f"only {trap.count} calls this time"
+        return
+    dead(mounted)
+    assert told in (*GONE, None), told
+    # A directory's times are set back after a copy into it: the copy itself shows nowhere.
+    blur = without_directory_times if trap.sprung.name == "utimensat" else _as_is
+    for whose, seen, kinds in _shown(stage):
+        old = differing(blur(seen), blur(before), born, kinds=kinds)
+        new = differing(blur(seen), blur(after), born, kinds=kinds)
+        assert not (old and new), f"{trap}: {whose}: not before: {old}; not after: {new}"
+        assert told is not None or not new, f"{trap}: {whose}: acknowledged and lost: {new}"
+
+
+def _shown(stage: Stage) -> Iterator[tuple[str, Tree, tuple[str, ...]]]:
+    """Yield who shows what, and the kinds of files whose numbers may be others there."""
+    if b"userxattr" in stage.options:
+        kept = b"xattr_permissions=2" in stage.options  # else these take no attributes of users
+        yield "ours", stage.ours(), () if kept else ("symlink", "fifo")
+        return
+    copy = stage.copy()
+    yield "ours", stage.ours(), ()
+    yield "the kernel's", stage.kernels(copy), ("dir",)
+
+
+def _as_is(tree: Tree) -> Tree:
+    return tree

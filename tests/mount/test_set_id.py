@@ -1,0 +1,77 @@
+"""When the set-id bits of a file go: as on the local filesystem, whoever changes it how."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.support.files import as_user, opened
+from tests.support.stacks import Dir, File, build_stack
+
+pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
+
+OWNER, OTHER, GROUP = 1000, 1001, 3000
+CALLERS = {
+    "owner": {"uid": OWNER, "gid": OWNER},
+    "owner in the group": {"uid": OWNER, "gid": GROUP},
+    "owner with the group": {"uid": OWNER, "gid": OWNER, "groups": (4, GROUP)},
+    "other": {"uid": OTHER, "gid": OTHER},
+    "other with the group": {"uid": OTHER, "gid": OTHER, "groups": (GROUP,)},
+    "root": {"uid": 0, "gid": 0},
+}
+MODES = (0o2666, 0o2676, 0o6666, 0o6777)
+
+
+def _write(path: bytes) -> None:
+    with opened(path, os.O_WRONLY) as fd:
+        os.write(fd, b"new")
+
+
+def _allocate(path: bytes) -> None:
+    with opened(path, os.O_WRONLY) as fd:
+        os.posix_fallocate(fd, 0, 20)
+
+
+def _copy_range(path: bytes) -> None:
+    with opened(path, os.O_RDWR) as fd:
+        os.copy_file_range(fd, fd, 3, 0, 10)
+
+
+CHANGES = {
+    "write": _write,
+    "truncate": lambda path: os.truncate(path, 3),
+    "extend": lambda path: os.truncate(path, 30),
+    "open with O_TRUNC": lambda path: os.close(os.open(path, os.O_WRONLY | os.O_TRUNC)),
+    "fallocate": _allocate,
+    "copy_file_range": _copy_range,
+    "chmod": lambda path: os.chmod(path, os.stat(path).st_mode ^ 1),
+}
+
+
+def _made(place: str) -> list[Dir | File]:
+    files = [
+        File(b"%b/%o" % (place.encode(), mode), mode=mode, uid=OWNER, gid=GROUP) for mode in MODES
+    ]
+    return [Dir(place.encode(), 0o777), *files]
+
+
+@pytest.mark.needs_extension
+@pytest.mark.parametrize("change", CHANGES)
+def test_as_on_the_local_filesystem(scratch, union, change):
+    entries = [entry for caller in CALLERS for entry in _made(caller)]
+    plain = build_stack(scratch + b"/plain", [entries]).lowers[0]
+    layers = build_stack(scratch + b"/s", [entries])
+    root = union(layers).root
+    os.chmod(scratch + b"/plain", 0o755)
+    wrong = []
+    for caller, how in CALLERS.items():
+        for mode in MODES:
+            name = b"/%b/%o" % (caller.encode(), mode)
+            found = []
+            for top in (plain, root):
+                error = as_user(lambda: CHANGES[change](top + name), **how)  # noqa: B023
+                found.append((error, oct(os.stat(top + name).st_mode)))
+            if found[0] != found[1]:
+                wrong.append((caller, oct(mode), *found))
+    assert wrong == []

@@ -1,0 +1,109 @@
+"""Others in an ordinary user's mount (``allow_other``): no kernel checks permissions there, we do.
+
+The tests of callers again, in a mount that shows other owners than there are on the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.mount import test_callers as callers
+from tests.support.files import as_user, read, refused, write
+from tests.support.layers import apply, emit
+from tests.support.mounts import HelperMount
+from tests.support.ordinary import GID, UID, User
+from tests.support.stacks import Layers
+from unionfs.ondisk.flavour import Flavour
+
+pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
+
+# Those that need nothing but the tree; what is left out mounts by itself, or tries devices.
+for _name, _test in vars(callers).items():
+    if _name.startswith("test_") and "union" not in _test.__code__.co_varnames:
+        globals()[_name] = _test
+
+
+@pytest.fixture
+def union(user: User, tmp_path: Path) -> Iterator:
+    """Mount layers, whose owners are written down for it, as the user, for all."""
+    made = []
+
+    def mount(layers: Layers) -> HelperMount:
+        place = user.home.parent / f"shared{len(os.listdir(user.home.parent))}"
+        place.mkdir()
+        written = apply(place, emit(layers.lowers[0]), flavour=Flavour.USER).path
+        for name in ("upper", "work", "merged"):
+            (place / name).mkdir()
+        subprocess.run(["chown", "-R", f"{UID}:{GID}", place], check=True)
+        as_him = ["setpriv", f"--reuid={UID}", f"--regid={GID}", "--clear-groups", "--"]
+        mounted = HelperMount(
+            Layers((written,), bytes(place / "upper"), bytes(place / "work")),
+            bytes(place / "merged"),
+            options=(b"allow_other",),
+            program=[*as_him, user.python, "-m", "unionfs"],
+            env=user.env,
+        )
+        made.append(mounted)
+        return mounted
+
+    yield mount
+    for mounted in made:
+        mounted.__exit__(None, None, None)
+
+
+@pytest.fixture
+def scratch(user: User) -> bytes:
+    place = user.home.parent / f"layers{len(os.listdir(user.home.parent))}"
+    place.mkdir()
+    return bytes(place)
+
+
+root = callers.root
+
+
+def test_a_name_that_root_looked_up_is_not_shown_to_strangers(root: bytes) -> None:
+    """The kernel must not answer from memory what it would have to ask us about."""
+    assert os.listdir(root + b"/closed") == [b"inside"]
+    os.lstat(root + b"/closed/inside")
+    for call in (
+        lambda: os.lstat(root + b"/closed/inside"),
+        lambda: os.lstat(root + b"/closed/none"),
+        lambda: read(root + b"/closed/inside"),
+    ):
+        assert as_user(call) == 13
+    os.chmod(root + b"/closed", 0o711)
+    assert as_user(lambda: os.lstat(root + b"/closed/inside")) == 0
+    os.chmod(root + b"/closed", 0o700)
+    assert as_user(lambda: os.lstat(root + b"/closed/inside")) == 13
+    write(root + b"/open/shown", b"")
+    assert as_user(lambda: os.lstat(root + b"/open/shown")) == 0
+    os.rename(root + b"/open/shown", root + b"/closed/shown")
+    assert as_user(lambda: os.lstat(root + b"/closed/shown")) == 13
+
+
+def test_the_mounting_user_is_root(root: bytes) -> None:
+    def everything() -> None:
+        assert read(root + b"/none") == b"x" * 10
+        write(root + b"/closed/new", b"his")
+        os.chown(root + b"/closed/new", 1000, 1000)
+        os.chmod(root + b"/readable", 0o600)
+        os.mkdir(root + b"/made")
+
+    assert as_user(everything, uid=UID, gid=GID) == 0
+    assert (os.lstat(root + b"/made").st_uid, os.lstat(root + b"/made").st_gid) == (0, 0)
+    assert os.lstat(root + b"/closed/new").st_uid == 1000
+
+
+def test_an_acl_lets_in_whom_it_names(root: bytes) -> None:
+    secret = root + b"/mine/file"
+    subprocess.run(["setfacl", "-m", "u:1001:r,o::-", secret], check=True)
+    assert as_user(lambda: read(secret), uid=1001, gid=1001) == 0
+    assert as_user(lambda: write(secret, b""), uid=1001, gid=1001) == 13
+    assert as_user(lambda: read(secret), uid=1002, gid=1002) == 13
+    with refused(13):
+        raise OSError(as_user(lambda: os.listxattr(root + b"/closed/inside")), "")

@@ -1,0 +1,193 @@
+"""A small tree of layers, and the changes to it that a daemon is killed in the middle of.
+
+A change is a function of the root of a tree: a mount's, or a plain directory's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tests.support import kernel
+from tests.support.files import opened
+from tests.support.stacks import Dir, Fifo, File, Layer, Link, Symlink
+
+_PUNCH_HOLE = 1 | 2  # FALLOC_FL_KEEP_SIZE with it, as fallocate(2) wants
+Step = Callable[[bytes], object]
+
+STACK: tuple[Layer, ...] = (
+    (
+        Dir(b".", 0o755),
+        File(b"file", b"file ", 3000),
+        Dir(b"dir", 0o750, 5, 6, xattrs=(("user.dir", b"1"),)),
+        File(b"dir/a", b"a ", 30, 0o640, 7, 8, xattrs=(("user.one", b"1"),)),
+        File(b"dir/sub/deep", b"deep ", 5000, hole=90_000),
+        File(b"merged/one", b"one ", 40),
+        File(b"hard/one", b"hard ", 50, 0o644, 9, 9),
+        Link(b"hard/two", b"hard/one"),
+        Link(b"third", b"hard/one"),
+        Dir(b"empty"),
+        Symlink(b"symlink", b"file", 3, 3),
+        Fifo(b"fifo"),
+    ),
+    (File(b"merged/two", b"two ", 20),),
+)
+
+
+class Case(NamedTuple):
+    """What is done before (``given``) and the change that is tried (``when``), named in words."""
+
+    when: Step
+    given: tuple[Step, ...] = ()
+
+
+def overwrite(path: bytes, data: bytes = b"NEW", at: int = 0, *, sync: bool = False) -> Step:
+    """Write over a part of an existing file."""
+
+    def step(root: bytes) -> None:
+        with opened(root + b"/" + path, os.O_WRONLY) as fd:
+            os.pwrite(fd, data, at)
+            if sync:
+                os.fsync(fd)
+
+    return step
+
+
+def truncated_open(path: bytes) -> Step:
+    return lambda root: os.close(os.open(_at(root, path), os.O_WRONLY | os.O_TRUNC))
+
+
+def truncate(path: bytes, size: int) -> Step:
+    return lambda root: os.truncate(_at(root, path), size)
+
+
+def chmod(path: bytes, mode: int) -> Step:
+    return lambda root: os.chmod(_at(root, path), mode)
+
+
+def chown(path: bytes, uid: int) -> Step:
+    return lambda root: os.lchown(_at(root, path), uid, uid)
+
+
+def attribute(path: bytes, name: str, value: bytes) -> Step:
+    return lambda root: os.setxattr(_at(root, path), name, value)
+
+
+def create(path: bytes) -> Step:
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+    return lambda root: os.close(os.open(_at(root, path), flags, 0o640))
+
+
+def mkdir(path: bytes) -> Step:
+    return lambda root: os.mkdir(_at(root, path), 0o755)
+
+
+def symlink(path: bytes, target: bytes) -> Step:
+    return lambda root: os.symlink(target, _at(root, path))
+
+
+def link(old: bytes, new: bytes) -> Step:
+    return lambda root: os.link(_at(root, old), _at(root, new), follow_symlinks=False)
+
+
+def unlink(path: bytes) -> Step:
+    return lambda root: os.unlink(_at(root, path))
+
+
+def rmdir(path: bytes) -> Step:
+    return lambda root: os.rmdir(_at(root, path))
+
+
+def rename(old: bytes, new: bytes) -> Step:
+    return lambda root: os.rename(_at(root, old), _at(root, new))
+
+
+def exchange(old: bytes, new: bytes) -> Step:
+    return lambda root: kernel.renameat2(_at(root, old), _at(root, new), kernel.RENAME_EXCHANGE)
+
+
+def punch(path: bytes, offset: int, length: int) -> Step:
+    """Free a part of an existing file; zeros are there then."""
+
+    def step(root: bytes) -> None:
+        with opened(_at(root, path), os.O_WRONLY) as fd:
+            kernel.fallocate(fd, _PUNCH_HOLE, offset, length)
+
+    return step
+
+
+def named_late(path: bytes, data: bytes = b"late") -> Step:
+    """Make a file without a name, fill it, and give it its name."""
+
+    def step(root: bytes) -> None:
+        with opened(os.path.dirname(_at(root, path)), os.O_TMPFILE | os.O_WRONLY) as fd:
+            os.write(fd, data)
+            # Python follows the link in /proc only where it is given a directory beside it.
+            os.link(b"/proc/self/fd/%d" % fd, _at(root, path), src_dir_fd=fd)
+
+    return step
+
+
+def _at(root: bytes, path: bytes) -> bytes:
+    return root + b"/" + path
+
+
+_CLEARED = (unlink(b"merged/one"), unlink(b"merged/two"))
+
+CASES = {
+    "write to a lower file": Case(overwrite(b"file")),
+    "write to a copy": Case(overwrite(b"file", b"AGAIN"), (overwrite(b"file"),)),
+    "write and fsync": Case(overwrite(b"dir/sub/deep", b"x", 50_000, sync=True)),
+    "open with O_TRUNC": Case(truncated_open(b"file")),
+    "truncate": Case(truncate(b"dir/a", 3)),
+    "truncate a hard link": Case(truncate(b"hard/one", 3)),
+    "chmod a large file": Case(chmod(b"dir/sub/deep", 0o600)),
+    "chmod a directory": Case(chmod(b"dir/sub", 0o700)),
+    "chown a symbolic link": Case(chown(b"symlink", 5)),
+    "chmod a fifo": Case(chmod(b"fifo", 0o640)),
+    "set an attribute": Case(attribute(b"dir/a", "user.two", b"2")),
+    "chmod a hard link": Case(chmod(b"hard/one", 0o600)),
+    "chmod a second hard link": Case(chmod(b"third", 0o600), (chown(b"hard/one", 4),)),
+    "link a lower file": Case(link(b"file", b"dir/other")),
+    "link over a whiteout": Case(link(b"file", b"symlink"), (unlink(b"symlink"),)),
+    "link a hard link": Case(link(b"hard/one", b"fourth")),
+    "create": Case(create(b"dir/new")),
+    "create over a whiteout": Case(create(b"file"), (unlink(b"file"),)),
+    "mkdir": Case(mkdir(b"dir/sub/new")),
+    "mkdir over a removed directory": Case(mkdir(b"merged"), (*_CLEARED, rmdir(b"merged"))),
+    "symlink over a whiteout": Case(symlink(b"file", b"x"), (unlink(b"file"),)),
+    "unlink a lower file": Case(unlink(b"dir/a")),
+    "unlink a copy": Case(unlink(b"file"), (overwrite(b"file"),)),
+    "unlink a new file": Case(unlink(b"dir/new"), (create(b"dir/new"),)),
+    "unlink a hard link": Case(unlink(b"hard/one")),
+    "unlink the last hard link": Case(unlink(b"third"), (unlink(b"hard/one"), unlink(b"hard/two"))),
+    "rmdir a lower directory": Case(rmdir(b"empty")),
+    "rmdir a new directory": Case(rmdir(b"new"), (mkdir(b"new"),)),
+    "rmdir a merged directory": Case(rmdir(b"merged"), _CLEARED),
+    "rmdir a moved directory": Case(rmdir(b"moved"), (*_CLEARED, rename(b"merged", b"moved"))),
+    "rename a lower file": Case(rename(b"file", b"dir/other")),
+    "rename a new file": Case(rename(b"new", b"dir/other"), (create(b"new"),)),
+    "rename over a lower file": Case(rename(b"file", b"dir/a")),
+    "rename over a hard link": Case(rename(b"file", b"hard/one")),
+    "rename a hard link": Case(rename(b"hard/one", b"elsewhere")),
+    "rename over a whiteout": Case(rename(b"file", b"symlink"), (unlink(b"symlink"),)),
+    "rename a directory": Case(rename(b"dir", b"moved")),
+    "rename a merged directory": Case(rename(b"merged", b"dir/moved")),
+    "rename a moved directory": Case(rename(b"moved", b"merged/m"), (rename(b"dir", b"moved"),)),
+    "rename a directory over an empty one": Case(rename(b"dir", b"empty")),
+    "rename a directory over one full of whiteouts": Case(
+        rename(b"dir", b"merged"), (chmod(b"merged", 0o700), *_CLEARED)
+    ),
+    "rename a directory over a whiteout": Case(rename(b"dir", b"file"), (unlink(b"file"),)),
+    "rename a new directory to a removed one's name": Case(
+        rename(b"new", b"empty"), (rmdir(b"empty"), mkdir(b"new"), create(b"new/inside"))
+    ),
+    "exchange files": Case(exchange(b"file", b"dir/a")),
+    "exchange directories": Case(exchange(b"dir", b"merged")),
+    "exchange a file and a directory": Case(exchange(b"file", b"dir")),
+    "punch a hole": Case(punch(b"file", 1000, 500)),
+    "name a nameless file": Case(named_late(b"dir/late")),
+    "name a nameless file over a whiteout": Case(named_late(b"file"), (unlink(b"file"),)),
+}
+WITH_EXTENSION = tuple(list(CASES)[-3:])  # pyfuse3 alone answers these with "not supported"

@@ -1,0 +1,48 @@
+"""The wait for the next request: it never leads into a read that has nothing to read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pyfuse3
+import pytest
+
+from tests.support.worlds import run
+from unionfs.fuse import loop
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+def test_a_request_that_another_task_read_is_waited_for_again(monkeypatch, pipe):
+    """Woken for a request, a task may come second: a blocking read would stop the whole mount."""
+    reader, writer = pipe
+    woken = []
+
+    async def wait() -> bool:
+        woken.append(len(woken))
+        if len(woken) == 3:  # the first two were read by others
+            os.write(writer, b"request")
+        return True
+
+    monkeypatch.setattr(pyfuse3, "_wait_fuse_readable", wait)
+    loop.install(reader)
+    assert run(pyfuse3._wait_fuse_readable()) is True
+    assert len(woken) == 3
+    assert run(pyfuse3._wait_fuse_readable()) is True  # there is one: no trip through the scheduler
+    assert len(woken) == 3
+
+
+def test_the_end_of_the_session_ends_the_wait(monkeypatch, pipe):
+    async def wait() -> bool:
+        return False
+
+    monkeypatch.setattr(pyfuse3, "_wait_fuse_readable", wait)
+    loop.install(pipe[0])
+    assert run(pyfuse3._wait_fuse_readable()) is False

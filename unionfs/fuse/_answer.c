@@ -1,0 +1,46 @@
+/* Writing answers to requests that Python is not asked about. */
+#include "_native.h"
+
+#include <linux/fuse.h>
+#include <sys/uio.h>
+
+int answer_with(int session, const struct fuse_in_header *head, int error, const void *body,
+		size_t size)
+{
+	struct fuse_out_header out = {
+		.len = (uint32_t)(sizeof(out) + size),
+		.error = -error,
+		.unique = head->unique,
+	};
+	struct iovec parts[2] = {{&out, sizeof(out)}, {(void *)body, size}};
+
+	/* It fails when the caller was interrupted, and then nobody wants it. */
+	(void)!writev(session, parts, size ? 2 : 1);
+	return 1;
+}
+
+int answer_with_stat(int session, const struct fuse_in_header *head, const struct stat *st,
+		     uint32_t nlink)
+{
+	struct fuse_attr_out out = {
+		.attr_valid = FOREVER,
+		.attr = {
+			.ino = number_shown(head->nodeid),
+			.size = (uint64_t)st->st_size,
+			.blocks = (uint64_t)st->st_blocks,
+			.atime = (uint64_t)st->st_atim.tv_sec,
+			.mtime = (uint64_t)st->st_mtim.tv_sec,
+			.ctime = (uint64_t)st->st_ctim.tv_sec,
+			.atimensec = (uint32_t)st->st_atim.tv_nsec,
+			.mtimensec = (uint32_t)st->st_mtim.tv_nsec,
+			.ctimensec = (uint32_t)st->st_ctim.tv_nsec,
+			.mode = st->st_mode,
+			.nlink = nlink,
+			.uid = st->st_uid,
+			.gid = st->st_gid,
+			.blksize = (uint32_t)st->st_blksize,
+		},
+	};
+
+	return answer_with(session, head, 0, &out, sizeof(out));
+}

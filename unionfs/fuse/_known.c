@@ -1,0 +1,329 @@
+/* Answers that are known already, given without Python.
+ *
+ *   - GETATTR. The kernel asks again after every read of a file and listing of a directory (the access
+ *     time may have changed) and gets what it was told last, as it would from Python, which keeps
+ *     attributes until something changes them. Here the requests themselves say what may have changed:
+ *     one that changes a node counts until its reply is on its way. Directories are forgotten with
+ *     every change of anything, since a copy-up changes those above; everything with a change of
+ *     names, whose files the message does not tell.
+ *   - GETATTR of a directory in the upper whose descriptor Python has shared: as fstat(2) says. Making
+ *     and removing names changes a directory, so the answers above do not last there.
+ *   - GETXATTR of security.capability, which the kernel asks for before changing a file's owner or
+ *     content. A file that was made here, or that was found to have none, has none until it is set.
+ *
+ * All are direct-mapped caches: a later node takes the place of an earlier one.
+ */
+#define _GNU_SOURCE
+#include "_native.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PLACES 4096 /* powers of two */
+#define SHARED_DIRS 512
+#define FEW 32
+#define IN_FLIGHT 128 /* more than pyfuse3 has workers */
+#define EVERYTHING 0
+#define DIRECTORIES 1 /* the root's number, and a directory */
+#define TMPFILE 51
+#define CAPABILITY "security.capability"
+
+struct known {
+	uint64_t node; /* 0: none */
+	uint64_t era;
+	struct fuse_attr_out out;
+};
+
+struct shared_dir {
+	uint64_t node; /* 0: none */
+	int fd; /* ours */
+	int merged;
+};
+
+static struct known files[PLACES];
+static struct known dirs[PLACES];
+static struct shared_dir shared_dirs[SHARED_DIRS];
+static uint64_t without_capability[PLACES];
+static uint64_t era = 1; /* of everything: what is from an earlier one is forgotten */
+static uint64_t dir_era = 1;
+
+static struct {
+	uint64_t unique;
+	uint64_t node; /* or EVERYTHING, or DIRECTORIES */
+} changing[IN_FLIGHT];
+static int changing_count;
+static int changing_lost; /* more than fit: nothing is known until the mount's end */
+
+static struct { /* the request read last, whose reply may be worth remembering */
+	uint64_t unique;
+	uint64_t node;
+	uint32_t opcode;
+	int about_capability;
+} last;
+
+static size_t place_of(uint64_t node)
+{
+	return ((node * 0x9E3779B97F4A7C15ULL) >> 40) & (PLACES - 1);
+}
+
+static void forget(uint64_t node)
+{
+	size_t place = place_of(node);
+
+	if (files[place].node == node)
+		files[place].node = 0;
+	if (dirs[place].node == node)
+		dirs[place].node = 0;
+}
+
+/* Each costs a descriptor, so there are few where the process may have few. */
+static struct shared_dir *shared_place(uint64_t node)
+{
+	static size_t places;
+	struct rlimit limit;
+
+	if (places == 0)
+		places = getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= 8 * SHARED_DIRS
+				 ? SHARED_DIRS
+				 : FEW;
+	return &shared_dirs[node & (places - 1)];
+}
+
+static void drop_dir(struct shared_dir *dir)
+{
+	if (dir->node)
+		close(dir->fd);
+	dir->node = 0;
+}
+
+static void forget_for_good(uint64_t node)
+{
+	struct shared_dir *dir = shared_place(node);
+
+	forget(node);
+	without_capability[place_of(node)] = 0;
+	if (dir->node == node)
+		drop_dir(dir);
+}
+
+static void forget_changed(uint64_t node)
+{
+	dir_era++;
+	if (node == EVERYTHING)
+		era++;
+	else
+		forget(node);
+}
+
+/* Return the node that a request changes, or one of the two above; -1: none. */
+static int64_t changed_by(const struct fuse_in_header *head)
+{
+	switch (head->opcode) {
+	case FUSE_LOOKUP:
+	case FUSE_FORGET:
+	case FUSE_BATCH_FORGET:
+	case FUSE_GETATTR:
+	case FUSE_READLINK:
+	case FUSE_STATFS:
+	case FUSE_OPEN:
+	case FUSE_READ:
+	case FUSE_RELEASE:
+	case FUSE_FSYNC:
+	case FUSE_FLUSH:
+	case FUSE_GETXATTR:
+	case FUSE_LISTXATTR:
+	case FUSE_OPENDIR:
+	case FUSE_READDIR:
+	case FUSE_READDIRPLUS:
+	case FUSE_RELEASEDIR:
+	case FUSE_FSYNCDIR:
+	case FUSE_ACCESS:
+	case FUSE_LSEEK:
+	case FUSE_INTERRUPT:
+		return -1;
+	case FUSE_WRITE:
+	case FUSE_SETATTR:
+	case FUSE_SETXATTR:
+	case FUSE_REMOVEXATTR:
+	case FUSE_FALLOCATE:
+		return (int64_t)head->nodeid;
+	case FUSE_CREATE:
+	case FUSE_MKDIR:
+	case FUSE_MKNOD:
+	case FUSE_SYMLINK:
+	case TMPFILE:
+		return DIRECTORIES;
+	}
+	return EVERYTHING;
+}
+
+static void forget_all_told(const struct fuse_in_header *head, size_t size)
+{
+	const struct fuse_batch_forget_in *in = (const void *)(head + 1);
+	const struct fuse_forget_one *one = (const void *)(in + 1);
+	size_t room = size - sizeof(*head);
+
+	if (head->opcode == FUSE_FORGET) {
+		forget_for_good(head->nodeid);
+		return;
+	}
+	for (uint32_t i = 0; room >= sizeof(*in) && i < in->count; i++) {
+		if (sizeof(*in) + (i + 1) * sizeof(*one) > room)
+			return;
+		forget_for_good(one[i].nodeid);
+	}
+}
+
+void known_request(const struct fuse_in_header *head, size_t size)
+{
+	int64_t node = changed_by(head);
+
+	last.unique = head->unique;
+	last.node = head->nodeid;
+	last.opcode = head->opcode;
+	last.about_capability = 0;
+	if (head->opcode == FUSE_FORGET || head->opcode == FUSE_BATCH_FORGET)
+		forget_all_told(head, size);
+	if (node < 0)
+		return;
+	if (head->opcode == FUSE_SETXATTR)
+		without_capability[place_of(head->nodeid)] = 0;
+	forget_changed((uint64_t)node);
+	if (changing_count == IN_FLIGHT) {
+		changing_lost = 1;
+		return;
+	}
+	changing[changing_count].unique = head->unique;
+	changing[changing_count++].node = (uint64_t)node;
+}
+
+static int may_change(uint64_t node, int is_dir)
+{
+	if (changing_lost || (is_dir && changing_count))
+		return 1;
+	for (int i = 0; i < changing_count; i++)
+		if (changing[i].node == node || changing[i].node == EVERYTHING)
+			return 1;
+	return 0;
+}
+
+static void remember(uint64_t node, uint64_t valid, uint32_t valid_nsec,
+		     const struct fuse_attr *attr)
+{
+	int is_dir = S_ISDIR(attr->mode);
+	struct known *known = is_dir ? &dirs[place_of(node)] : &files[place_of(node)];
+
+	if (node == 0 || may_change(node, is_dir))
+		return;
+	known->node = node;
+	known->era = is_dir ? dir_era : era;
+	memset(&known->out, 0, sizeof(known->out));
+	known->out.attr_valid = valid;
+	known->out.attr_valid_nsec = valid_nsec;
+	known->out.attr = *attr;
+}
+
+static void remember_reply(const struct fuse_out_header *head, const void *body, size_t size)
+{
+	const struct fuse_entry_out *entry = body;
+	const struct fuse_attr_out *out = body;
+
+	if (last.about_capability && head->error == -ENODATA && !may_change(last.node, 0))
+		without_capability[place_of(last.node)] = last.node;
+	if (head->error)
+		return;
+	if (last.opcode == FUSE_LOOKUP && size >= sizeof(*entry))
+		remember(entry->nodeid, entry->attr_valid, entry->attr_valid_nsec, &entry->attr);
+	else if (last.opcode == FUSE_GETATTR && size >= sizeof(*out))
+		remember(last.node, out->attr_valid, out->attr_valid_nsec, &out->attr);
+	else if (last.opcode == FUSE_CREATE && size >= sizeof(*entry))
+		without_capability[place_of(entry->nodeid)] = entry->nodeid;
+}
+
+void known_done(uint64_t unique)
+{
+	for (int i = 0; i < changing_count; i++) {
+		if (changing[i].unique != unique)
+			continue;
+		forget_changed(changing[i].node);
+		changing[i] = changing[--changing_count];
+		return;
+	}
+}
+
+void known_reply(const struct fuse_out_header *head, const void *body, size_t size)
+{
+	known_done(head->unique);
+	if (head->unique == last.unique)
+		remember_reply(head, body, size);
+}
+
+void known_listed(const struct fuse_entry_out *entry)
+{
+	if (S_ISDIR(entry->attr.mode))
+		remember(entry->nodeid, entry->attr_valid, entry->attr_valid_nsec, &entry->attr);
+}
+
+int known_share_dir(uint64_t node, int fd, int merged)
+{
+	struct shared_dir *dir = shared_place(node);
+	int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	drop_dir(dir);
+	if (own < 0)
+		return -1;
+	*dir = (struct shared_dir){node, own, merged};
+	return 0;
+}
+
+void known_unshare_dirs(void)
+{
+	for (int i = 0; i < SHARED_DIRS; i++)
+		drop_dir(&shared_dirs[i]);
+}
+
+static int answer_by_fstat(int session, const struct fuse_in_header *head)
+{
+	struct shared_dir *dir = shared_place(head->nodeid);
+	struct stat st;
+
+	if (dir->node != head->nodeid || fstat(dir->fd, &st) < 0)
+		return 0;
+	return answer_with_stat(session, head, &st, dir->merged ? 1 : (uint32_t)st.st_nlink);
+}
+
+static int answer_as_before(int session, const struct fuse_in_header *head,
+			    const struct known *known, uint64_t now)
+{
+	if (known->node != head->nodeid || known->era != now ||
+	    may_change(head->nodeid, S_ISDIR(known->out.attr.mode)))
+		return 0;
+	return answer_with(session, head, 0, &known->out, sizeof(known->out));
+}
+
+int known_answer_getattr(int session, const struct fuse_in_header *head)
+{
+	size_t place = place_of(head->nodeid);
+
+	return answer_by_fstat(session, head) ||
+	       answer_as_before(session, head, &files[place], era) ||
+	       answer_as_before(session, head, &dirs[place], dir_era);
+}
+
+int known_answer_getxattr(int session, const struct fuse_in_header *head, size_t size)
+{
+	const char *name = (const char *)(head + 1) + sizeof(struct fuse_getxattr_in);
+	size_t wanted = sizeof(*head) + sizeof(struct fuse_getxattr_in) + sizeof(CAPABILITY);
+
+	if (size < wanted || memcmp(name, CAPABILITY, sizeof(CAPABILITY)) != 0)
+		return 0;
+	last.about_capability = 1;
+	if (without_capability[place_of(head->nodeid)] != head->nodeid)
+		return 0;
+	return answer_with(session, head, ENODATA, NULL, 0);
+}

@@ -1,0 +1,211 @@
+/* The extension's Python face; unionfs/fuse/native.py says what each function is for. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "_native.h"
+
+static PyObject *native_descriptor(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	return PyLong_FromLong(session_descriptor());
+}
+
+static PyObject *native_misses(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	return PyLong_FromUnsignedLongLong(session_misses());
+}
+
+static PyObject *native_share(PyObject *self, PyObject *args)
+{
+	unsigned long long node;
+	int fd, own;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "Kip", &node, &fd, &own))
+		return NULL;
+	if (shared_add(node, fd, own) < 0)
+		return PyErr_NoMemory();
+	Py_RETURN_NONE;
+}
+
+static PyObject *native_unshare(PyObject *self, PyObject *arg)
+{
+	unsigned long long node = PyLong_AsUnsignedLongLong(arg);
+
+	(void)self;
+	if (PyErr_Occurred())
+		return NULL;
+	shared_remove(node);
+	Py_RETURN_NONE;
+}
+
+static PyObject *native_share_dir(PyObject *self, PyObject *args)
+{
+	unsigned long long node;
+	int fd, merged;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "Kip", &node, &fd, &merged))
+		return NULL;
+	known_share_dir(node, fd, merged); /* failing that, Python goes on answering */
+	Py_RETURN_NONE;
+}
+
+static PyObject *native_unshare_dirs(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	known_unshare_dirs();
+	Py_RETURN_NONE;
+}
+
+static PyObject *native_answered(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	return PyLong_FromUnsignedLongLong(session_answered());
+}
+
+static PyObject *native_set_spin(PyObject *self, PyObject *arg)
+{
+	long limit = PyLong_AsLong(arg);
+
+	(void)self;
+	if (limit == -1 && PyErr_Occurred())
+		return NULL;
+	spin_limit(limit);
+	Py_RETURN_NONE;
+}
+
+static PyObject *native_spun(PyObject *self, PyObject *unused)
+{
+	unsigned long long ns, caught;
+
+	(void)self, (void)unused;
+	spin_totals(&ns, &caught);
+	return Py_BuildValue("(KK)", ns, caught);
+}
+
+static PyObject *native_caller(PyObject *self, PyObject *unused)
+{
+	uint32_t uid, gid, pid;
+
+	(void)self, (void)unused;
+	session_caller(&uid, &gid, &pid);
+	return Py_BuildValue("(III)", (unsigned int)uid, (unsigned int)gid, (unsigned int)pid);
+}
+
+static PyObject *native_kills(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	return PyBool_FromLong(session_kills_privileges());
+}
+
+static PyObject *native_carried(PyObject *self, PyObject *unused)
+{
+	const void *body;
+	size_t size;
+	uint32_t opcode = carried_request(&body, &size);
+
+	(void)self, (void)unused;
+	if (opcode == 0)
+		Py_RETURN_NONE;
+	return Py_BuildValue("(Iy#)", (unsigned int)opcode, (const char *)body, (Py_ssize_t)size);
+}
+
+static PyObject *native_xattr_flags(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	return PyLong_FromUnsignedLong(carried_flags());
+}
+
+static PyObject *native_asks_tmpfile(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	return PyBool_FromLong(carried_tmpfile());
+}
+
+static PyObject *native_set_root_number(PyObject *self, PyObject *arg)
+{
+	unsigned long long ino = PyLong_AsUnsignedLongLong(arg);
+
+	(void)self;
+	if (PyErr_Occurred())
+		return NULL;
+	number_root(ino);
+	Py_RETURN_NONE;
+}
+
+static PyObject *native_counts(PyObject *self, PyObject *unused)
+{
+	PyObject *found = PyDict_New();
+
+	(void)self, (void)unused;
+	for (uint32_t opcode = 0; found != NULL && opcode < OPCODES; opcode++) {
+		PyObject *key, *value;
+		int failed;
+
+		if (session_count(opcode) == 0)
+			continue;
+		key = PyLong_FromUnsignedLong(opcode);
+		value = PyLong_FromUnsignedLongLong(session_count(opcode));
+		failed = key == NULL || value == NULL || PyDict_SetItem(found, key, value) < 0;
+		Py_XDECREF(key);
+		Py_XDECREF(value);
+		if (failed)
+			Py_CLEAR(found);
+	}
+	return found;
+}
+
+static PyMethodDef methods[] = {
+	{"descriptor", native_descriptor, METH_NOARGS,
+	 "Return the hooked session's descriptor; -1 while no session is hooked."},
+	{"misses", native_misses, METH_NOARGS,
+	 "Return how many reads found no request."},
+	{"caller", native_caller, METH_NOARGS,
+	 "Return the user, group and process ID of who made the request read last."},
+	{"kills_privileges", native_kills, METH_NOARGS,
+	 "Return whether the request read last is to remove set-id bits from its file."},
+	{"share", native_share, METH_VARARGS,
+	 "Answer READ of a node (its number) from this descriptor, until unshare; and what changes or asks"
+	 " for its content and attributes, if it is its own."},
+	{"unshare", native_unshare, METH_O, "Answer requests about this node no more."},
+	{"share_dir", native_share_dir, METH_VARARGS,
+	 "Answer GETATTR of a node by fstat of this directory, with one link if it is merged."},
+	{"unshare_dirs", native_unshare_dirs, METH_NOARGS,
+	 "Answer GETATTR of shared directories no more."},
+	{"answered", native_answered, METH_NOARGS,
+	 "Return how many requests were answered without Python."},
+	{"set_spin", native_set_spin, METH_O,
+	 "Let reads of an empty queue try again for at most so many microseconds; 0: never."},
+	{"spun", native_spun, METH_NOARGS,
+	 "Return how long reads tried again (ns), and how many requests that caught."},
+	{"carried", native_carried, METH_NOARGS,
+	 "Return opcode and body of the request read last if GETXATTR carries it, else None."},
+	{"xattr_flags", native_xattr_flags, METH_NOARGS,
+	 "Return the flags of the SETXATTR read last."},
+	{"asks_tmpfile", native_asks_tmpfile, METH_NOARGS,
+	 "Return whether the CREATE read last asks for a file without a name."},
+	{"set_root_number", native_set_root_number, METH_O,
+	 "Show this inode number for the root; 0: the node's, which is 1."},
+	{"counts", native_counts, METH_NOARGS,
+	 "Return how many requests came, by opcode (enum fuse_opcode)."},
+	{NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module = {
+	PyModuleDef_HEAD_INIT,
+	.m_name = "unionfs.fuse._native",
+	.m_doc = "Hooks on the requests and replies of pyfuse3's session.",
+	.m_size = -1,
+	.m_methods = methods,
+};
+
+PyMODINIT_FUNC PyInit__native(void)
+{
+	PyObject *made = PyModule_Create(&module);
+
+	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 6) < 0)
+		Py_CLEAR(made);
+	return made;
+}

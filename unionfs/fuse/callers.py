@@ -1,0 +1,49 @@
+"""What the kernel does not say of a caller: its capabilities and its other groups (proc(5)).
+
+A caller that is not in this process's PID namespace (pid 0) is judged by its user and group IDs.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pyfuse3 import RequestContext
+
+from unionfs.fuse import native
+from unionfs.syscalls.capability import CAP_FSETID, has_capability, other_groups
+from unionfs.upper.attributes import IsMember
+
+
+def killer() -> IsMember | None:
+    """Return who makes the request read last, if set-id bits have to go for that; else None.
+
+    For its handler, before it awaits anything.
+    """
+    if not native.kills_privileges():
+        return None
+    _, gid, pid = native.caller()
+    return partial(_is_member, gid, pid)
+
+
+def killer_in(ctx: RequestContext) -> IsMember | None:
+    """Return the caller of *ctx*, if set-id bits have to go when it changes content; else None."""
+    return None if may(ctx, CAP_FSETID) else partial(_is_member, ctx.gid, ctx.pid)
+
+
+def may(ctx: RequestContext, capability: int) -> bool:
+    """Return whether a caller has *capability*; one whose user ID is not 0 has none for us."""
+    if ctx.uid != 0 or ctx.pid == 0:
+        return ctx.uid == 0
+    try:
+        return has_capability(capability, ctx.pid)
+    except OSError:
+        return False
+
+
+def _is_member(gid: int, pid: int, group: int) -> bool:
+    if gid == group or pid == 0:
+        return gid == group
+    try:
+        return group in other_groups(pid)
+    except OSError:
+        return False

@@ -1,0 +1,291 @@
+"""A mount by an ordinary user that lets others in (``allow_other``): who may do what.
+
+The kernel asks for no permission there (``rooted``), so every request of somebody else is checked
+here by the rules of a local filesystem. Only who may set an ACL is the kernel's to say. It must not
+remember names in a directory that some may not search, or it would answer those without asking us:
+``SharedInodes``.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Sequence
+
+import pyfuse3
+from pyfuse3 import (
+    EntryAttributes,
+    FileInfo,
+    RequestContext,
+    SetattrFields,
+)
+
+from unionfs.fuse.guard import answers
+from unionfs.fuse.inodes import Inodes, absent
+from unionfs.fuse.permission import READ, SEARCH, WRITE, caller, denied, may, not_permitted
+from unionfs.fuse.rooted import RootedOperations
+from unionfs.ondisk import acl
+from unionfs.syscalls import xattr
+from unionfs.union.node import Node
+from unionfs.union.tree import Tree
+from unionfs.upper.upper import Upper
+
+_FMODE_EXEC = 0x20  # linux/fs.h, among the flags of an open for execve(2)
+_CHANGE = WRITE | SEARCH  # of a directory whose names change
+_TOUCH_NS = 1_000_000_000  # a time so close to now is one that whoever may write can set
+
+
+class SharedInodes(Inodes):
+    """As ``Inodes``; the kernel remembers a name only where everybody may search for it."""
+
+    def _fill(self, node: Node, st: os.stat_result) -> None:
+        super()._fill(node, st)
+        parent = node.parent
+        one_place = node.kind == stat.S_IFDIR or st.st_nlink == 1
+        if parent is not None and not (one_place and self.searchable(parent)):
+            node.attr.entry_timeout = 0
+
+    def searchable(self, node: Node) -> bool:
+        """Return whether everybody may look names up in the directory *node*."""
+        mode: int = self.attributes(node).st_mode
+        if mode & 0o111 != 0o111:
+            return False
+        name = self.tree.names_of(node).to_disk(acl.ACCESS)
+        return xattr.get(self.tree.target(node), name) is None
+
+
+class SharedOperations(RootedOperations):
+    """``RootedOperations`` with everybody else kept to what he may."""
+
+    shared = True
+
+    def __init__(self, tree: Tree, upper: Upper | None, *, read_only: bool = False) -> None:
+        super().__init__(tree, upper, read_only=read_only)
+        self.inodes = self._names = SharedInodes(tree, upper)
+        self._absent_here = absent()
+        self._absent_here.entry_timeout = 0
+
+    def _has(self, node: Node, ctx: RequestContext, want: int) -> bool:
+        if self.is_root(ctx):
+            return True
+        name = self.tree.names_of(node).to_disk(acl.ACCESS)
+        found = xattr.get(self.tree.target(node), name)
+        return may(caller(ctx), self.inodes.attributes(node), found, want)
+
+    @answers
+    def _require(self, inode: int, ctx: RequestContext, want: int) -> None:
+        """Raise EACCES unless the caller has *want* on the file *inode*."""
+        if not self._has(self.inodes[inode], ctx, want):
+            raise denied()
+
+    @answers
+    def access(self, inode: int, mode: int, ctx: RequestContext) -> bool:
+        """Answer access(2)."""
+        node = self.inodes[inode]
+        if self.is_root(ctx):
+            attr = self.inodes.attributes(node)
+            return bool(attr.st_mode & 0o111) or node.is_dir or not mode & os.X_OK
+        return self._has(node, ctx, mode & 7)
+
+    async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        """Look a name up for who may search."""
+        await self._require(parent_inode, ctx, SEARCH)
+        found = await super().lookup(parent_inode, name, ctx)
+        if not found.st_ino and not self._names.searchable(self.inodes[parent_inode]):
+            return self._absent_here
+        return found
+
+    async def opendir(self, inode: int, ctx: RequestContext) -> int:
+        """Open a directory for who may read it."""
+        await self._require(inode, ctx, READ)
+        return await super().opendir(inode, ctx)
+
+    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        """Open a file for who may do with it what he opens it for."""
+        wants = {os.O_RDONLY: READ, os.O_WRONLY: WRITE, os.O_RDWR: READ | WRITE}
+        want = wants.get(flags & os.O_ACCMODE, READ | WRITE)
+        if flags & _FMODE_EXEC:
+            want = SEARCH
+        await self._require(inode, ctx, want | WRITE if flags & os.O_TRUNC else want)
+        return await super().open(inode, flags, ctx)
+
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        """Make and open a file."""
+        await self._require(parent_inode, ctx, _CHANGE)
+        return await super().create(parent_inode, name, mode, flags, ctx)
+
+    async def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        """Make a directory."""
+        await self._require(parent_inode, ctx, _CHANGE)
+        return await super().mkdir(parent_inode, name, mode, ctx)
+
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        """Make a special file."""
+        await self._require(parent_inode, ctx, _CHANGE)
+        return await super().mknod(parent_inode, name, mode, rdev, ctx)
+
+    async def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        """Make a symbolic link."""
+        await self._require(parent_inode, ctx, _CHANGE)
+        return await super().symlink(parent_inode, name, target, ctx)
+
+    async def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        """Give a file another name; from now on the kernel asks for each of them."""
+        await self._require(new_parent_inode, ctx, _CHANGE)
+        attr = await super().link(inode, new_parent_inode, new_name, ctx)
+        self._forget_name(self.inodes[inode])
+        return attr
+
+    async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        """Remove a name."""
+        await self._require_removable(parent_inode, name, ctx)
+        await super().unlink(parent_inode, name, ctx)
+
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        """Remove a directory."""
+        await self._require_removable(parent_inode, name, ctx)
+        await super().rmdir(parent_inode, name, ctx)
+
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: RequestContext,
+    ) -> None:
+        """Rename; a directory that gets another parent must be writable itself (rename(2))."""
+        await self._require_removable(parent_inode_old, name_old, ctx)
+        await self._require_removable(parent_inode_new, name_new, ctx)
+        if parent_inode_old != parent_inode_new:
+            await self._require_movable(parent_inode_old, name_old, ctx)
+            if flags & pyfuse3.RENAME_EXCHANGE:
+                await self._require_movable(parent_inode_new, name_new, ctx)
+        await super().rename(parent_inode_old, name_old, parent_inode_new, name_new, flags, ctx)
+        await self._ask_again(parent_inode_new, name_new)
+        await self._ask_again(parent_inode_old, name_old)
+
+    @answers
+    def _require_removable(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        """Raise unless the caller may make *name*, or remove what has it (unlink(2)).
+
+        From a sticky directory that is for its owner and the file's.
+        """
+        parent = self.inodes[parent_inode]
+        if not self._has(parent, ctx, _CHANGE):
+            raise denied()
+        attr = self.inodes.attributes(parent)
+        if self.is_root(ctx) or not attr.st_mode & stat.S_ISVTX or ctx.uid == attr.st_uid:
+            return
+        if self.tree.lookup(parent, name) is not None:
+            node = self._child(parent, name)
+            if self.inodes.attributes(node).st_uid != ctx.uid:
+                raise not_permitted()
+
+    @answers
+    def _require_movable(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        node = self._child(self.inodes[parent_inode], name)
+        if node.is_dir and not self._has(node, ctx, WRITE):
+            raise denied()
+
+    @answers
+    def _ask_again(self, parent_inode: int, name: bytes) -> None:
+        """Let the kernel ask for *name*: it moved it with what it knew of the old directory."""
+        parent = self.inodes[parent_inode]
+        node = self.tree.lookup(parent, name)
+        if node is not None:
+            node.attr = None
+        pyfuse3.invalidate_entry_async(parent.ino, name, ignore_enoent=True)
+
+    async def setattr(
+        self,
+        inode: int,
+        attr: EntryAttributes,
+        fields: SetattrFields,
+        fh: int | None,
+        ctx: RequestContext,
+    ) -> EntryAttributes:
+        """Change what the caller may change."""
+        if not self.is_root(ctx):
+            await self._require_settable(inode, attr, fields, fh, ctx)
+        found = await super().setattr(inode, attr, fields, fh, ctx)
+        if fields.update_mode or fields.update_uid or fields.update_gid:
+            self._forget_children(self.inodes[inode])
+        return found
+
+    @answers
+    def _require_settable(
+        self,
+        inode: int,
+        attr: EntryAttributes,
+        fields: SetattrFields,
+        fh: int | None,
+        ctx: RequestContext,
+    ) -> None:
+        """Raise EPERM or EACCES unless the caller may change *fields* (setattr_prepare())."""
+        node, who = self.inodes[inode], caller(ctx)
+        now = self.inodes.attributes(node)
+        mine = who.uid == now.st_uid
+        if fields.update_size and fh is None and not self._has(node, ctx, WRITE):
+            raise denied()
+        if fields.update_uid and not (mine and attr.st_uid == now.st_uid):
+            raise not_permitted()
+        if fields.update_gid and not (mine and attr.st_gid in (now.st_gid, *who.groups)):
+            raise not_permitted()
+        if fields.update_mode:
+            if not mine:
+                raise not_permitted()
+            if now.st_gid not in who.groups and not node.is_dir:
+                attr.st_mode &= ~stat.S_ISGID
+        times = [attr.st_atime_ns] * fields.update_atime + [attr.st_mtime_ns] * fields.update_mtime
+        if times and not mine and not fields.update_size:
+            self._require_touch(node, ctx, times)
+
+    def _require_touch(self, node: Node, ctx: RequestContext, times: Sequence[int]) -> None:
+        """Raise unless *times* are now, which whoever may write can set (utimensat(2))."""
+        if any(abs(each - time.time_ns()) > _TOUCH_NS for each in times):
+            raise not_permitted()
+        if not self._has(node, ctx, WRITE):
+            raise denied()
+
+    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        """Answer with an attribute; those of users for who may read the file (xattr(7))."""
+        if name.startswith(b"user."):
+            await self._require(inode, ctx, READ)
+        return await super().getxattr(inode, name, ctx)
+
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        """Set an attribute; the kernel has checked the namespaces that are not the users'."""
+        if name.startswith(b"user."):
+            await self._require(inode, ctx, WRITE)
+        await super().setxattr(inode, name, value, ctx)
+        if name == acl.ACCESS:
+            self._forget_children(self.inodes[inode])
+
+    async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
+        """Remove an attribute."""
+        if name.startswith(b"user."):
+            await self._require(inode, ctx, WRITE)
+        await super().removexattr(inode, name, ctx)
+
+    def _forget_children(self, node: Node) -> None:
+        """After a change of who may search *node*: let the kernel ask for all names in it."""
+        for name, child in (node.children or {}).items():
+            child.attr = None
+            pyfuse3.invalidate_entry_async(node.ino, name, ignore_enoent=True)
+
+    def _forget_name(self, node: Node) -> None:
+        if node.parent is not None:
+            pyfuse3.invalidate_entry_async(node.parent.ino, node.name, ignore_enoent=True)

@@ -1,0 +1,143 @@
+"""Keeping hold of a file through changes of its names, at no descriptor each.
+
+A file that loses its last name while the kernel refers to it is held by an O_PATH descriptor
+(``Node.anchor``), as many as programs have open. One that has other names needs none: it is found
+at another name that is known, at its place in the index, or at a name that is given to it in the
+work directory (``index.keep``) for as long as none of its others has been looked up.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from unionfs.union.node import Node
+from unionfs.union.tree import Tree
+from unionfs.upper import index
+from unionfs.upper.upper import Upper
+
+_HOLD = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def is_needed(node: Node, parent: Node, name: bytes) -> bool:
+    """Return whether *node*, which is to lose *name* in *parent*, may have no other place then."""
+    if node.hidden is not None:
+        return node.nlink < 2
+    return node.parent is parent and node.name == name and not node.also
+
+
+@contextmanager
+def held(upper: Upper, node: Node, *, needed: bool = True) -> Iterator[None]:
+    """Keep hold of the file of *node* beyond its name, which goes in the block.
+
+    A lower file needs no hold: it stays where it is, whatever hides it. (A directory does, whose
+    parts may be asked for anew.) Where the block fails the name stays, and the hold goes again: it
+    would reach a lower directory even after a copy-up. Raises OSError.
+    """
+    lower_file = not node.is_dir and node.source is not None
+    if node.anchor >= 0 or lower_file or not needed:
+        yield
+        return
+    if node.is_dir:
+        node.anchor = os.open(b".", _HOLD, dir_fd=upper.tree.ready(node)[0].fd())
+    else:
+        node.anchor = upper.tree.open(node, os.O_PATH)
+    try:
+        yield
+    except BaseException:
+        _let_anchor_go(node)
+        raise
+
+
+def name_gone(upper: Upper, node: Node, parent: Node, name: bytes) -> None:
+    """Account for one name less of *node*: *name* in *parent*, whose directory entry is gone."""
+    node.attr = None
+    node.gone_from(parent, name)
+    if node.nlink:
+        node.nlink -= 1
+        node.dead = node.nlink == 0
+        if node.dead:
+            index.drop(upper, node)
+    elif node.source is not None:
+        node.dead = True
+    elif node.anchor >= 0:
+        node.dead = _is_nameless(node.anchor)
+    if node.dead:
+        if not node.nlookup:
+            upper.tree.forget(node)
+    elif not node.nlookup and not node.is_known:
+        let_go(upper.tree, upper, node)
+    elif node.anchor >= 0:
+        _keep_without_anchor(upper, node)
+
+
+def _keep_without_anchor(upper: Upper, node: Node) -> None:
+    """Give *node*, which has other names, a place to be found at, and close its anchor."""
+    if node.hidden is None and not node.is_known:
+        try:
+            index.keep(upper, node)
+            node.nlink = os.stat(node.anchor).st_nlink - 1
+        except OSError:
+            return  # no more links, or no room for one: the descriptor is as good
+    _let_anchor_go(node)
+
+
+def take_place(upper: Upper | None, parent: Node, name: bytes, node: Node) -> None:
+    """Let *name* in *parent* lead to *node*, which turned out to be the file of that name."""
+    assert parent.children is not None
+    parent.children[name] = node
+    node.found_at(parent, name)
+    settle(upper, node)
+
+
+def settle(upper: Upper | None, node: Node) -> None:
+    """Let *node*, to which a loaded directory leads (``found_at``), do without another hold.
+
+    Nothing changes where that may be a name in a lower layer.
+    """
+    if upper is None or node.dead or node.source is not None:
+        return
+    kept = index.is_kept(upper, node)
+    if not (kept or node.anchor >= 0) or (kept and _has_lower_names(upper, node)):
+        return
+    if kept:
+        index.unkeep(upper, node)
+        node.nlink = 0
+    _let_anchor_go(node)
+
+
+def let_go(tree: Tree, upper: Upper | None, node: Node) -> None:
+    """Forget the file *node*, to which neither the kernel nor a loaded directory leads any more.
+
+    Whoever looks one of its names up will find it on the disk; but for a copy that only this
+    mount knows to be one (``index.keep`` of a lower file's): that stays.
+    """
+    assert not node.nlookup
+    assert not node.is_known
+    if node.hidden is not None and upper is not None and index.is_kept(upper, node):
+        if _has_lower_names(upper, node):
+            return
+        index.unkeep(upper, node)
+    tree.forget(node)
+
+
+def _has_lower_names(upper: Upper, node: Node) -> bool:
+    """Return whether *node*, which has a name of its own in work, has names in lower layers."""
+    try:
+        return node.nlink >= upper.tree.stat(node).st_nlink
+    except OSError:
+        return True  # keeping it is safe
+
+
+def _is_nameless(fd: int) -> bool:
+    try:
+        return os.stat(fd).st_nlink == 0
+    except OSError:
+        return False  # the name is gone all the same; its file is let go at the end of the mount
+
+
+def _let_anchor_go(node: Node) -> None:
+    if node.anchor >= 0:
+        os.close(node.anchor)
+        node.anchor = -1

@@ -1,0 +1,166 @@
+"""Changing owners, modes and types in an upper that keeps them in an attribute.
+
+The counterpart of ``union.override``: what the filesystem of another upper does by itself (the
+group of set-group-ID directories, inherited ACLs, set-id bits that a change takes away) is done
+here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+
+from unionfs.ondisk import acl, override
+from unionfs.ondisk.override import Override, Spelling
+from unionfs.syscalls import xattr
+from unionfs.syscalls.at import PathFd, proc_path
+from unionfs.union.layer import Part
+from unionfs.union.node import Node
+from unionfs.upper.upper import Upper
+
+IsMember = Callable[[int], bool]
+"""Whether somebody is in the group of an ID."""
+
+_CAPABILITY = b"security.capability"
+_ACLS = (acl.ACCESS, acl.DEFAULT)
+
+
+def write(upper: Upper, target: int | bytes, value: Override) -> None:
+    """Let the upper file *target* be shown as *value*. Raises OSError.
+
+    The attribute comes first: its owner may do less with the file afterwards, never more.
+    """
+    override.write(target, _spelling(upper), value)
+    chmod_on_disk(target, override.disk_mode(value.kind, value.mode))
+
+
+def chmod_on_disk(target: int | bytes, mode: int) -> None:
+    """Set the permissions *mode* of *target*, which is no symbolic link. Raises OSError."""
+    os.chmod(proc_path(target) if isinstance(target, PathFd) else target, mode)
+
+
+def dress_new(upper: Upper, above: Part, target: int | bytes, value: Override) -> None:
+    """Give the new file *target* in the directory *above* what *value* asks for.
+
+    Its group and its ACLs may come from the directory (inode(7), acl(5)). Raises OSError.
+    """
+    directory = upper.tree.stat_of(above)
+    mode, gid = value.mode, value.gid
+    if directory.st_mode & stat.S_ISGID:
+        gid = directory.st_gid
+        if value.kind == stat.S_IFDIR:
+            mode |= stat.S_ISGID
+    default = _get(upper, above.fd(), acl.DEFAULT) if value.kind != stat.S_IFLNK else None
+    if default is not None:
+        entries, mode = acl.inherited(acl.decode(default), mode)
+        if acl.is_extended(entries):
+            _set(upper, target, acl.ACCESS, acl.encode(entries))
+        if value.kind == stat.S_IFDIR:
+            _set(upper, target, acl.DEFAULT, default)
+    write(upper, target, value._replace(mode=mode, gid=gid))
+
+
+def chmod(upper: Upper, node: Node, mode: int) -> None:
+    """Set the permissions that *node* is shown with (octal); an ACL goes along. Raises OSError."""
+    target = upper.tree.target(node)
+    value = _current(upper, target, node)
+    found = _get(upper, target, acl.ACCESS)
+    if found is not None:
+        _set(upper, target, acl.ACCESS, acl.encode(acl.after_chmod(acl.decode(found), mode)))
+    write(upper, target, value._replace(mode=mode))
+
+
+def chown(upper: Upper, node: Node, uid: int, gid: int) -> None:
+    """Set the owner and group that *node* is shown with; -1 leaves one as it is.
+
+    Set-id bits and capabilities of what is no directory go, as with chown(2). Raises OSError.
+    """
+    target = upper.tree.target(node)
+    value = _current(upper, target, node)
+    value = value._replace(uid=value.uid if uid == -1 else uid, gid=value.gid if gid == -1 else gid)
+    if node.is_dir:
+        write(upper, target, value)
+    else:
+        kept = without_set_id(value.mode, value.gid, lambda group: True)
+        write(upper, target, value._replace(mode=kept))
+        _drop(upper, target, _CAPABILITY)
+
+
+def privileges_go(upper: Upper, fd: int, is_member: IsMember | None) -> None:
+    """Take from the file *fd*, which changes, its capabilities, and with *is_member* set-id bits.
+
+    As ``attributes.drop_set_id``. Raises OSError.
+    """
+    _drop(upper, fd, _CAPABILITY)
+    value = override.read(fd, _spelling(upper)) if is_member is not None else None
+    if value is None or is_member is None:
+        return
+    kept = without_set_id(value.mode, value.gid, is_member)
+    if kept != value.mode:
+        write(upper, fd, value._replace(mode=kept))
+
+
+def without_set_id(mode: int, gid: int, is_member: IsMember) -> int:
+    """Return the permissions in *mode* without set-id bits, of a file of the group *gid*.
+
+    The set-group-ID bit is no such bit without group execution; then only who is not in the file's
+    group loses it (fs/attr.c, setattr_should_drop_sgid()).
+    """
+    kept = stat.S_IMODE(mode) & ~stat.S_ISUID
+    if kept & stat.S_ISGID and (kept & stat.S_IXGRP or not is_member(gid)):
+        kept &= ~stat.S_ISGID
+    return kept
+
+
+def set_xattr(upper: Upper, node: Node, name: bytes, value: bytes, flags: int) -> None:
+    """Set the attribute that users of the mount call *name*; an ACL changes the mode as well.
+
+    Raises OSError.
+    """
+    target = upper.tree.target(node)
+    if name == acl.DEFAULT and not node.is_dir:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    if name in _ACLS:
+        entries = acl.decode(value)
+        if name == acl.ACCESS:
+            _mode_from_acl(upper, node, target, entries)
+        if not entries or (name == acl.ACCESS and not acl.is_extended(entries)):
+            _drop(upper, target, name)
+            return
+    xattr.set_(target, upper.names.to_disk(name), value, flags)
+
+
+def _mode_from_acl(upper: Upper, node: Node, target: int | bytes, entries: acl.Acl) -> None:
+    value = _current(upper, target, node)
+    write(upper, target, value._replace(mode=value.mode & ~0o777 | acl.mode_of(entries)))
+
+
+def _current(upper: Upper, target: int | bytes, node: Node) -> Override:
+    """Return what *node* is kept as; not what it is shown as, which may say less."""
+    value = override.read(target, _spelling(upper))
+    if value is None:
+        value = override.of(os.stat(proc_path(target) if isinstance(target, PathFd) else target))
+    return value if value.kind else value._replace(kind=node.kind)
+
+
+def _spelling(upper: Upper) -> Spelling:
+    assert upper.override is not None
+    return upper.override
+
+
+def _get(upper: Upper, target: int | bytes, name: bytes) -> bytes | None:
+    return xattr.get(target, upper.names.to_disk(name))
+
+
+def _set(upper: Upper, target: int | bytes, name: bytes, value: bytes) -> None:
+    xattr.set_(target, upper.names.to_disk(name), value)
+
+
+def _drop(upper: Upper, target: int | bytes, name: bytes) -> None:
+    try:
+        xattr.remove(target, upper.names.to_disk(name))
+    except OSError as error:
+        if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+            raise
