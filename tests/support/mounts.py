@@ -30,6 +30,7 @@ OURS = [sys.executable, "-m", "unionfs"]
 # "kernel" for the kernel's overlayfs in both places of the property tests.
 PROGRAM = shlex.split(os.environ.get("UNIONFS_TEST_PROGRAM", "")) or OURS
 LIFE_SECONDS = 600
+OVERRIDE = "user.containers.override_stat"
 _LEAVE_SECONDS = 15
 _PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _BAD_LOG = re.compile(rb"Traceback|\b(ERROR|CRITICAL|error)\b")
@@ -138,7 +139,7 @@ class HelperMount(_Daemon):
     ) -> None:
         self.root = _made(target)
         self.log = target + b".log"
-        words = b",".join((layers.options(), *options, *_more_options()))
+        words = b",".join((layers.options(), *options, *_more_options(layers)))
         command = [*program, "-f", "-o", words, target]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
@@ -191,9 +192,20 @@ def _path() -> str:
     return os.pathsep.join(filter(None, (_PROJECT, os.environ.get("PYTHONPATH"))))
 
 
-def _more_options() -> Sequence[bytes]:
-    """Return options that a module of tests wants for all its mounts."""
-    return [os.fsencode(words) for words in os.environ.get("UNIONFS_TEST_OPTIONS", "").split()]
+def _more_options(layers: Layers) -> Sequence[bytes]:
+    """Return options that a module of tests wants for all its mounts, of *layers* this time.
+
+    Where owners are to be in an attribute, the upper's root gets it with what it is.
+    """
+    found = [os.fsencode(words) for words in os.environ.get("UNIONFS_TEST_OPTIONS", "").split()]
+    if b"xattr_permissions=2" in found and layers.upper is not None:
+        st = os.stat(layers.upper)
+        shown = f"{st.st_uid}:{st.st_gid}:0{st.st_mode & 0o7777:o}:dir".encode()
+        try:
+            os.setxattr(layers.upper, OVERRIDE, shown, os.XATTR_CREATE)
+        except FileExistsError:
+            pass
+    return found
 
 
 def _limits(descriptors: int | None):
@@ -252,7 +264,7 @@ class SessionMount(_Daemon):
         self.log = target + b".log"
         self._spawner = spawner
         answer = spawner.ask(
-            mount=os.fsdecode(b",".join((layers.options(), *options))),
+            mount=os.fsdecode(b",".join((layers.options(), *options, *_more_options(layers)))),
             target=os.fsdecode(target),
             log=os.fsdecode(self.log),
             descriptors=descriptors,

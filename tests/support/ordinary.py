@@ -130,6 +130,7 @@ def _python(place: Path, home: Path) -> tuple[str, dict[str, str]]:
         "XDG_RUNTIME_DIR": str(home),
         "TMPDIR": str(home),
         "LC_ALL": "C.UTF-8",
+        "UNIONFS_PURE": os.environ.get("UNIONFS_PURE", ""),
         "UNIONFS_TEST_SESSION": os.environ.get("UNIONFS_TEST_SESSION", ""),
     }
     return _interpreter(env), env

@@ -206,7 +206,8 @@ class NameHandlers(State):
     def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
-        """Make a device, fifo, socket or regular file."""
+        """Make a device, fifo, socket or regular file; EPERM for what would be a whiteout."""
+        create.check_device(mode, rdev)
         upper, parent = self._parent(parent_inode)
         owner = self.owner(ctx)
         mode = _masked(upper, parent, mode, ctx)

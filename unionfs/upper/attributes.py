@@ -21,7 +21,7 @@ IsMember = overrides.IsMember
 def chmod(upper: Upper, node: Node, mode: int) -> None:
     """Set the permissions *mode* (octal, with set-id and sticky bits). Raises OSError."""
     node.attr = None
-    if upper.override is not None:
+    if upper.override is not None and overrides.concerns(upper, node):
         overrides.chmod(upper, node, mode)
     elif node.anchor >= 0:
         os.chmod(proc_path(node.anchor), mode)
@@ -35,7 +35,7 @@ def chmod(upper: Upper, node: Node, mode: int) -> None:
 def chown(upper: Upper, node: Node, uid: int, gid: int) -> None:
     """Set owner and group; -1 leaves one as it is. Raises OSError."""
     node.attr = None
-    if upper.override is not None:
+    if upper.override is not None and overrides.concerns(upper, node):
         overrides.chown(upper, node, uid, gid)
     elif node.anchor >= 0:
         os.chown(proc_path(node.anchor), uid, gid)
@@ -62,7 +62,7 @@ def utime(upper: Upper, node: Node, atime_ns: int, mtime_ns: int) -> None:
 def set_xattr(upper: Upper, node: Node, name: bytes, value: bytes, flags: int = 0) -> None:
     """Set the attribute that users of the mount call *name*. Raises OSError."""
     node.attr = None
-    if upper.override is not None:
+    if upper.override is not None and overrides.concerns(upper, node):
         overrides.set_xattr(upper, node, name, value, flags)
     else:
         xattr.set_(upper.tree.target(node), upper.names.to_disk(name), value, flags)

@@ -27,6 +27,22 @@ _CAPABILITY = b"security.capability"
 _ACLS = (acl.ACCESS, acl.DEFAULT)
 
 
+def concerns(upper: Upper, node: Node) -> bool:
+    """Return whether the file of *node* is one that says what it is.
+
+    Not so are links and special files that another program left here as what they are: they take no
+    such attribute. Raises OSError.
+    """
+    if node.kind in (stat.S_IFREG, stat.S_IFDIR) or upper.override is Spelling.PRIVILEGED:
+        return True
+    if node.anchor >= 0:
+        st = os.fstat(node.anchor)
+    else:
+        directory, name = upper.tree.place(node)
+        st = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    return stat.S_ISREG(st.st_mode)
+
+
 def write(upper: Upper, target: int | bytes, value: Override) -> None:
     """Let the upper file *target* be shown as *value*. Raises OSError.
 

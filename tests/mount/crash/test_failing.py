@@ -29,8 +29,6 @@ pytestmark = [
 ]
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
-
-
 SAMPLED = 1 if FULL else 6  # of so many points one is tried
 SLACK = 3  # calls by which two runs of a change may differ
 CLEANING = ("unlinkat", "rmdir", "openat", "newfstatat", "getdents64")  # what remove_tree() does

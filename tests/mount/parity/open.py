@@ -21,7 +21,7 @@ _EXTRA = (os.O_EXCL, os.O_TRUNC, os.O_APPEND, os.O_NOFOLLOW, os.O_DIRECTORY)
 _COMBINED = [
     access | sum(extra)
     for access in (_R, _W, _RW)
-    for count in range(4)
+    for count in range(3)
     for extra in itertools.combinations((_C, *_EXTRA), count)
 ]
 
@@ -98,7 +98,6 @@ CASES = [
         for flags in (0, os.O_NOFOLLOW, os.O_DIRECTORY, _W | os.O_TRUNC)
     ),
     *(case(reads, "x", flags, on=one("file dir")) for flags in (_R, _W, os.O_PATH)),
-    case(reads, "x", os.O_DIRECT, on=one("file", "upper")),
     case(opens, "x", os.O_NOATIME, on=one("file dir"), by=EVERYBODY),
     *(case(opens, "x", flag | _RW, on=one("file")) for flag in (os.O_SYNC, os.O_DSYNC)),
     *(
@@ -114,8 +113,9 @@ CASES = [
     *(
         case(writes, "x", flags, by=(ROOT, OWNER, OTHER, BARE), on=one("file", mode=mode))
         for flags in (_W, _W | os.O_TRUNC)
-        for mode in (0o6777, 0o2766, 0o4777)
+        for mode in (0o6777, 0o4777)
     ),
+    case(writes, "x", _W, by=(ROOT, OWNER), on=one("file", mode=0o2766)),
     *(
         case(opens, "x", _C | _W | os.O_EXCL, mode, on=nothing(), by=_GROUPS, umask=umask,
              folder=folder)

@@ -82,7 +82,7 @@ CASES = [
     *(case(renameat2, "x", "z", on=one("file dir symlink"), folder=each,
            by=(ROOT, OWNER, MEMBER, OTHER)) for each in (*_STICKY, _CLOSED)),
     *(case(renameat2, "x", "y", flags, folder=each, by=(ROOT, OWNER, MEMBER, OTHER),
-           on=both(one("file dir", "lower upper", uid=uid), one("file dir", "lower", uid=1001)))
+           on=both(one("file dir", "lower", uid=uid), one("file dir", "upper", uid=1001)))
       for each in _STICKY for flags in (0, RENAME_EXCHANGE) for uid in (1000, 1002)),
     # another's directory moves to another parent only for who may write it
     case(renameat2, "x", "d/z", by=(OWNER, OTHER, ROOT),

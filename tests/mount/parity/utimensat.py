@@ -25,17 +25,17 @@ CASES = [
         for time in _TIMES
     ),
     *(
-        case(utimensat, "x", atime, mtime, AT_SYMLINK_NOFOLLOW, on=one("file dir", mode=mode),
-             by=EVERYBODY, atime=True)
+        case(utimensat, "x", atime, mtime, AT_SYMLINK_NOFOLLOW, by=EVERYBODY, atime=True,
+             on=one("file dir", "lower upper merged linked", mode=mode))
         for mode in (0o644, 0o666)
         for atime, mtime in ((_NOW, _NOW), ((7, 8), (7, 8)), (_NOW, _OMIT), (_OMIT, _OMIT))
     ),
-    *(case(utimens_now, "x", on=one("file dir symlink fifo", mode=mode), by=EVERYBODY, atime=True)
+    *(case(utimens_now, "x", by=EVERYBODY, on=one("file dir", "lower copied", mode=mode))
       for mode in (0o644, 0o666, 0o600)),
     case(utimensat, "x", (1, 1_000_000_000), (1, 1), on=one("file")),
     case(utimensat, "x", (1, -1), (1, 1), on=one("file")),
     case(utimensat, "x", (5, 6), (7, 8), 99, on=one("file", "lower")),
-    case(utimensat, "x", (5, 6), (7, 8), on=beside(one("symlink"), _TARGET), atime=True),
+    case(utimensat, "x", (5, 6), (7, 8), on=beside(one("symlink"), _TARGET)),
     case(utimensat, "x", (5, 6), (7, 8), on=one("symlink")),
     case(utimensat, "x", (5, 6), (7, 8), on=nothing()),
     case(utimensat, "x/y", (5, 6), (7, 8), on=one("file dir")),
