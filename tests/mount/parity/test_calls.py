@@ -11,12 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support import parity
+from tests.support import machine, parity
 from tests.support.compared import Tables
 from tests.support.disks import drop_disk, make_disk
 from tests.support.extension import FEATURES
 from tests.support.fixtures import arena, mount_union  # noqa: F401
-from unionfs.fuse import native
 
 _HERE = os.path.dirname(__file__)
 _ROWS = os.path.join(_HERE, "exceptions-calls")
@@ -36,7 +35,7 @@ def tables(arena, mount_union, tmp_path_factory) -> Iterator[Tables]:  # noqa: F
     image = arena + b"/tables.img"
     mounted = make_disk(disk, image)
     os.chmod(disk, 0o755)
-    lacks = frozenset() if native.hooks else frozenset(one.name for one in FEATURES)
+    lacks = frozenset(one.name for one in FEATURES if machine.lacks_extension())
     found = Tables(TABLES, disk, mount_union, parity.load(_ROWS), lacks=lacks)
     yield found
     found.close()
