@@ -115,7 +115,8 @@ CASES = [
         for flags in (_W, _W | os.O_TRUNC)
         for mode in (0o6777, 0o4777)
     ),
-    case(writes, "x", _W, by=(ROOT, OWNER), on=one("file", mode=0o2766)),
+    case(writes, "x", _W, by=(ROOT, OWNER, OTHER, BARE), on=one("file", mode=0o2766),
+         needs="caller of a write"),
     *(
         case(opens, "x", _C | _W | os.O_EXCL, mode, on=nothing(), by=_GROUPS, umask=umask,
              folder=folder)

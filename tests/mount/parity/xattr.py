@@ -56,9 +56,11 @@ CASES = [
         case(setxattr, "x", name, b"new", flags, by=(ROOT, OWNER),
              on=one("file dir", "lower copied merged", xattrs=_SOME))
         for name in ("user.a", "user.new", "trusted.t", "trusted.new")
-        for flags in (_CREATE, _REPLACE, _CREATE | _REPLACE, 4)
+        for flags in (_CREATE, _REPLACE, 4)
     ),
     case(setxattr, "x", "user.a", b"1", on=_HAVING),
+    *(case(setxattr, "x", name, b"new", _CREATE | _REPLACE, on=_HAVING, needs="xattr flags")
+      for name in ("user.a", "user.new")),
     *(case(removexattr, "x", name, on=_HAVING, by=EVERYBODY) for name in ("user.a", "trusted.t")),
     *(case(getxattr, "x", name, on=_HAVING, by=EVERYBODY) for name in ("user.a", "trusted.t")),
     case(getxattr, "x", "user.a", on=one("file", mode=0o600, xattrs=_SOME), by=EVERYBODY),
