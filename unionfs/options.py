@@ -68,12 +68,10 @@ class MountConfig:
     dev: bool = False
     exec_: bool = True
     atime: bool = False
-    diratime: bool = True
     fsname: str = "unionfs"
     subtype: str = "unionfs"
     volatile: bool = False  # nothing is ever synced, fsync is answered at once
     redirect_dir: bool = True  # False: renaming a directory with lower parts is EXDEV
-    max_read: int | None = None  # bytes; None: as large as the kernel allows
     spin: int | None = None  # microseconds to busy-poll for the next request; None: automatic
     debug: bool = False
     # Where the upper keeps owners, modes and types: 0 as files do, else an attribute
@@ -97,11 +95,10 @@ EXPLAINED = """\
   allow_other           let other users in; allow_root: only root (root's default: allow_other)
   suid, dev             let set-ID programs and device files work: in root's mounts only
   noexec                let no program run
-  atime                 keep access times; nodiratime: not of directories
+  atime                 keep access times
   volatile              sync nothing: faster, and a crash of the machine may lose it all
   redirect_dir=off      renaming a directory of a lower layer fails with EXDEV
   xattr_permissions=2   keep owners and modes in user.containers.override_stat (1: security.…)
-  max_read=BYTES        read no more at once
   spin=MICROSECONDS     wait awake for the next request (off, auto; default: auto)
 """
 
@@ -135,16 +132,27 @@ _FLAGS: dict[str, dict[str, Any]] = {
     "relatime": {"atime": True},
     "strictatime": {"atime": True},
     "noatime": {"atime": False},
-    "diratime": {"diratime": True},
-    "nodiratime": {"diratime": False},
     "debug": {"debug": True},
     "squash_to_root": {"squash_to_root": True},
     "noacl": {"acl": False},
     "noxattrs": {"xattrs": False},
 }
 
-# What every mount is anyway, or what only fstab's readers act on.
-_MEANINGLESS = frozenset(("defaults", "async", "auto", "noauto", "nofail", "_netdev", "comment"))
+# What every mount is anyway, what only fstab's readers act on, and what libfuse does not pass on:
+# directories are read once, so their access times do not follow who lists them.
+_MEANINGLESS = frozenset(
+    (
+        "defaults",
+        "async",
+        "auto",
+        "noauto",
+        "nofail",
+        "_netdev",
+        "comment",
+        "diratime",
+        "nodiratime",
+    )
+)
 
 _REFUSED = {
     "remount": "a mount's options cannot be changed; unmount it and mount it again",
@@ -314,10 +322,6 @@ def _id(name: str, value: bytes) -> dict[str, Any]:
     return {name: _number(name, value, _MAX_ID)}
 
 
-def _max_read(name: str, value: bytes) -> dict[str, Any]:
-    return {name: _number(name, value, 2**32 - 1) or None}
-
-
 def _spin(name: str, value: bytes) -> dict[str, Any]:
     if value == b"auto":
         return {name: None}
@@ -374,7 +378,6 @@ _VALUED: dict[str, Callable[[str, bytes], dict[str, Any]]] = {
     "context": _string,
     "redirect_dir": _redirect_dir,
     "fsync": _fsync,
-    "max_read": _max_read,
     "noxattrs": _noxattrs,
     "spin": _spin,
     "uidmapping": _id_map,

@@ -133,7 +133,7 @@ TABLE = [
     Row("mount {c} {t} -o upperdir=/etc,workdir=/tmp", 2, "upperdir"),
     Row("mount {c} {t} -o fsname=x", 2, "fsname"),
     Row("mount {c} {t} -o remount,ro", 1, "remount"),
-    Row("mount {c} {t} -o max_read=x", 2, "max_read"),
+    Row("mount {c} {t} -o spin=x", 2, "spin"),
     # What cannot be run.
     Row("run {c} none", 127, "none"),
     Row("run {c} ../../bin/sh-not-here", 127, "sh-not-here"),

@@ -86,8 +86,3 @@ def through(call: Call, flags: int = os.O_RDONLY) -> Call:
 
     opened.__name__ = call.__name__
     return opened
-
-
-def then(*calls: Callable[[], Any]) -> list[Any]:
-    """Make one call after the other; return all answers, up to the first that fails."""
-    return [call() for call in calls]

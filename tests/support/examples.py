@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from hypothesis import HealthCheck, Phase, note, settings
 
 from tests.support import overlay_run, parity
+from tests.support.mounts import KERNEL_OPTIONS
 from tests.support.ops import Op
 from tests.support.stacks import Stack
 
@@ -34,8 +35,12 @@ _number = itertools.count()
 
 
 def run_example(
-    arena: bytes, mount_union: overlay_run.Mounter, stack: Stack, ops: Sequence[Op]
+    arena: bytes,
+    mount_union: overlay_run.Mounter,
+    stack: Stack,
+    ops: Sequence[Op],
+    options: bytes = KERNEL_OPTIONS,
 ) -> None:
     """Run one example; a failing one is shown as a program to run by itself."""
     folder = arena + b"/x%d" % next(_number)
-    overlay_run.run(folder, stack, ops, mount_union, parity.load(), say=note)
+    overlay_run.run(folder, stack, ops, mount_union, parity.load(), say=note, options=options)

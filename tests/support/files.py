@@ -24,8 +24,10 @@ def ino(path: bytes) -> int:
 
 
 @contextmanager
-def opened(path: bytes, flags: int, mode: int = 0o644) -> Iterator[int]:
-    fd = os.open(path, flags | os.O_CLOEXEC, mode)
+def opened(
+    path: bytes, flags: int, mode: int = 0o644, *, dir_fd: int | None = None
+) -> Iterator[int]:
+    fd = os.open(path, flags | os.O_CLOEXEC, mode, dir_fd=dir_fd)
     try:
         yield fd
     finally:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable
 from functools import cache
 
+from tests.support import ptrace
 from unionfs.syscalls.mount import mount, umount
 
 _NOT_A_DISK = {b"tmpfs", b"ramfs", b"overlay", b"aufs"}
@@ -86,8 +88,30 @@ def lacks_kernel_overlay() -> str | None:
     return None
 
 
+@cache
+def lacks_ptrace() -> str | None:
+    """A container's seccomp filter may keep even root from tracing."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            ptrace.Calls(process.pid)
+        except OSError as error:
+            return f"ptrace(2): {error.strerror}"
+        finally:
+            process.kill()
+    return None
+
+
+@cache
+def lacks_loop() -> str | None:
+    """Containers have no block devices unless they are told to."""
+    done = subprocess.run(["losetup", "--find"], capture_output=True, text=True, check=False)
+    return f"no loop device: {done.stderr.strip()}" if done.returncode else None
+
+
 MARKERS: dict[str, Callable[[], str | None]] = {
     "needs_fuse": lacks_fuse,
     "needs_root": lacks_root,
     "needs_kernel_overlay": lacks_kernel_overlay,
+    "needs_ptrace": lacks_ptrace,
+    "needs_loop": lacks_loop,
 }

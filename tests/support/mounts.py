@@ -23,6 +23,7 @@ from tests.support import kernel
 from tests.support.stacks import Layers
 
 KERNEL_OPTIONS = b"redirect_dir=on,index=on,xino=on,nfs_export=off,metacopy=off"
+METACOPY_OPTIONS = KERNEL_OPTIONS.replace(b"metacopy=off", b"metacopy=on")
 UNION_OPTIONS = (b"dev", b"suid")  # as a local filesystem; mount programs are nodev otherwise
 OURS = [sys.executable, "-m", "unionfs"]
 # Another program to put in our place, to try the tests themselves: "fuse-overlayfs", say, or

@@ -14,6 +14,7 @@ Every example ends with ``compare``, ``swap``.
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import tempfile
@@ -24,7 +25,7 @@ from tests.support import kernel, parity, trees
 from tests.support.answers import STAT_FIELDS, stamp
 from tests.support.arena import make_arena
 from tests.support.identity import Identity
-from tests.support.mounts import KernelOverlay, Mounted, SessionMount, Spawner
+from tests.support.mounts import KERNEL_OPTIONS, KernelOverlay, Mounted, SessionMount, Spawner
 from tests.support.ops import HANDLE_OPERATIONS, Op, World, perform
 from tests.support.picks import resolve
 from tests.support.stacks import Layers, Stack, build_stack
@@ -60,11 +61,17 @@ class Example:
     """The three worlds of one example, in *folder*, which must not exist."""
 
     def __init__(
-        self, folder: bytes, stack: Stack, mount_union: Mounter, rows: Sequence[parity.Row]
+        self,
+        folder: bytes,
+        stack: Stack,
+        mount_union: Mounter,
+        rows: Sequence[parity.Row],
+        options: bytes = KERNEL_OPTIONS,
     ) -> None:
         os.mkdir(folder)
         os.chmod(folder, 0o755)
         self.folder, self.mount_union, self.rows = folder, mount_union, rows
+        self.options = options
         self.kernel_layers: Layers | None = build_stack(folder + b"/k", stack)
         self.union_layers = build_stack(folder + b"/u", stack)
         self._mounts = ExitStack()
@@ -151,9 +158,22 @@ class Example:
             self.kernel.close_all()
         self.kernel = None
 
+    def _kernels_tree(self) -> trees.Tree | None:
+        """Return the kernel's tree, None where there is none or (see the table) none any more."""
+        if self.kernel is None:
+            return None
+        try:
+            return trees.snapshot(self.kernel.root, stamp=stamp)
+        except OSError as error:
+            answer = errno.errorcode[error.errno or 0]
+            if not self._verdict("tree", "readable", answer, "readable").right:
+                raise
+            self._drop_kernel()
+            return None
+
     def _do_compare(self) -> None:
         plain = trees.snapshot(self.plain.root, stamp=stamp)
-        kernels = trees.snapshot(self.kernel.root, stamp=stamp) if self.kernel else None
+        kernels = self._kernels_tree()
         ours = trees.snapshot(self.union.root, stamp=stamp)
         self._compare("", plain, kernels, ours)
         if self._identity is not None and (lines := self._identity.compare(plain, ours)):
@@ -199,7 +219,7 @@ class Example:
             self._mount()
             self._do_compare()
             return
-        with KernelOverlay(self.union_layers, self._target(b"k")) as there:
+        with KernelOverlay(self.union_layers, self._target(b"k"), options=self.options) as there:
             seen = trees.snapshot(there.root, stamp=stamp)
         plain = trees.snapshot(self.plain.root, stamp=stamp)
         self._compare("the kernel on what we wrote: ", plain, seen, seen)
@@ -248,7 +268,7 @@ class Example:
 
     def _mount(self) -> None:
         if self.kernel is not None and self.kernel_layers is not None:
-            overlay = KernelOverlay(self.kernel_layers, self._target(b"k"))
+            overlay = KernelOverlay(self.kernel_layers, self._target(b"k"), options=self.options)
             self.kernel.root = self._mounts.enter_context(overlay).root
         union = self.mount_union(self.union_layers, self._target(b"u"))
         self.union.root = self._mounts.enter_context(union).root
@@ -271,25 +291,28 @@ def run(
     rows: Sequence[parity.Row],
     *,
     say: Callable[[str], None] = print,
+    options: bytes = KERNEL_OPTIONS,
 ) -> list[parity.Row]:
     """Run one example in *folder*, clean up, and return the known differences that were met.
+
+    *options* are those of the kernel's overlayfs.
 
     Raises Mismatch, after saying how to repeat it.
     """
     os.umask(0o022)
-    example = Example(folder, stack, mount_union, rows)
+    example = Example(folder, stack, mount_union, rows, options)
     try:
         with example:
             example.run(sequence)
             return example.used
     except BaseException:
-        say(program(stack, example.done))
+        say(program(stack, example.done, options))
         raise
     finally:
         subprocess.run(["rm", "-rf", "--", folder], check=True)
 
 
-def program(stack: Stack, sequence: Sequence[Op]) -> str:
+def program(stack: Stack, sequence: Sequence[Op], options: bytes = KERNEL_OPTIONS) -> str:
     """Return a program that does one example by itself: for people, from the project's root."""
     layers = "\n".join(f"    [{', '.join(map(repr, layer))}]," for layer in stack)
     steps = "\n".join(f"    {op!r}," for op in sequence)
@@ -298,11 +321,11 @@ def program(stack: Stack, sequence: Sequence[Op]) -> str:
         "from tests.support.overlay_run import reproduce\n"
         "from tests.support.ops import Op\n"
         "from tests.support.stacks import *\n"
-        f"reproduce([  # the bottom layer first\n{layers}\n], [\n{steps}\n])\nEND"
+        f"reproduce([  # the bottom layer first\n{layers}\n], [\n{steps}\n], {options!r})\nEND"
     )
 
 
-def reproduce(stack: Stack, sequence: Sequence[Op]) -> None:
+def reproduce(stack: Stack, sequence: Sequence[Op], options: bytes = KERNEL_OPTIONS) -> None:
     """Run one example from scratch, in mounts that nobody else sees."""
     kernel.own_mount_namespace()
     with tempfile.TemporaryDirectory() as name:
@@ -318,6 +341,7 @@ def reproduce(stack: Stack, sequence: Sequence[Op]) -> None:
                 lambda layers, at: SessionMount(layers, at, spawner),
                 parity.load(),
                 say=lambda _program: None,
+                options=options,
             )
             print("all answers agree")
         finally:

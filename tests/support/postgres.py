@@ -18,6 +18,7 @@ from typing import TextIO
 from tests.support import leftovers
 
 USER = 65534  # nobody; its own name is what initdb would ask for, so -U says another
+_SEGMENT_LINE = 6  # of postmaster.pid: key and number (miscadmin.h, LOCK_FILE_LINE_SHMEM_KEY)
 _READY = "database system is ready to accept connections"
 _SETTINGS = {
     "listen_addresses": "''",
@@ -63,6 +64,7 @@ class Cluster:
         self.log: list[str] = []
         self._server: subprocess.Popen[str] | None = None
         self._drain: threading.Thread | None = None
+        self._segment = ""  # the number of the System V shared memory that it is locked by
         self._env = {
             **{name: os.environ[name] for name in ("PATH", leftovers.MARK) if name in os.environ},
             "LC_ALL": "C.UTF-8",
@@ -117,6 +119,8 @@ class Cluster:
             errors.close()
             self._server.wait(60)
             raise AssertionError(f"the server did not start{self._said()}")
+        with open(self.data + b"/postmaster.pid") as lock:
+            self._segment = lock.read().split("\n")[_SEGMENT_LINE].split()[1]
         self._drain = threading.Thread(target=self._listen, args=(errors,), daemon=True)
         self._drain.start()
 
@@ -146,6 +150,9 @@ class Cluster:
                 pass  # it has given up by itself
         self._server.kill()
         self._gone()
+        # Its successor would remove it, but only where st_dev is the same as before. (One that gave
+        # up by itself has removed it: then there is nothing to do.)
+        subprocess.run(["ipcrm", "-m", self._segment], check=False, stderr=subprocess.DEVNULL)
 
     def _gone(self) -> None:
         assert self._server is not None

@@ -97,10 +97,18 @@ class Device:
 
 @dataclass(frozen=True)
 class Whiteout:
+    """*attribute*: an empty file with a mark, in a directory with a mark that there are such."""
+
     path: bytes
+    attribute: bool = False
 
     def make(self, at: bytes) -> None:
-        os.mknod(at, stat.S_IFCHR, 0)
+        if not self.attribute:
+            os.mknod(at, stat.S_IFCHR, 0)
+            return
+        os.close(os.open(at, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        os.setxattr(at, "trusted.overlay.whiteout", b"y")
+        os.setxattr(os.path.dirname(at), "trusted.overlay.opaque", b"x")
 
 
 @dataclass(frozen=True)

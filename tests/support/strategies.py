@@ -71,7 +71,7 @@ _symlinks = st.builds(
     Symlink, _file_paths, st.sampled_from((b"a", b"../b", b"/nowhere", b"x" * 300))
 )
 _specials = st.one_of(st.builds(Fifo, _file_paths), st.builds(Device, _file_paths))
-_whiteouts = st.builds(Whiteout, _file_paths)
+_whiteouts = st.builds(Whiteout, _file_paths, attribute=st.sampled_from((False, False, True)))
 _links = st.builds(Link, _file_paths, _file_paths)
 
 
@@ -279,13 +279,15 @@ _GENERATION: Weighted = ((2, _special("generation")),)
 
 
 def operations(about: str, *, length: int) -> st.SearchStrategy[list[Op]]:
-    """Sequences of up to *length* operations about "everything", "names" or "generations".
+    """Sequences of up to *length* operations about "everything", "names", "generations" or "swaps".
 
-    With "generations" the upper becomes a lower now and then.
+    With "generations" the upper becomes a lower now and then; with "swaps" the drivers often change
+    places.
     """
     weighted = {
         "everything": (*_NAMES_OPS, *_LINK, *_ATTRIBUTE_OPS, *_DATA_OPS, *_SPECIALS),
         "names": (*_NAMES_OPS, *_LINK, *_SPECIALS),
         "generations": (*_NAMES_OPS, *_ATTRIBUTE_OPS, *_SPECIALS, *_GENERATION),
+        "swaps": (*_NAMES_OPS, *_LINK, *_ATTRIBUTE_OPS, *_DATA_OPS, *[(4, _special("swap"))]),
     }[about]
     return _slots([strategy for weight, strategy in weighted for _ in range(weight)], length)

@@ -32,6 +32,7 @@ FIELDS = [
     "links",
 ]  # what ``differences`` looks at unless told otherwise
 
+_Entry = tuple[bytes, os.stat_result]
 _KINDS = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "dir",
@@ -92,22 +93,30 @@ class _Walker:
 
     def walk(self, top_fd: int, prefix: bytes) -> None:
         """Visit depth first with one descriptor a level, without recursion (deep trees)."""
-        stack = [(os.dup(top_fd), prefix, iter(self._names(top_fd, prefix)))]
-        while stack:
-            fd, prefix, names = stack[-1]
-            child = next(names, None)
-            if child is None:
-                os.close(stack.pop()[0])
-                continue
-            name, st = child
-            path = prefix + name
-            self.nodes[path] = self.node(fd, name, st)
-            if stat.S_ISDIR(st.st_mode):
-                below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
-                stack.append((below, path + b"/", iter(self._names(below, path + b"/"))))
+        stack: list[tuple[int, bytes, Iterator[_Entry]]] = []
+        try:
+            stack.append((os.dup(top_fd), prefix, self._names(top_fd, prefix)))
+            while stack:
+                fd, prefix, names = stack[-1]
+                child = next(names, None)
+                if child is None:
+                    os.close(stack.pop()[0])
+                    continue
+                name, st = child
+                path = prefix + name
+                self.nodes[path] = self.node(fd, name, st)
+                if stat.S_ISDIR(st.st_mode):
+                    below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
+                    stack.append((below, path + b"/", self._names(below, path + b"/")))
+        finally:
+            for fd, _, _ in stack:
+                os.close(fd)
 
-    def _names(self, fd: int, prefix: bytes) -> list[tuple[bytes, os.stat_result]]:
-        """List *fd* and stat each entry; note what does not fit together."""
+    def _names(self, fd: int, prefix: bytes) -> Iterator[_Entry]:
+        """Yield each entry of *fd*, with its stat, sorted; note what does not fit together.
+
+        All are read at the first step, when the caller has noted that *fd* is to be closed.
+        """
         os.lseek(fd, 0, os.SEEK_SET)
         found = {}
         for entry in getdents(fd):
@@ -126,7 +135,7 @@ class _Walker:
             if entry.kind not in (0, stat.S_IFMT(st.st_mode) >> 12):
                 self.faults.append(f"{shown}: d_type {entry.kind} for mode {st.st_mode:o}")
             found[entry.name] = st
-        return sorted(found.items())
+        yield from sorted(found.items())
 
     def node(self, fd: int, name: bytes, st: os.stat_result) -> Node:
         kind = _KINDS[stat.S_IFMT(st.st_mode)]

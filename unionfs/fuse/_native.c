@@ -13,8 +13,10 @@
  *   - the INIT reply asks for symbolic links to be cached; takes over the removal of set-id bits on
  *     writes and truncations (FUSE_HANDLE_KILLPRIV_V2), without which the kernel asks for
  *     security.capability before every write; leaves the umask to us (FUSE_DONT_MASK), which must not
- *     count where a directory has a default ACL; and gives up FUSE_ATOMIC_O_TRUNC, since without
- *     OPEN nobody would truncate;
+ *     count where a directory has a default ACL;
+ *     gives up FUSE_ATOMIC_O_TRUNC, since without OPEN nobody would truncate; and
+ *     FUSE_AUTO_INVAL_DATA, with which every new time of change, also that of a write of the kernel's
+ *     own, drops a file's pages: nobody else changes the layers;
  *   - entries of a listing whose generation is NAME_ONLY lose their node and attributes, which to the
  *     kernel means that it has to look the name up when it wants more;
  *   - requests about the content and attributes of a node whose descriptor Python has shared are
@@ -193,7 +195,7 @@ static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userd
 
 			init->flags |= init_offered & (FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2 |
 						       FUSE_DONT_MASK);
-			init->flags &= ~FUSE_ATOMIC_O_TRUNC;
+			init->flags &= ~(uint32_t)(FUSE_ATOMIC_O_TRUNC | FUSE_AUTO_INVAL_DATA);
 		}
 	}
 	if (listing_unique && head->unique == listing_unique) {

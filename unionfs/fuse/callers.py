@@ -27,14 +27,15 @@ def killer() -> IsMember | None:
 
 def killer_in(ctx: RequestContext) -> IsMember | None:
     """Return the caller of *ctx*, if set-id bits have to go when it changes content; else None."""
-    return None if _may_keep_set_id(ctx) else partial(_is_member, ctx.gid, ctx.pid)
+    return None if may(ctx, CAP_FSETID) else partial(_is_member, ctx.gid, ctx.pid)
 
 
-def _may_keep_set_id(ctx: RequestContext) -> bool:
+def may(ctx: RequestContext, capability: int) -> bool:
+    """Return whether a caller has *capability*; one whose user ID is not 0 has none for us."""
     if ctx.uid != 0 or ctx.pid == 0:
         return ctx.uid == 0
     try:
-        return has_capability(CAP_FSETID, ctx.pid)
+        return has_capability(capability, ctx.pid)
     except OSError:
         return False
 

@@ -27,7 +27,7 @@ from unionfs.upper.attributes import drop_set_id
 _IOCTL, _FALLOCATE, _LSEEK, _COPY_FILE_RANGE = 39, 43, 46, 47  # enum fuse_opcode
 
 _FALLOCATE_IN = struct.Struct("=QQQII")  # fh, offset, length, mode, padding
-_LSEEK_IN = struct.Struct("=QQII")  # fh, offset, whence, padding
+_LSEEK_IN = struct.Struct("=QqII")  # fh, offset (which may be negative), whence, padding
 _LSEEK_OUT = struct.Struct("=Q")
 _COPY_IN = struct.Struct("=QQQQQQQ")  # fh_in, off_in, nodeid_out, fh_out, off_out, len, flags
 _WRITE_OUT = struct.Struct("=II")  # size, padding

@@ -25,25 +25,30 @@ _GONE = 256  # names that are not there any more; as many again as are there are
 class Listing:
     """The names of a directory, the two dots first, by rising position.
 
-    Some may be gone: a reader skips them.
+    Some may be gone: a reader skips them. ``changed`` says whether the names were others when a
+    reader last began.
     """
 
-    __slots__ = ("names", "positions")
+    __slots__ = ("_last", "changed", "names", "positions")
 
     def __init__(self) -> None:
         self.names: list[bytes] = []
         self.positions = array("Q")
+        self.changed = False
+        self._last: list[bytes] = []
 
     def refresh(self, now: list[bytes]) -> None:
         """Take in the names *now*, those that are new at the end."""
-        if now == self.names:
+        self.changed = now != self._last and bool(self._last)
+        if now == self._last:
             return
+        self._last = now
         known = set(self.names)
         new = [name for name in now if name not in known]
         if len(self.names) + len(new) > 2 * len(now) + _GONE:
             self._forget_all_but(set(now))
         start = self.positions[-1] + 1 if self.positions else 1
-        self.names += new
+        self.names = self.names + new if self.names else now
         self.positions.extend(range(start, start + len(new)))
 
     def _forget_all_but(self, there: set[bytes]) -> None:

@@ -15,17 +15,19 @@ from pyfuse3 import (
 )
 
 from unionfs.fuse import native
-from unionfs.fuse.callers import killer, killer_in
+from unionfs.fuse.callers import killer, killer_in, may
 from unionfs.fuse.carried import CarriedHandlers
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.syscalls import xattr
-from unionfs.syscalls.capability import CAP_SYS_ADMIN, has_capability
+from unionfs.syscalls.capability import CAP_FOWNER, CAP_SYS_ADMIN, has_capability
 from unionfs.union.node import Node
 from unionfs.upper import attributes
 from unionfs.upper.copyup import Cut
 from unionfs.upper.create import DEFAULT_ACL
 from unionfs.upper.upper import Upper
 
+_ACCESS_ACL = b"system.posix_acl_access"
+_ACLS = (_ACCESS_ACL, DEFAULT_ACL)
 _STATFS = (
     "f_bsize",
     "f_frsize",
@@ -69,22 +71,23 @@ class MetadataHandlers(CarriedHandlers):
         cut = None
         if fields.update_size:
             cut = Cut(attr.st_size, kill=killer())
+        times = fields.update_atime or fields.update_mtime
+        owner = fields.update_uid or fields.update_gid
+        if not (owner or times or fields.update_mode or cut is not None):
+            await self._chown_to_the_same(node, ctx)
+            return self._look_again(node)
         upper = self.upper
         if upper is None or node.source is not None or node.kind == stat.S_IFDIR:
             upper = await self.copy_up(node, cut=cut)
-        times = fields.update_atime or fields.update_mtime
         if cut is not None and cut.made:
             times = False  # the kernel's with a truncation are "now", which the copy has
         elif cut is not None:
             await self.own_data(node)
             self._truncate(node, cut)
-        owner = fields.update_uid or fields.update_gid
         if owner:
             uid = attr.st_uid if fields.update_uid else -1
             gid = attr.st_gid if fields.update_gid else -1
             attributes.chown(upper, node, uid, gid)
-        elif not (times or fields.update_mode or cut is not None):
-            self._chown_to_the_same(upper, node, ctx)
         if fields.update_mode:
             attributes.chmod(upper, node, stat.S_IMODE(attr.st_mode))
         if times:
@@ -100,18 +103,26 @@ class MetadataHandlers(CarriedHandlers):
             self.changed(node)
             raise
 
-    def _chown_to_the_same(self, upper: Upper, node: Node, ctx: RequestContext) -> None:
-        """Do what is left of chown(-1, -1) where the kernel leaves it to us: drop set-id bits.
+    async def _chown_to_the_same(self, node: Node, ctx: RequestContext) -> None:
+        """Do what chown(-1, -1) does: ctime moves, capabilities and set-id bits go.
 
-        The kernel asks the same before a write that takes privileges, and lets everybody ask.
+        The kernel asks the same before a write that takes set-id bits, and lets everybody ask: who
+        may not change the mode takes none here, and moves nothing.
         """
+        self.writer()
         st = self.tree.stat(node)
         set_id = not node.is_dir and st.st_mode & (stat.S_ISUID | stat.S_ISGID)
-        if set_id and (self.is_root(ctx) or ctx.uid == st.st_uid):
-            attributes.chown(upper, node, -1, -1)
-            kill = killer_in(ctx)
-            if kill is not None:
-                attributes.chmod(upper, node, attributes.without_set_id(st, kill))
+        if set_id and ctx.uid != st.st_uid and not self._may_change_mode(ctx):
+            return
+        upper = await self.copy_up(node)
+        attributes.chown(upper, node, -1, -1)
+        kill = killer_in(ctx) if set_id else None
+        if kill is not None:
+            attributes.chmod(upper, node, attributes.without_set_id(st, kill))
+
+    def _may_change_mode(self, ctx: RequestContext) -> bool:
+        """Return whether a caller may do what otherwise only a file's owner may."""
+        return self.is_root(ctx) and (ctx.uid != 0 or may(ctx, CAP_FOWNER))
 
     def _truncate(self, node: Node, cut: Cut) -> None:
         file = node.file
@@ -161,7 +172,7 @@ class MetadataHandlers(CarriedHandlers):
             raise FUSEError(errno.ENODATA)
         value = xattr.get(self.tree.target(node), names.to_disk(name))
         if value is None:
-            raise FUSEError(errno.ENODATA)
+            raise _missing(name)
         return value
 
     @answers
@@ -198,8 +209,17 @@ class MetadataHandlers(CarriedHandlers):
                 raise FUSEError(errno.ENODATA)
         upper = await self.copy_up(node)
         attributes.set_xattr(upper, node, name, value, flags)
+        if name == _ACCESS_ACL:
+            self._drop_foreign_group(upper, node, ctx)
         if name == DEFAULT_ACL and node.is_dir:
             upper.part(node).default_acl = None
+
+    def _drop_foreign_group(self, upper: Upper, node: Node, ctx: RequestContext) -> None:
+        """Remove set-group-ID after a new ACL by one who is not in the group (posix_acl_update)."""
+        st = self.tree.stat(node)
+        is_member = killer_in(ctx) if st.st_mode & stat.S_ISGID else None
+        if is_member is not None and not is_member(st.st_gid):
+            attributes.chmod(upper, node, stat.S_IMODE(st.st_mode) & ~stat.S_ISGID)
 
     @answers_later
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
@@ -210,11 +230,22 @@ class MetadataHandlers(CarriedHandlers):
             raise FUSEError(errno.ENODATA)
         self.writer()
         if xattr.get(self.tree.target(node), names.to_disk(name)) is None:
-            raise FUSEError(errno.ENODATA)
+            if name in _ACLS:
+                return  # there is always one: the mode (acl(5))
+            raise _missing(name)
         upper = await self.copy_up(node)
         attributes.remove_xattr(upper, node, name)
         if name == DEFAULT_ACL and node.is_dir:
             upper.part(node).default_acl = None
+
+
+def _missing(name: bytes) -> FUSEError:
+    """Return the answer for the attribute *name* that is not there (xattr(7)).
+
+    Names without a namespace are not supported, nor are ``system.`` ones but the ACLs.
+    """
+    known = name.startswith((b"user.", b"trusted.", b"security.", *_ACLS))
+    return FUSEError(errno.ENODATA if known else errno.EOPNOTSUPP)
 
 
 def _is_trusted(name: bytes) -> bool:

@@ -84,6 +84,8 @@ class NameHandlers(State):
         parent = self.dir_of(fh)
         children = self.tree.load(parent)
         found, first = listing(parent, start_id)
+        if found.changed and not start_id and self.by_node:
+            self._forget_cached(parent)
         names, positions = found.names, found.positions
         inodes = self.inodes
         reply = pyfuse3.readdir_reply
@@ -112,6 +114,18 @@ class NameHandlers(State):
                 break
             inodes.shown(node)
         self._foresight.listed(bare_count)
+
+    def _forget_cached(self, node: Node) -> None:
+        """Let the kernel forget what it has of the listing of *node*, whose names changed.
+
+        It fills its cache with the pieces of all readers, and looks whether that is old when one
+        begins. One that had begun when another completed it would go on in the old names, and miss
+        some that were there before it began (fs/fuse/readdir.c, fuse_readdir_cached()).
+        """
+        try:
+            pyfuse3.invalidate_inode(node.ino)
+        except OSError:
+            pass  # ENOENT: a directory without a node is not listed; there is nothing to forget
 
     def _list_dot(self, node: Node, name: bytes, position: int, token: ReaddirToken) -> bool:
         shown = node if name == b"." else node.parent or node
@@ -192,7 +206,8 @@ class NameHandlers(State):
     def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
-        """Make a device, fifo, socket or regular file."""
+        """Make a device, fifo, socket or regular file; EPERM for what would be a whiteout."""
+        create.check_device(mode, rdev)
         upper, parent = self._parent(parent_inode)
         owner = self.owner(ctx)
         mode = _masked(upper, parent, mode, ctx)

@@ -260,14 +260,11 @@ def _fuse_options(config: MountConfig) -> set[str]:
         "dev": config.dev,
         "noexec": not config.exec_,
         "noatime": not config.atime,
-        "nodiratime": not config.diratime,
         "debug": config.debug,
     }
     options = {name for name, wanted in flags.items() if wanted}
     options.add("fsname=" + _escaped(config.fsname))
     options.add("subtype=" + _escaped(config.subtype))
-    if config.max_read is not None:
-        options.add(f"max_read={config.max_read}")
     return options
 
 

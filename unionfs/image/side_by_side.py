@@ -66,15 +66,15 @@ def run_all(jobs: Sequence[Callable[[], None]], stop: Stop) -> None:
         threading.Thread(target=work, name=f"job-{number}", daemon=True)
         for number in range(min(_WORKERS, len(jobs)))
     ]
-    for worker in workers:
-        worker.start()
     try:
+        for worker in workers:
+            worker.start()  # the first may be at work, and be interrupted, before the next starts
         for _ in jobs:
             error = results.get()
             if error is not None:
                 raise error
     except BaseException:
         stop.set()
-        for worker in workers:
+        for worker in filter(threading.Thread.is_alive, workers):
             worker.join(_GRACE)
         raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+CAP_FOWNER = 3
 CAP_FSETID = 4
 CAP_SYS_ADMIN = 21
 _INITIAL_USER_NAMESPACE = 0xEFFFFFFD  # PROC_USER_INIT_INO, linux/proc_ns.h

@@ -191,7 +191,10 @@ class Part:
             self.held = open_dir(parent.held, self.name)
         else:
             ancestor, path = self._climb()
-            self.held = open_beneath(ancestor.held, path, _DIR_FLAGS)
+            try:
+                self.held = open_beneath(ancestor.held, path, _DIR_FLAGS | os.O_NOATIME)
+            except PermissionError:  # not our directory, and we are not root
+                self.held = open_beneath(ancestor.held, path, _DIR_FLAGS)
         self.pool.add(self)
 
     def _climb(self) -> tuple[Part, bytes]:

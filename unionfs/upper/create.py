@@ -66,6 +66,12 @@ def check_name(name: bytes) -> None:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), os.fsdecode(name))
 
 
+def check_device(mode: int, device: int) -> None:
+    """Refuse a character device 0:0 with EPERM, as the kernel's overlayfs does."""
+    if stat.S_ISCHR(mode) and device == 0:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+
 def create_file(
     upper: Upper, parent: Node, name: bytes, mode: int, owner: Owner
 ) -> tuple[Node, int]:
@@ -158,8 +164,7 @@ def make_special(
 
     Raises OSError; EPERM for a character device 0:0, which would be a whiteout.
     """
-    if stat.S_ISCHR(mode) and device == 0:
-        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), os.fsdecode(name))
+    check_device(mode, device)
 
     def make(dir_fd: int, at: bytes) -> None:
         os.mknod(at, mode, device, dir_fd=dir_fd)

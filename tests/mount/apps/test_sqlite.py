@@ -19,7 +19,6 @@ from tests.support.stacks import Dir, build_stack
 pytestmark = [
     pytest.mark.needs_fuse,
     pytest.mark.needs_root,
-    pytest.mark.usefixtures("mode"),
     pytest.mark.parametrize("journal", ["delete", "wal"]),
 ]
 
@@ -47,6 +46,7 @@ def _sound(db: sqlite3.Connection) -> bool:
     return db.execute("pragma integrity_check").fetchall() == [("ok",)]
 
 
+@pytest.mark.usefixtures("mode")
 def test_rewritten(union, layers, journal):
     mounted = union(layers)
     before = _open(mounted)
@@ -73,6 +73,7 @@ def test_rewritten(union, layers, journal):
     again.close()
 
 
+@pytest.mark.usefixtures("mode")
 def test_two_processes_take_turns(union, layers, journal):
     """Locks (and WAL's shared memory) hold between processes: no increment is lost."""
     mounted = union(layers)

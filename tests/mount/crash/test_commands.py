@@ -27,10 +27,11 @@ from tests.support.shop import STORE_VERBS, Image, Shop, import_second, watch
 pytestmark = [
     pytest.mark.needs_fuse,
     pytest.mark.needs_root,
+    pytest.mark.needs_ptrace,
     pytest.mark.timeout(TIMEOUT),
 ]
 
-POINTS = 100_000 if FULL else 8  # at most so many of a command's calls are tried
+POINTS = 100_000 if FULL else 6  # at most so many of a command's calls are tried
 SETTLED = 20.0  # seconds for a daemon to tell or to leave
 
 

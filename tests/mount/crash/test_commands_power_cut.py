@@ -14,20 +14,25 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.disks import Disk
 from tests.support.examples import FULL, TIMEOUT
-from tests.support.power import Disk, after_power_cut
 from tests.support.ptrace import Call
 from tests.support.runner import Runner
 from tests.support.shop import STORE_VERBS, Image, Shop, Verb
 
-pytestmark = [pytest.mark.needs_root, pytest.mark.timeout(TIMEOUT)]
+pytestmark = [
+    pytest.mark.needs_root,
+    pytest.mark.needs_ptrace,
+    pytest.mark.needs_loop,
+    pytest.mark.timeout(TIMEOUT),
+]
 
-CUTS = 100_000 if FULL else 5  # at most so many for a command
+CUTS = 100_000 if FULL else 4  # at most so many for a command
 
 
 @pytest.fixture
 def disk(scratch: bytes) -> Iterator[Disk]:
-    with Disk(scratch) as disk:
+    with Disk(scratch + b"/image", size=24 << 20) as disk:
         yield disk
 
 
@@ -43,11 +48,11 @@ def _begin(shop: Shop, disk: Disk, verb: Verb) -> None:
 
 
 @contextmanager
-def _rebooted(shop: Shop, copy: bytes, root: bytes) -> Iterator[None]:
+def _rebooted(shop: Shop, copy: bytes) -> Iterator[None]:
     """Let *shop* be what the disk *copy* has, which is removed at the end."""
     here = shop.root
-    with after_power_cut(copy, root):
-        shop.root = Path(os.fsdecode(root)) / here.name
+    with Disk(copy, made=False) as disk:
+        shop.root = Path(os.fsdecode(disk.root)) / here.name
         try:
             yield
         finally:
@@ -78,13 +83,13 @@ def test_cut_in_a_command(shop: Shop, disk: Disk, scratch: bytes, name: str):
     shop.tried(None, *verb.words(shop), act=cut)
     disk.cut(scratch + b"/last")
     for where, copy in cuts:
-        with _rebooted(shop, copy, scratch + b"/rebooted"):
+        with _rebooted(shop, copy):
             there = shop.images_and_containers()
             assert there in (before, after), f"{where}: {there}"
             shop.intact()
             verb.again(shop)
             shop.intact()
             assert shop.images_and_containers() == after, where
-    with _rebooted(shop, scratch + b"/last", scratch + b"/rebooted"):
+    with _rebooted(shop, scratch + b"/last"):
         assert shop.images_and_containers() == after, "done, and lost"
         shop.intact()

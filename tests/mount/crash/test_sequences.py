@@ -30,13 +30,14 @@ from tests.support.trees import Tree
 pytestmark = [
     pytest.mark.needs_fuse,
     pytest.mark.needs_root,
+    pytest.mark.needs_ptrace,
     pytest.mark.needs_kernel_overlay,
     pytest.mark.timeout(TIMEOUT),
 ]
 
 # Of so many sequences one is taken: primes, so that every change comes at every place.
 EVERY = {1: 1, 2: 1 if FULL else 23, 3: 1 if FULL else 499}
-EVERY_KILLED = 1 if FULL else 61
+EVERY_KILLED = 1 if FULL else 97
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from tests.support.stacks import Dir, Entry, Layer, Link, build_stack
 pytestmark = [
     pytest.mark.needs_fuse,
     pytest.mark.needs_root,
+    pytest.mark.needs_ptrace,
     pytest.mark.needs_kernel_overlay,
     pytest.mark.timeout(TIMEOUT),
 ]

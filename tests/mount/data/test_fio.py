@@ -17,7 +17,7 @@ from tests.support.stacks import File, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
-SIZE = 512 << 20 if FULL else 1 << 20
+SIZE = 128 << 20 if FULL else 1 << 20
 ENGINES = {
     "pwrite": ["--ioengine=psync"],
     "direct": ["--ioengine=psync", "--direct=1"],

@@ -18,7 +18,7 @@ from tests.support.examples import FULL
 from tests.support.files import opened, read
 from tests.support.stacks import File, Layers, Link, build_stack
 
-pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
+pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_loop]
 
 SIZE = 150_000
 OLD = (b"old " * SIZE)[:SIZE]

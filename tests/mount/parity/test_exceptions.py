@@ -51,6 +51,15 @@ CASES = {
         [Fifo(b"d/f")],
         [Op("open", (0, b"d/f", 0)), Op("rmtree", (b"d",)), Op("hstat", (0,))],
     ),
+    ("tree", "readable"): (
+        [Dir(b"d")],
+        [
+            Op("mkdir", (b"new", 0o755)),
+            Op("open", (0, b"d", os.O_RDONLY)),
+            Op("rename", (b"new", b"d")),
+            Op("hutime", (0, 0)),
+        ],
+    ),
 }
 _number = itertools.count()
 

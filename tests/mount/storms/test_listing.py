@@ -2,7 +2,7 @@
 
 readdir(3): a name that is there from before opendir to after closedir is listed once. So is one
 that changes only in itself, being copied up, and one in a directory that moves. A name that went
-before is not listed. (But see ``test_what_stays_is_listed_once`` for the kernel's cache.)
+before is not listed.
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ class _Churn:
 class _Reader:
     """Lists the directory in pieces of every size, and knows what has to be in each listing."""
 
-    def __init__(self, root: bytes, own: int, *, cached: bool) -> None:
+    def __init__(self, root: bytes, own: int) -> None:
         self.rand = random.Random(100 + own)
-        self.own, self.cached = own, cached
+        self.own = own
         self.fd = os.open(root + b"/parent/d", os.O_RDONLY | os.O_DIRECTORY)
         self.stay = {
             name: os.stat(name, dir_fd=self.fd, follow_symlinks=False)
@@ -130,7 +130,7 @@ class _Reader:
         listed = {entry.name: entry for entry in found}
         lost = (self.stay.keys() | {mine}) - listed.keys()
         assert not lost, f"not listed: {lost}"
-        assert self.cached or gone not in listed, "a name that went before is listed"
+        assert gone not in listed, "a name that went before is listed"
         assert not any(name.startswith((b"never", b".wh.")) for name in names)
         for name, st in self.stay.items():
             entry = listed[name]
@@ -139,10 +139,6 @@ class _Reader:
 
 @pytest.mark.parametrize("pure", [False, True], ids=["extension", "pure"])
 def test_what_stays_is_listed_once(scratch, union, pure):
-    """With the extension the kernel caches listings, and fills the cache with the pieces of several
-    readers: one that began earlier may have put in a name that went meanwhile, and the kernel looks
-    whether the cache is old at the beginning of a listing only (fs/fuse/readdir.c).
-    """
     env = {"UNIONFS_PURE": "1"} if pure else {}
     root = union(build_stack(scratch + b"/s", _layers()), env=env).root
     ended = mmap.mmap(-1, 1)
@@ -152,7 +148,7 @@ def test_what_stays_is_listed_once(scratch, union, pure):
             _Churn(root, own - 2, ended).run()
             return
         try:
-            _Reader(root, own, cached=not pure).run()
+            _Reader(root, own).run()
         finally:
             ended[0] = 1
 

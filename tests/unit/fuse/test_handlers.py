@@ -368,3 +368,19 @@ def test_a_listing_in_pieces_is_whole_while_names_come_and_go(
     assert len(everything) == len(set(everything))
     assert set(stays) <= set(everything)
     assert set(world.names(b"")) - {b"new"} <= set(everything)
+
+
+def test_the_first_sync_of_a_file_is_one_of_its_name_too(
+    lower: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Later ones are what was asked for; a database on a preallocated file lives on that."""
+    (lower / "file").write_bytes(b"content")
+    world = build()
+    handle = world.open(b"file", os.O_RDWR)
+    made: list[str] = []
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, lambda fd, name=name: made.append(name))
+    for datasync in (True, True, False):
+        world.do("fsync", handle, datasync)
+    world.do("release", handle)
+    assert made == ["fsync", "fdatasync", "fsync"]

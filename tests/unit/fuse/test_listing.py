@@ -39,6 +39,21 @@ def test_a_reader_keeps_its_place_however_often_others_list() -> None:
     assert set(node.children) <= set(now.names)
 
 
+def test_who_begins_is_told_whether_the_names_changed() -> None:
+    """Since somebody last began: then the kernel's cache of the listing has to go."""
+    node = Node(None, b"", stat.S_IFDIR)
+    node.children = dict.fromkeys([b"a", b"b"], node)
+    assert not listing(node, 0)[0].changed  # nobody has seen anything else
+    assert not listing(node, 0)[0].changed
+    node.children[b"c"] = node
+    assert not listing(node, 2)[0].changed  # in the middle: the names of the beginning
+    assert listing(node, 0)[0].changed
+    assert not listing(node, 0)[0].changed
+    del node.children[b"a"]
+    node.children[b"a"] = node  # another file
+    assert listing(node, 0)[0].changed
+
+
 def test_no_number_is_expected_on_a_filesystem_beyond_the_255th(lower: Path, build: Build) -> None:
     """The numbers of its files depend on the order in which they are looked at."""
     (lower / "file").touch()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 from pathlib import Path
@@ -113,3 +114,17 @@ def test_an_import_does_not_stumble_over_what_cannot_be_removed(store: Store):
     (Path(store.root) / "tmp" / "file").touch()  # not ours, and no directory
     with store.lease([diff_id(ONE)]):
         store.layers.ingest(diff_id(ONE), applying(ONE))
+
+
+def test_lock_files_of_dead_holders_go_and_those_of_living_ones_stay(store: Store):
+    """One for a container that was never made would be asked for by nobody again."""
+    locks = Path(store.root) / "locks"
+    (locks / "dead").touch()
+    with open(locks / "living", "wb") as living:
+        fcntl.flock(living, fcntl.LOCK_EX)
+        with store.lease():
+            pass
+        assert os.listdir(locks) == ["living"]
+    with store.lease():
+        pass
+    assert os.listdir(locks) == []

@@ -1,0 +1,76 @@
+"""What FUSE lets no daemon answer as a local filesystem does: each with what a program sees.
+
+The tables leave these calls out, because the plain directory and the kernel's overlayfs agree about
+them and we cannot. Should one of these tests fail, the kernel has learned it: then it is a table's.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from tests.support.files import as_user, opened, read, refused
+from tests.support.rawcalls import (
+    COLLAPSE,
+    FS_IMMUTABLE,
+    INSERT,
+    UNSHARE,
+    chown,
+    fallocate,
+    set_fs_flags,
+)
+from tests.support.stacks import File, build_stack
+from unionfs.fuse import native
+
+pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
+needs_extension = pytest.mark.skipif(native.hooks is None, reason="not without the extension")
+
+
+@pytest.fixture
+def root(scratch, union):
+    files = [File(b"f", b"x", 8192, 0o666), File(b"suid", b"x", 10, 0o4777)]
+    return union(build_stack(scratch + b"/s", [[*files, File(b"sgid", b"x", 10, 0o2766)]])).root
+
+
+@pytest.mark.parametrize("mode", [COLLAPSE, INSERT, UNSHARE])
+def test_no_ranges_are_cut_out_or_put_in(root, mode):
+    """fuse_file_fallocate() refuses all modes but KEEP_SIZE, PUNCH_HOLE and ZERO_RANGE."""
+    with opened(root + b"/f", os.O_RDWR) as fd, refused(errno.EOPNOTSUPP):
+        fallocate(fd, mode, 0, 4096)
+    assert len(read(root + b"/f")) == 8192
+
+
+@needs_extension
+def test_a_stranger_may_ask_for_chown_to_the_same(root):
+    """chown(-1, -1) on a set-id file is EPERM elsewhere; here it does nothing. See setattr."""
+    before = os.lstat(root + b"/suid")
+    assert as_user(lambda: chown(os.fsdecode(root + b"/suid"), -1, -1)) == 0
+    after = os.lstat(root + b"/suid")
+    assert (before.st_mode, before.st_ctime_ns) == (after.st_mode, after.st_ctime_ns)
+
+
+@needs_extension
+def test_an_immutable_file_opens_for_writing_and_is_not_written(root):
+    """FUSE's inodes have no such flag for the kernel to look at, and opening asks nobody."""
+    with opened(root + b"/f", os.O_RDONLY) as fd:
+        set_fs_flags(fd, FS_IMMUTABLE)
+        try:
+            with opened(root + b"/f", os.O_WRONLY) as writer, refused(errno.EPERM):
+                os.write(writer, b"y")
+        finally:
+            set_fs_flags(fd, 0, FS_IMMUTABLE)
+    assert read(root + b"/f") == b"x" * 8192
+
+
+@needs_extension
+def test_set_group_id_without_execution_outlives_a_strangers_write(root):
+    """Linux drops it for who is not in the group; WRITE says of its caller only CAP_FSETID."""
+
+    def write() -> None:
+        with opened(root + b"/sgid", os.O_WRONLY) as fd:
+            os.write(fd, b"y")
+
+    assert as_user(write) == 0
+    assert os.lstat(root + b"/sgid").st_mode & 0o7777 == 0o2766
