@@ -2,8 +2,8 @@
 
 The kernel asks for no permission there (``rooted``), so every request of somebody else is checked
 here by the rules of a local filesystem. Only who may set an ACL is the kernel's to say. It must not
-remember names in a directory that some may not search, or it would answer those without asking us:
-``SharedInodes``.
+remember names, or it would walk over them without asking us: ``SharedInodes``. Attributes and
+content it remembers as everywhere.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pyfuse3 import (
 )
 
 from unionfs.fuse.guard import answers
-from unionfs.fuse.inodes import Inodes, absent
+from unionfs.fuse.inodes import Inodes
 from unionfs.fuse.permission import READ, SEARCH, WRITE, caller, denied, may, not_permitted
 from unionfs.fuse.rooted import RootedOperations
 from unionfs.ondisk import acl
@@ -37,22 +37,15 @@ _TOUCH_NS = 1_000_000_000  # a time so close to now is one that whoever may writ
 
 
 class SharedInodes(Inodes):
-    """As ``Inodes``; the kernel remembers a name only where everybody may search for it."""
+    """As ``Inodes``; the kernel remembers no name.
+
+    It would not ask us who may search when it walks over one that it remembers, and it cannot be
+    told in time when a directory is closed to some, or a file moved into such a one.
+    """
 
     def _fill(self, node: Node, st: os.stat_result) -> None:
         super()._fill(node, st)
-        parent = node.parent
-        one_place = node.kind == stat.S_IFDIR or st.st_nlink == 1
-        if parent is not None and not (one_place and self.searchable(parent)):
-            node.attr.entry_timeout = 0
-
-    def searchable(self, node: Node) -> bool:
-        """Return whether everybody may look names up in the directory *node*."""
-        mode: int = self.attributes(node).st_mode
-        if mode & 0o111 != 0o111:
-            return False
-        name = self.tree.names_of(node).to_disk(acl.ACCESS)
-        return xattr.get(self.tree.target(node), name) is None
+        node.attr.entry_timeout = 0
 
 
 class SharedOperations(RootedOperations):
@@ -62,9 +55,8 @@ class SharedOperations(RootedOperations):
 
     def __init__(self, tree: Tree, upper: Upper | None, *, read_only: bool = False) -> None:
         super().__init__(tree, upper, read_only=read_only)
-        self.inodes = self._names = SharedInodes(tree, upper)
-        self._absent_here = absent()
-        self._absent_here.entry_timeout = 0
+        self.inodes = SharedInodes(tree, upper)
+        self._absent.entry_timeout = 0
 
     def _has(self, node: Node, ctx: RequestContext, want: int) -> bool:
         if self.is_root(ctx):
@@ -91,10 +83,7 @@ class SharedOperations(RootedOperations):
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         """Look a name up for who may search."""
         await self._require(parent_inode, ctx, SEARCH)
-        found = await super().lookup(parent_inode, name, ctx)
-        if not found.st_ino and not self._names.searchable(self.inodes[parent_inode]):
-            return self._absent_here
-        return found
+        return await super().lookup(parent_inode, name, ctx)
 
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
         """Open a directory for who may read it."""
@@ -141,11 +130,9 @@ class SharedOperations(RootedOperations):
     async def link(
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
-        """Give a file another name; from now on the kernel asks for each of them."""
+        """Give a file another name."""
         await self._require(new_parent_inode, ctx, _CHANGE)
-        attr = await super().link(inode, new_parent_inode, new_name, ctx)
-        self._forget_name(self.inodes[inode])
-        return attr
+        return await super().link(inode, new_parent_inode, new_name, ctx)
 
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         """Remove a name."""
@@ -174,8 +161,6 @@ class SharedOperations(RootedOperations):
             if flags & pyfuse3.RENAME_EXCHANGE:
                 await self._require_movable(parent_inode_new, name_new, ctx)
         await super().rename(parent_inode_old, name_old, parent_inode_new, name_new, flags, ctx)
-        await self._ask_again(parent_inode_new, name_new)
-        await self._ask_again(parent_inode_old, name_old)
 
     @answers
     def _require_removable(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
@@ -200,15 +185,6 @@ class SharedOperations(RootedOperations):
         if node.is_dir and not self._has(node, ctx, WRITE):
             raise denied()
 
-    @answers
-    def _ask_again(self, parent_inode: int, name: bytes) -> None:
-        """Let the kernel ask for *name*: it moved it with what it knew of the old directory."""
-        parent = self.inodes[parent_inode]
-        node = self.tree.lookup(parent, name)
-        if node is not None:
-            node.attr = None
-        pyfuse3.invalidate_entry_async(parent.ino, name, ignore_enoent=True)
-
     async def setattr(
         self,
         inode: int,
@@ -220,10 +196,7 @@ class SharedOperations(RootedOperations):
         """Change what the caller may change."""
         if not self.is_root(ctx):
             await self._require_settable(inode, attr, fields, fh, ctx)
-        found = await super().setattr(inode, attr, fields, fh, ctx)
-        if fields.update_mode or fields.update_uid or fields.update_gid:
-            self._forget_children(self.inodes[inode])
-        return found
+        return await super().setattr(inode, attr, fields, fh, ctx)
 
     @answers
     def _require_settable(
@@ -271,21 +244,9 @@ class SharedOperations(RootedOperations):
         if name.startswith(b"user."):
             await self._require(inode, ctx, WRITE)
         await super().setxattr(inode, name, value, ctx)
-        if name == acl.ACCESS:
-            self._forget_children(self.inodes[inode])
 
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         """Remove an attribute."""
         if name.startswith(b"user."):
             await self._require(inode, ctx, WRITE)
         await super().removexattr(inode, name, ctx)
-
-    def _forget_children(self, node: Node) -> None:
-        """After a change of who may search *node*: let the kernel ask for all names in it."""
-        for name, child in (node.children or {}).items():
-            child.attr = None
-            pyfuse3.invalidate_entry_async(node.ino, name, ignore_enoent=True)
-
-    def _forget_name(self, node: Node) -> None:
-        if node.parent is not None:
-            pyfuse3.invalidate_entry_async(node.parent.ino, node.name, ignore_enoent=True)
