@@ -52,6 +52,11 @@ CASES = {
         [Fifo(b"d/f")],
         [Op("open", (0, b"d/f", 0)), Op("rmtree", (b"d",)), Op("hstat", (0,))],
     ),
+    ("r[me]*", "success"): (
+        [File(b"d/a")],
+        [Op("rmtree", (b"d",))],
+        [Whiteout(b"d/a", attribute=True)],
+    ),
     ("tree", "readable"): (
         [Dir(b"d")],
         [
@@ -76,9 +81,9 @@ _number = itertools.count()
 @pytest.mark.needs_kernel_overlay
 @pytest.mark.parametrize("case", [*CASES, *METACOPY_CASES])
 def test_the_difference_is_there(arena, mount_union, case):  # noqa: F811
-    bottom, ops = (CASES | METACOPY_CASES)[case]
+    bottom, ops, *above = (CASES | METACOPY_CASES)[case]
     options = METACOPY_OPTIONS if case in METACOPY_CASES else KERNEL_OPTIONS
-    stack = [bottom, [Whiteout(b"b")]]
+    stack = [bottom, *(above or [[Whiteout(b"b")]])]
     folder = arena + b"/row%d" % next(_number)
     used = run(folder, stack, ops, mount_union, parity.load(), options=options)
     assert case in {(row.call, row.plain) for row in used}
