@@ -163,14 +163,18 @@ def test_a_signal_reaches_the_program_and_all_is_cleaned_up(
 
 def test_a_signal_before_the_program_is_there_cleans_up_too(cli: Cli) -> None:
     for delay in (0.15, 0.25, 0.35, 0.5):
-        process = cli.start("run", "--rm", "tiny", *sh("trap 'exit 9' TERM; sleep 60 & wait"))
+        words = sh("trap 'exit 9' TERM; sleep 60 & wait")
+        process = cli.start("run", "--rm", "tiny", *words, stderr=subprocess.PIPE)
         time.sleep(delay)
         process.terminate()
         time.sleep(1.5)  # one that came before the trap was set is ignored by process 1
         process.terminate()
         process.terminate()
         process.stdout.close()
-        assert process.wait(30) in (-signal.SIGTERM, 9, 128 + 9, 128 + signal.SIGTERM)
+        with process.stderr as stream:
+            said = stream.read()
+        status = process.wait(30)
+        assert status in (-signal.SIGTERM, 9, 128 + 9, 128 + signal.SIGTERM), (delay, said)
         assert cli.json("ls") == []
 
 
