@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.support.images import config, sha256, to_json
 from tests.support.layers import FLAVOUR
 from unionfs.digest import Digest
+from unionfs.store.layers import Making
 from unionfs.store.records import ImageRecord, NewImage
 from unionfs.store.store import Store
 from unionfs.tarball.apply import Applied, apply_layer
@@ -21,9 +22,15 @@ from unionfs.tarball.limits import Limits
 REPO = Path(__file__).parents[2]
 
 
-def applying(data: bytes) -> Callable[[int], Applied]:
+def applying(data: bytes) -> Callable[[Making], Applied]:
     """What ``Layers.ingest`` takes, for the tar *data*."""
-    return lambda fd: apply_layer(io.BytesIO(data), fd, flavour=FLAVOUR, limits=Limits())
+    return lambda making: apply_layer(
+        io.BytesIO(data),
+        making.tree,
+        flavour=FLAVOUR,
+        limits=Limits(),
+        recipe=making.recipe,
+    )
 
 
 def diff_id(data: bytes) -> Digest:

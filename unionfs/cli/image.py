@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import BooleanOptionalAction
 from collections import defaultdict
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,12 @@ def _register_import(images: Branch) -> None:
         "--platform", metavar="OS/ARCH[/VARIANT]", help="which of several (default: this machine's)"
     )
     parser.add_argument(
+        "--keep-blobs",
+        action=BooleanOptionalAction,
+        default=True,
+        help="keep compressed layers as they came too, so that an export gives the same blobs",
+    )
+    parser.add_argument(
         "--limit",
         metavar="NAME=N",
         action="append",
@@ -73,6 +80,7 @@ def _import(context: Context) -> int:
             platform=args.platform,
             limits=limits,
             progress=progress,
+            keep_blobs=args.keep_blobs,
         )
     if context.json:
         output.print_json({"id": str(image.id), "names": list(image.names)})

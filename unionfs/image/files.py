@@ -50,6 +50,18 @@ class Section(io.RawIOBase):
         """Return the descriptor."""
         return self._fd
 
+    def start(self, count: int) -> bytes:
+        """Return the next *count* bytes, fewer at the end, without moving on."""
+        return os.pread(self._fd, min(count, self._end - self._at), self._at)
+
+    def again(self) -> Section:
+        """Return the same bytes once more, from the beginning, on a descriptor of its own."""
+        return Section(os.dup(self._fd), self._end - self.size, self.size)
+
+    def is_whole_file(self) -> bool:
+        """Return whether these bytes are all of their file."""
+        return self._end == self.size == os.fstat(self._fd).st_size
+
     def read(self, count: int | None = -1) -> bytes:
         """Return up to *count* bytes, fewer than that at the end. Raises UnreadableError."""
         left = self._end - self._at

@@ -7,12 +7,13 @@ the next import, which takes over those it needs and collects the others.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 
 from unionfs.image.docker import plan_from_docker
 from unionfs.image.files import Files
-from unionfs.image.layers import applier
+from unionfs.image.layers import applier, copy_blob, is_compressed
 from unionfs.image.layout import is_layout, plan_from_layout
 from unionfs.image.naming import naming, source_names
 from unionfs.image.plan import LayerSource, Plan, check_blob_size
@@ -35,13 +36,15 @@ def import_image(
     platform: str | None = None,
     limits: Limits | None = None,
     progress: Progress | None = None,
+    keep_blobs: bool = True,
 ) -> ImageRecord:
     """Import the image that *source* names (``source.parse``) into *store*; return its record.
 
     *name* (``NAME[:TAG]``) replaces the names that the source gives it. *platform*
-    (``os/arch[/variant]``) chooses among several; without it, this machine's is wanted. Raises
-    UsageError for bad words, NotFoundError, ConflictError for an ambiguous source, CorruptError,
-    RefusedError, UnavailableError (no space); the store is then as it was.
+    (``os/arch[/variant]``) chooses among several; without it, this machine's is wanted. With
+    *keep_blobs* compressed layers are kept as they came as well. Raises UsageError for bad words,
+    NotFoundError, ConflictError for an ambiguous source, CorruptError, RefusedError,
+    UnavailableError (no space); the store is then as it was.
     """
     names = None if name is None else [image_name(name)]
     wanted = host() if platform is None else parse_platform(platform)
@@ -56,10 +59,10 @@ def import_image(
     ):
         if files is None or found.kind is Kind.ROOTFS:
             given = source_names(found, ()) if names is None else names
-            return import_rootfs(store, found, given, wanted, bounds, told)
+            return import_rootfs(store, found, given, wanted, bounds, told, keep_blobs=keep_blobs)
         plan = _plan(found, files, wanted)
         given = source_names(found, plan.names) if names is None else names
-        return _Import(store, files, bounds, told).run(plan, given)
+        return _Import(store, files, bounds, told, keep_blobs).run(plan, given)
 
 
 def _plan(source: Source, files: Files, wanted: Platform) -> Plan:
@@ -71,7 +74,10 @@ def _plan(source: Source, files: Files, wanted: Platform) -> Plan:
 class _Import:
     """One import from *files* into *store*."""
 
-    def __init__(self, store: Store, files: Files, limits: Limits, progress: Progress) -> None:
+    def __init__(
+        self, store: Store, files: Files, limits: Limits, progress: Progress, keep_blobs: bool
+    ) -> None:
+        self._keep_blobs = keep_blobs
         self._store = store
         self._files = files
         self._limits = limits
@@ -86,7 +92,9 @@ class _Import:
                 check_blob_size(self._files, layer)
             # The largest first: it decides how long all take.
             missing.sort(key=lambda layer: layer.size or 0, reverse=True)
-            run_all([partial(self._layer, layer) for layer in missing], self._stop)
+            blobless = self._blobless(plan, missing)
+            jobs = [partial(self._layer, layer) for layer in missing]
+            run_all(jobs + [partial(self._blob, layer) for layer in blobless], self._stop)
             return self._store.images.add(plan.image, names)
 
     def _missing(self, plan: Plan) -> list[LayerSource]:
@@ -99,6 +107,33 @@ class _Import:
                 missing.append(layer)
         return missing
 
+    def _blobless(self, plan: Plan, missing: Sequence[LayerSource]) -> list[LayerSource]:
+        """Return the layers that are stored and whose blobs, wanted or needed, are not kept."""
+        found = []
+        for layer in {layer.diff_id: layer for layer in plan.layers}.values():
+            if layer not in missing and self._lacks_blob(layer):
+                found.append(layer)
+        return found
+
+    def _lacks_blob(self, layer: LayerSource) -> bool:
+        kept = [blob.digest for blob in self._store.blobs.of_layer(layer.diff_id)]
+        if layer.digest in kept:
+            return False
+        if self._store.layers.recipe_path(layer.diff_id) is None:
+            return not kept
+        if not self._keep_blobs or layer.digest is None:
+            return False
+        with self._files.open(layer.name) as section:
+            return is_compressed(section)
+
+    def _blob(self, layer: LayerSource) -> None:
+        """Keep the blob of a stored layer."""
+        self._stop.check()
+        with self._store.scratch() as scratch, naming(f"layer {layer.diff_id}"):
+            path = os.path.join(scratch, "blob")
+            found = copy_blob(self._files.open(layer.name), layer.claim, path)
+            self._store.blobs.keep(path, found.of(layer.diff_id))
+
     def _layer(self, layer: LayerSource) -> None:
         def advanced(count: int) -> None:
             self._stop.check()
@@ -106,7 +141,14 @@ class _Import:
 
         with self._files.open(layer.name) as section:
             self._progress.layer_started(layer.diff_id, section.size)
-            apply = applier(section, layer.digest, self._store.flavour, self._limits, advanced)
+            apply = applier(
+                section,
+                layer.claim,
+                self._store.flavour,
+                self._limits,
+                advanced,
+                keep=self._keep_blobs,
+            )
             with naming(f"layer {layer.diff_id}"):
                 self._store.layers.ingest(layer.diff_id, apply)
         self._progress.layer_done(layer.diff_id, stored_before=False)

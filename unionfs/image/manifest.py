@@ -24,6 +24,7 @@ from unionfs.image.plan import (
     read_blob,
     read_config,
 )
+from unionfs.tarball.compression import Kind
 
 _OCI = "application/vnd.oci.image."
 _DOCKER = "application/vnd.docker."
@@ -31,13 +32,13 @@ OCI_INDEX = _OCI + "index.v1+json"
 OCI_MANIFEST = _OCI + "manifest.v1+json"
 OCI_CONFIG = _OCI + "config.v1+json"
 OCI_LAYER = _OCI + "layer.v1.tar"
+_SUFFIXES: dict[Kind, str] = {"gzip": "+gzip", "zstd": "+zstd", "none": ""}
 INDEXES = frozenset((OCI_INDEX, _DOCKER + "distribution.manifest.list.v2+json"))
 MANIFESTS = frozenset((OCI_MANIFEST, _DOCKER + "distribution.manifest.v2+json"))
 _CONFIGS = frozenset((OCI_CONFIG, _DOCKER + "container.image.v1+json"))
-_COMPRESSIONS = ("", "+gzip", "+zstd")
 _LAYERS = frozenset(
     (
-        *(OCI_LAYER + suffix for suffix in _COMPRESSIONS),
+        *(OCI_LAYER + suffix for suffix in _SUFFIXES.values()),
         _DOCKER + "image.rootfs.diff.tar",
         _DOCKER + "image.rootfs.diff.tar.gzip",
         _DOCKER + "image.rootfs.diff.tar.zstd",
@@ -45,7 +46,7 @@ _LAYERS = frozenset(
 )
 _FOREIGN = frozenset(
     (
-        *(_OCI + "layer.nondistributable.v1.tar" + suffix for suffix in _COMPRESSIONS),
+        *(_OCI + "layer.nondistributable.v1.tar" + suffix for suffix in _SUFFIXES.values()),
         _DOCKER + "image.rootfs.foreign.diff.tar",
         _DOCKER + "image.rootfs.foreign.diff.tar.gzip",
     )
@@ -67,6 +68,11 @@ class Manifest:
     data: bytes
     config: Descriptor
     layers: tuple[Descriptor, ...]
+
+
+def layer_type(kind: Kind) -> str:
+    """Return the media type of a layer that is compressed in this way."""
+    return OCI_LAYER + _SUFFIXES[kind]
 
 
 def read_manifest(files: Files, found: Descriptor) -> Manifest:
@@ -114,7 +120,8 @@ def plan_of(files: Files, manifest: Manifest, names: Sequence[str]) -> Plan:
     layers = []
     for diff_id, layer in zip(config.diff_ids, manifest.layers, strict=True):
         _check_layer(files, layer)
-        layers.append(LayerSource(diff_id, blob_name(layer.digest), layer.digest, layer.size))
+        name = blob_name(layer.digest)
+        layers.append(LayerSource(diff_id, name, layer.digest, layer.size, layer.media_type))
     image = new_image(manifest.config.digest, data, config, manifest.data)
     return Plan(image, tuple(layers), tuple(names))
 

@@ -25,17 +25,32 @@ class NotAnImageError(RefusedError):
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """What a source says of a layer's file, None where it says nothing."""
+
+    digest: Digest | None = None
+    media_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LayerSource:
     """Where a layer comes from: the file *name* of the source, compressed or not.
 
-    ``digest`` and ``size`` (bytes) are those of the file as a descriptor has them; None where the
-    format has no descriptors, and only the diffID tells whether the right bytes came.
+    ``digest``, ``size`` (bytes) and ``media_type`` are those of the file as a descriptor has them;
+    None where the format has no descriptors, and only the diffID tells whether the right bytes
+    came.
     """
 
     diff_id: Digest
     name: bytes
     digest: Digest | None
     size: int | None
+    media_type: str | None = None
+
+    @property
+    def claim(self) -> Claim:
+        """What is said of the file."""
+        return Claim(self.digest, self.media_type)
 
 
 @dataclass(frozen=True, slots=True)

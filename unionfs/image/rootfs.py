@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO
 
 from unionfs.digest import Digest
 from unionfs.image.archive import open_plain
 from unionfs.image.clock import timestamp
+from unionfs.image.emitted import apply_emitted
 from unionfs.image.files import Section
 from unionfs.image.layers import applier
-from unionfs.image.plan import new_image, read_config
+from unionfs.image.plan import Claim, new_image, read_config
 from unionfs.image.platform import Platform
 from unionfs.image.progress import Progress
 from unionfs.image.source import Source
 from unionfs.ondisk.flavour import Flavour
+from unionfs.store.layers import Making
 from unionfs.store.records import ImageRecord
 from unionfs.store.store import Store
-from unionfs.tarball.apply import Applied, apply_layer
+from unionfs.tarball.apply import Applied
 from unionfs.tarball.emit import emit_tree
 from unionfs.tarball.limits import Limits
 
@@ -39,12 +39,15 @@ def import_rootfs(
     platform: Platform,
     limits: Limits,
     progress: Progress,
+    *,
+    keep_blobs: bool,
 ) -> ImageRecord:
     """Import the directory or tar *source* as an image of one layer for *platform*.
 
     Raises OSError for what cannot be read, and as ``importer.import_image``.
     """
-    with store.lease() as lease, _reading(source, store.flavour, limits, progress) as apply:
+    reading = _reading(source, store.flavour, limits, progress, keep_blobs)
+    with store.lease() as lease, reading as apply:
         layer = store.layers.ingest_unknown(apply, lambda diff_id: lease.add([diff_id]))
         progress.layer_done(None, stored_before=False)
         data = _config(layer.diff_id, platform, source)
@@ -54,8 +57,8 @@ def import_rootfs(
 
 @contextmanager
 def _reading(
-    source: Source, flavour: Flavour, limits: Limits, progress: Progress
-) -> Iterator[Callable[[int], Applied]]:
+    source: Source, flavour: Flavour, limits: Limits, progress: Progress, keep: bool
+) -> Iterator[Callable[[Making], Applied]]:
     """What writes the layer of *source* into a directory."""
 
     def advanced(count: int) -> None:
@@ -65,49 +68,16 @@ def _reading(
         progress.layer_started(None, None)
         fd = os.open(source.path, _DIR)
         try:
-            yield lambda dest_fd: _copy_tree(fd, dest_fd, flavour, limits, advanced)
+            yield lambda making: apply_emitted(
+                lambda out: emit_tree(fd, out, flavour=flavour), making, flavour, limits, advanced
+            )
         finally:
             os.close(fd)
         return
     fd = open_plain(source.path)
     with Section(fd, 0, os.fstat(fd).st_size) as section:
         progress.layer_started(None, section.size)
-        yield applier(section, None, flavour, limits, advanced)
-
-
-def _copy_tree(
-    root_fd: int, dest_fd: int, flavour: Flavour, limits: Limits, progress: Callable[[int], None]
-) -> Applied:
-    """Apply the tar of the tree at *root_fd*, as a thread writes it."""
-    read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
-    emitter = _Emitter(root_fd, write_fd, flavour)
-    try:
-        with os.fdopen(read_fd, "rb") as tar:
-            applied = apply_layer(tar, dest_fd, flavour=flavour, limits=limits, progress=progress)
-    finally:
-        emitter.join()  # with the pipe closed it ends at once
-    if emitter.error is not None:
-        raise emitter.error
-    return applied
-
-
-class _Emitter(threading.Thread):
-    """Writes the tar of a tree to a pipe, which it closes; ``error`` is why that failed."""
-
-    def __init__(self, root_fd: int, write_fd: int, flavour: Flavour) -> None:
-        super().__init__(name="rootfs-emitter", daemon=True)
-        self.error: Exception | None = None
-        self._root_fd = root_fd
-        self._out: BinaryIO = os.fdopen(write_fd, "wb")
-        self._flavour = flavour
-        self.start()
-
-    def run(self) -> None:
-        try:
-            with self._out:
-                emit_tree(self._root_fd, self._out, flavour=self._flavour)
-        except Exception as error:  # raised again by the thread that waits for this one
-            self.error = error
+        yield applier(section, Claim(), flavour, limits, advanced, keep=keep)
 
 
 def _config(diff_id: Digest, platform: Platform, source: Source) -> bytes:

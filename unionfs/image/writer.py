@@ -19,7 +19,7 @@ from unionfs.digest import Digest
 from unionfs.errors import ConflictError, UsageError
 from unionfs.image.clock import source_date_epoch, timestamp
 from unionfs.image.layout import REF_NAME
-from unionfs.image.manifest import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
+from unionfs.image.manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, layer_type
 from unionfs.image.plan import blob_name
 from unionfs.image.platform import Platform, host
 from unionfs.ondisk.flavour import Flavour
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_SUFFIXES: dict[Kind, str] = {"gzip": "+gzip", "zstd": "+zstd", "none": ""}
 
 
 class DestinationError(ConflictError):
@@ -140,7 +139,7 @@ class _Layout:
             raise
         finally:
             os.close(fd)
-        return PackedLayer(diff_id, OCI_LAYER + _SUFFIXES[kind], digest, out.size)
+        return PackedLayer(diff_id, layer_type(kind), digest, out.size)
 
     def document(self, value: Mapping[str, Any], media_type: str) -> dict[str, Any]:
         """Write a document as a blob; return its descriptor."""

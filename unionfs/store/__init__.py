@@ -8,7 +8,9 @@ On disk, below the root (every directory 0700)::
     store.db                         SQLite: what exists and who refers to it
     store.db-journal                 its journal, whose blocks stay allocated
     spare                            an empty file that becomes a lock where no inode is free
-    layers/sha256/<diffID hex>/      diff/ (the layer, kernel overlayfs format) and layer.json
+    layers/sha256/<diffID hex>/      diff/ (the layer, kernel overlayfs format), layer.json, and
+                                     recipe (how its tar was written; ``tarball.recipe``)
+    blobs/sha256/<hex>               a layer as it was shipped, where that is kept
     fixups/sha256/<chainID hex>/     directories whose metadata no layer of an image can hold
     containers/<id>/                 upper/ work/ merged/ log
     locks/                           flock files, one for each name that is being made or removed

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from unionfs.errors import CorruptError, RefusedError, UnavailableError
 from unionfs.ondisk.flavour import Flavour
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _APPLICATION_ID = 0x756E6673  # "unfs": file(1) and we tell it from other databases
 _BUSY_SECONDS = 60.0
 _RESERVED = 512 << 10  # bytes of journal; removing an image or a container takes a tenth of that
@@ -79,6 +79,17 @@ CREATE TABLE leases (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX leases_by_layer ON leases (diff_id);
 """
+# Since version 2. A row is a blob that is kept, under its digest's name.
+_BLOBS = """
+CREATE TABLE blobs (
+    digest     TEXT PRIMARY KEY,
+    diff_id    TEXT NOT NULL REFERENCES layers (diff_id) ON DELETE CASCADE,
+    media_type TEXT NOT NULL,
+    size       INTEGER NOT NULL
+) STRICT;
+CREATE INDEX blobs_by_layer ON blobs (diff_id);
+"""
+_NO_BLOBS = "CREATE TEMP TABLE blobs (digest TEXT, diff_id TEXT, media_type TEXT, size INTEGER)"
 
 
 class NewerStoreError(RefusedError):
@@ -119,8 +130,7 @@ class Database:
         with self.write() as rows:
             if self._version():
                 return
-            for statement in _SCHEMA.split(";\n"):
-                rows.execute(statement)
+            _execute(rows, _SCHEMA + _BLOBS)
             rows.execute("INSERT INTO settings VALUES ('flavour', ?)", (flavour.name,))
             rows.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             rows.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -136,6 +146,30 @@ class Database:
             row = rows.execute("SELECT value FROM settings WHERE name = 'flavour'").fetchone()
         self._reserve()
         return Flavour[row["value"]]
+
+    def is_old(self) -> bool:
+        """Return whether the schema is that of an earlier version, to be brought up."""
+        with self._translated():
+            return 0 < self._version() < SCHEMA_VERSION
+
+    def bring_up(self) -> None:
+        """Make an older schema this version's, in one transaction, unless that was done meanwhile.
+
+        Raises DatabaseUnavailableError (no space, read-only); the schema is then as it was.
+        """
+        with self.write() as rows:
+            if self._version() < SCHEMA_VERSION:
+                _execute(rows, _BLOBS)
+                rows.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def stand_in(self) -> None:
+        """For this connection only, let an older schema look like this version's.
+
+        What fills a disk must be removable, and removing needs no more than the old tables.
+        """
+        with self._translated():
+            self._connection.execute("PRAGMA temp_store = MEMORY")
+            self._connection.execute(_NO_BLOBS)
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
@@ -199,6 +233,12 @@ class Database:
             raise  # the caller knows which constraint that was, and says it in words
         except sqlite3.DatabaseError as error:
             raise BadDatabaseError(f"{self._path}: {error}") from error
+
+
+def _execute(rows: sqlite3.Connection, script: str) -> None:
+    """Run the statements of *script* in the transaction (``executescript`` would end it)."""
+    for statement in script.split(";\n"):
+        rows.execute(statement)
 
 
 def _make_private(path: str) -> None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from unionfs.digest import Digest
 from unionfs.errors import UnionfsError
+from unionfs.store.blobs import Blobs
 from unionfs.store.inuse import unused
 from unionfs.store.layout import TREE
 from unionfs.store.parts import Parts
@@ -45,6 +46,7 @@ class Garbage:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._blobs = Blobs(parts)
 
     @contextmanager
     def lease(self, diff_ids: Iterable[Digest] = ()) -> Iterator[Lease]:
@@ -72,6 +74,8 @@ class Garbage:
         layers = [diff_id for diff_id in self._unused_layers() if self._drop_layer(diff_id)]
         for diff_id in self._rowless("layers", "layers", "diff_id"):
             self._drop_layer(diff_id)
+        for digest in self._rowless("blobs", "blobs", "digest"):
+            self._blobs.drop_file(digest)
         for chain in self._rowless("fixups", "images", "chain_id"):
             self._drop_fixup(chain)
         self._drop_rowless_containers()
@@ -90,7 +94,7 @@ class Garbage:
             return [Digest.parse(row["diff_id"]) for row in rows.execute(_UNUSED)]
 
     def _rowless(self, kind: str, table: str, column: str) -> list[Digest]:
-        """Return the published directories of *kind* that no row of *table* names."""
+        """Return what is published of *kind* and no row of *table* names."""
         published = self._parts.layout.published(kind)
         if not published:
             return []

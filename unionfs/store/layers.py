@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from unionfs.digest import Digest
 from unionfs.errors import CorruptError
+from unionfs.store.blobs import Blobs, Shipped
 from unionfs.store.layout import TREE, now
 from unionfs.store.parts import Parts, id_pattern, only_one
 from unionfs.store.records import LayerRecord
@@ -24,10 +25,14 @@ from unionfs.syscalls.at import RENAME_NOREPLACE, renameat2
 from unionfs.syscalls.publish import fsync_dir, sync_filesystem
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from unionfs.tarball.apply import Applied
 
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SIDECAR = "layer.json"
+_RECIPE = "recipe"
+_BLOB = "blob"
 
 
 class WrongLayerError(CorruptError):
@@ -92,11 +97,27 @@ class Sidecar:
         )
 
 
+@dataclass(slots=True)
+class Making:
+    """A layer that is being made, by whoever was called with this.
+
+    ``tree``: descriptor of the empty directory to write it to. ``recipe``: an empty file, for
+    ``tarball.recipe``. ``blob_path``: where to put the layer as it was shipped, to have it kept;
+    ``blob`` then says what that is (media type and bytes).
+    """
+
+    tree: int
+    recipe: BinaryIO
+    blob_path: str
+    blob: Shipped | None = None
+
+
 class Layers:
     """The layers of one store."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, blobs: Blobs) -> None:
         self._parts = parts
+        self._blobs = blobs
 
     def path(self, diff_id: Digest) -> str:
         """Return the directory of a layer, in the kernel's overlayfs format, stored or not."""
@@ -123,6 +144,11 @@ class Layers:
             ) from error
         except (ValueError, KeyError, TypeError) as error:
             raise MissingLayerError(f"layer {diff_id}: its record is damaged: {path}") from error
+
+    def recipe_path(self, diff_id: Digest) -> str | None:
+        """Return the file that says how the tar of a stored layer was written, None without one."""
+        path = os.path.join(self._parts.layout.layer(diff_id), _RECIPE)
+        return path if os.path.exists(path) else None
 
     def has(self, diff_id: Digest) -> bool:
         """Return whether the layer is stored and its directory is there.
@@ -154,8 +180,8 @@ class Layers:
             found = rows.execute("SELECT * FROM layers ORDER BY created, rowid").fetchall()
             return [_record(rows, row) for row in found]
 
-    def ingest(self, diff_id: Digest, apply: Callable[[int], Applied]) -> LayerRecord:
-        """Store the layer *diff_id*, which *apply* writes into the directory descriptor it gets.
+    def ingest(self, diff_id: Digest, apply: Callable[[Making], Applied]) -> LayerRecord:
+        """Store the layer *diff_id*, which *apply* writes to where it is told.
 
         If it is stored already, or another process stores it meanwhile, *apply* is not called.
         Hold a lease on it (``Store.lease``), or it may be collected before an image refers to it.
@@ -173,7 +199,7 @@ class Layers:
         return self.get(diff_id)
 
     def ingest_unknown(
-        self, apply: Callable[[int], Applied], found: Callable[[Digest], None]
+        self, apply: Callable[[Making], Applied], found: Callable[[Digest], None]
     ) -> LayerRecord:
         """Store a layer whose diffID only *apply* will tell; *found* is told it before publishing.
 
@@ -183,28 +209,31 @@ class Layers:
             self._parts.failures_named("storing a layer"),
             self._parts.scratch.directory() as scratch,
         ):
-            sidecar = _apply(scratch, apply)
+            sidecar, blob = _apply(scratch, apply)
             found(sidecar.diff_id)
             with self._parts.scratch.locked(sidecar.diff_id.hex):
                 if not os.path.isdir(self._parts.layout.layer(sidecar.diff_id)):
-                    self._publish(scratch, sidecar)
+                    self._publish(scratch, sidecar, blob)
                 self._insert(self.sidecar(sidecar.diff_id))
         return self.get(sidecar.diff_id)
 
     def _make(
-        self, scratch: ScratchDirectory, diff_id: Digest, apply: Callable[[int], Applied]
+        self, scratch: ScratchDirectory, diff_id: Digest, apply: Callable[[Making], Applied]
     ) -> None:
-        sidecar = _apply(scratch, apply)
+        sidecar, blob = _apply(scratch, apply)
         if sidecar.diff_id != diff_id:
             raise WrongLayerError(f"layer {diff_id}: its content has diffID {sidecar.diff_id}")
-        self._publish(scratch, sidecar)
+        self._publish(scratch, sidecar, blob)
 
-    def _publish(self, scratch: ScratchDirectory, sidecar: Sidecar) -> None:
+    def _publish(self, scratch: ScratchDirectory, sidecar: Sidecar, blob: Shipped | None) -> None:
+        """Give the layer its name, then its blob: a blob is of a layer that is there."""
         made = os.path.join(scratch.path, "layer")
         with open(os.path.join(made, _SIDECAR), "xb") as file:
             file.write(sidecar.to_json())
-        final = self._parts.layout.layer(sidecar.diff_id)
-        publish_directory(made, final)
+        publish_directory(made, self._parts.layout.layer(sidecar.diff_id))
+        self._insert(sidecar)
+        if blob is not None:
+            self._blobs.keep(os.path.join(scratch.path, _BLOB), blob.of(sidecar.diff_id))
 
     def _insert(self, sidecar: Sidecar) -> None:
         with self._parts.database.write() as rows:
@@ -244,8 +273,10 @@ def require_readable(path: str, what: str) -> None:
         raise MissingLayerError(f"{what} cannot be read: {error.strerror}: {path}") from error
 
 
-def _apply(scratch: ScratchDirectory, apply: Callable[[int], Applied]) -> Sidecar:
-    """Run *apply* on a new directory of *scratch*; return the record of what it made."""
+def _apply(
+    scratch: ScratchDirectory, apply: Callable[[Making], Applied]
+) -> tuple[Sidecar, Shipped | None]:
+    """Run *apply* on a new directory of *scratch*; return the records of what it made."""
     made = os.path.join(scratch.path, "layer")
     tree = os.path.join(made, TREE)
     os.mkdir(made, 0o700)
@@ -253,7 +284,12 @@ def _apply(scratch: ScratchDirectory, apply: Callable[[int], Applied]) -> Sideca
     fd = os.open(tree, _DIR)
     try:
         os.fchmod(fd, 0o755)  # what a layer that does not describe its root gets, umask or not
-        return Sidecar.of(apply(fd))
+        with open(os.path.join(made, _RECIPE), "xb") as recipe:
+            making = Making(fd, recipe, os.path.join(scratch.path, _BLOB))
+            applied = apply(making)
+        if not applied.has_recipe:
+            os.unlink(os.path.join(made, _RECIPE))
+        return Sidecar.of(applied), making.blob
     finally:
         os.close(fd)
 

@@ -8,8 +8,11 @@ from datetime import UTC, datetime
 from unionfs.digest import BadDigestError, Digest
 from unionfs.errors import NotFoundError, RefusedError
 
-_OURS = ("containers", "fixups", "layers", "locks", "tmp")
-_NESTED = ("fixups/sha256", "fixups/sha512", "layers/sha256", "layers/sha512")
+_ALGORITHMS = ("sha256", "sha512")
+_OURS = ("blobs", "containers", "fixups", "layers", "locks", "tmp")
+_NESTED = tuple(
+    f"{kind}/{algorithm}" for kind in ("blobs", "fixups", "layers") for algorithm in _ALGORITHMS
+)
 _EMPTY = "empty"
 TREE = "diff"  # in a published layer or fix-up: the directory to mount
 _DATABASE = "store.db"
@@ -41,6 +44,10 @@ class Layout:
         """The published directory of a layer: ``diff`` and ``layer.json`` are in it."""
         return os.path.join(self.root, "layers", diff_id.algorithm, diff_id.hex)
 
+    def blob(self, digest: Digest) -> str:
+        """The file of a kept blob."""
+        return os.path.join(self.root, "blobs", digest.algorithm, digest.hex)
+
     def fixup(self, chain: Digest) -> str:
         """The published directory of a chain's fix-ups."""
         return os.path.join(self.root, "fixups", chain.algorithm, chain.hex)
@@ -50,10 +57,10 @@ class Layout:
         return os.path.join(self.containers, container_id)
 
     def published(self, kind: str) -> list[Digest]:
-        """Return the digests of the directories below ``layers`` or ``fixups`` (*kind*)."""
+        """Return the digests of what is below ``layers``, ``fixups`` or ``blobs`` (*kind*)."""
         found = []
-        for algorithm in ("sha256", "sha512"):
-            for name in os.listdir(os.path.join(self.root, kind, algorithm)):
+        for algorithm in _ALGORITHMS:
+            for name in _listed(os.path.join(self.root, kind, algorithm)):
                 try:
                     found.append(Digest.parse(f"{algorithm}:{name}"))
                 except BadDigestError:
@@ -95,6 +102,14 @@ class Layout:
         if not os.path.isdir(self.empty):
             os.makedirs(self.empty, mode=0o755, exist_ok=True)
             os.chmod(self.empty, 0o755)  # the root of an image without layers, umask or not
+
+
+def _listed(directory: str) -> list[str]:
+    """Return the names in *directory*; none where an older store could not be brought up yet."""
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []
 
 
 def now() -> str:

@@ -26,6 +26,16 @@ class LayerRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class BlobRecord:
+    """A layer as it was shipped: compressed or not, *size* bytes, under its own *digest*."""
+
+    digest: Digest
+    diff_id: Digest
+    media_type: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class NewImage:
     """What it takes to add an image whose layers are stored.
 

@@ -12,8 +12,9 @@ from typing import Self
 from unionfs.digest import Digest
 from unionfs.errors import UnavailableError
 from unionfs.ondisk.flavour import Flavour
+from unionfs.store.blobs import Blobs
 from unionfs.store.containers import Containers
-from unionfs.store.database import Database
+from unionfs.store.database import Database, DatabaseUnavailableError
 from unionfs.store.garbage import Garbage, Lease
 from unionfs.store.images import Images
 from unionfs.store.layers import Layers
@@ -30,14 +31,15 @@ class StoreUnavailableError(UnavailableError):
 
 
 class Store:
-    """A store: ``layers``, ``images``, ``containers``, and the ``flavour`` its marks have."""
+    """A store: ``layers``, their ``blobs``, ``images``, ``containers``; its marks' ``flavour``."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._garbage = Garbage(parts)
         self.root = parts.layout.root
         self.flavour = parts.flavour
-        self.layers = Layers(parts)
+        self.blobs = Blobs(parts)
+        self.layers = Layers(parts, self.blobs)
         self.images = Images(parts, self.layers, self._garbage)
         self.containers = Containers(parts, self.images)
 
@@ -99,10 +101,23 @@ def _opened(layout: Layout) -> Parts:
             with scratch.locked("store"):
                 database.create(_possible_flavour(layout.tmp))
         scratch.keep_spare()
-        return Parts(layout, database, scratch, database.prepare())
+        flavour = database.prepare()
+        if database.is_old():
+            _bring_up(layout, database, scratch)
+        return Parts(layout, database, scratch, flavour)
     except BaseException:
         database.close()
         raise
+
+
+def _bring_up(layout: Layout, database: Database, scratch: Scratch) -> None:
+    """Give an older store what this version has more; on a full disk that is for another time."""
+    try:
+        with scratch.locked("store"):
+            layout.make()
+            database.bring_up()
+    except (OSError, DatabaseUnavailableError):
+        database.stand_in()
 
 
 def _possible_flavour(directory: str) -> Flavour:

@@ -40,6 +40,7 @@ from unionfs.tarball.names import (
     is_aufs_meta,
 )
 from unionfs.tarball.reader import TarReader
+from unionfs.tarball.recipe import Recorder
 from unionfs.tarball.stream import ReadAhead, TarStream
 from unionfs.tarball.tree import Dir, Settings, Tree
 
@@ -69,6 +70,7 @@ class Applied:
     implicit_dirs: tuple[bytes, ...]
     warnings: tuple[str, ...]
     root_opaque: bool = False
+    has_recipe: bool = False
 
 
 def apply_layer(
@@ -78,10 +80,12 @@ def apply_layer(
     flavour: Flavour,
     limits: Limits,
     progress: Callable[[int], None] | None = None,
+    recipe: BinaryIO | None = None,
 ) -> Applied:
     """Write the layer in the uncompressed stream *tar* to the empty directory *dest_fd*.
 
     *progress* gets the count of tar bytes read since its last call. The stream is read to its end.
+    How the tar was written goes to the empty file *recipe* (``recipe.replay``).
     Nothing is synced. Where owners cannot be given (the flavour is an ordinary user's), they are
     written down with modes and types (``ondisk.override``).
 
@@ -91,11 +95,14 @@ def apply_layer(
     source = ReadAhead(tar)
     tree = Tree(dest_fd, flavour, limits, of_store(flavour))
     try:
-        stream = TarStream(source, limits, progress)
+        recorder = None if recipe is None else Recorder(recipe)
+        stream = TarStream(source, limits, progress, recorder)
         layer = _Layer(tree, TarReader(stream, limits), limits, flavour)
         layer.run()
         if stream.drain():
             layer.warnings.add("data after the end of the tar ignored", b"")
+        if recorder is not None and tree.replaced:
+            recorder.give_up()
         implied = tree.settle(layer.metadata.finish_directory)
         return Applied(
             diff_id=source.digest(),
@@ -105,6 +112,7 @@ def apply_layer(
             implicit_dirs=implied,
             warnings=layer.warnings.lines(),
             root_opaque=layer.root_opaque,
+            has_recipe=recorder is not None and recorder.finish(),
         )
     finally:
         tree.close()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["gzip", "zstd", "none"]
 
+MAGIC_SIZE = 4
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = frozenset(b"\x50\x51\x52\x53\x54\x55\x56\x57\x58\x59\x5a\x5b\x5c\x5d\x5e\x5f")
@@ -39,14 +40,20 @@ def open_decompressed(raw: BinaryIO) -> BinaryIO:
     Reading raises DecompressionError, and what reading *raw* raises. *raw* is read to its end when
     the reader is; closing the reader does not close it.
     """
-    start = _read_up_to(raw, 4)
+    start = _read_up_to(raw, MAGIC_SIZE)
     source = _Prefixed(start, raw)
-    reader: object = source
+    readers: dict[Kind, type[_Reader]] = {"gzip": _GzipReader, "zstd": _ZstdReader}
+    reader = readers.get(kind_of(start))
+    return cast("BinaryIO", source if reader is None else reader(source))
+
+
+def kind_of(start: bytes) -> Kind:
+    """Return the compression of what starts with the MAGIC_SIZE bytes *start*."""
     if start.startswith(_GZIP_MAGIC):
-        reader = _GzipReader(source)
-    elif start == _ZSTD_MAGIC or (start[1:] == b"\x2a\x4d\x18" and start[0] in _SKIPPABLE):
-        reader = _ZstdReader(source)
-    return cast("BinaryIO", reader)
+        return "gzip"
+    if start == _ZSTD_MAGIC or (start[1:] == b"\x2a\x4d\x18" and start[0] in _SKIPPABLE):
+        return "zstd"
+    return "none"
 
 
 def compress(kind: Kind, out: BinaryIO) -> BinaryIO:
@@ -63,6 +70,10 @@ def compress(kind: Kind, out: BinaryIO) -> BinaryIO:
 
 class _Reader(io.RawIOBase):
     """A readable stream by ``read(count)`` alone; *count* is never exceeded."""
+
+    def __init__(self, source: _Prefixed) -> None:
+        super().__init__()
+        self._source = source
 
     def readable(self) -> bool:
         return True
@@ -81,7 +92,7 @@ class _Prefixed(_Reader):
     """*start*, then the rest of *raw*."""
 
     def __init__(self, start: bytes, raw: BinaryIO) -> None:
-        super().__init__()
+        super().__init__(self)
         self._start = start
         self._raw = raw
 
@@ -98,8 +109,7 @@ class _GzipReader(_Reader):
     """gzip with any number of members (pigz, eStargz), zero padding allowed at the end."""
 
     def __init__(self, source: _Prefixed) -> None:
-        super().__init__()
-        self._source = source
+        super().__init__(source)
         self._inflate = zlib.decompressobj(_GZIP_WBITS)
         self._pending = b""
 
@@ -149,7 +159,7 @@ class _ZstdReader(_Reader):
     """
 
     def __init__(self, source: _Prefixed) -> None:
-        super().__init__()
+        super().__init__(source)
         decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
         self._reader = decompressor.stream_reader(
             cast("BinaryIO", source), read_size=_INPUT, read_across_frames=True, closefd=False

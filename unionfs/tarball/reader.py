@@ -60,12 +60,17 @@ class TarReader:
     def copy_data(self, entry: Entry, fd: int) -> None:
         """Write the content of *entry* to the empty file *fd*, with its holes. Raises OSError."""
         if entry.sparse is None:
-            self._stream.copy_to(fd, entry.size)
+            self._copy(entry, fd, 0, entry.size)
             return
         for offset, length in entry.sparse:
             os.lseek(fd, offset, os.SEEK_SET)
-            self._stream.copy_to(fd, length)
+            self._copy(entry, fd, offset, length)
         os.ftruncate(fd, entry.real_size)
+
+    def _copy(self, entry: Entry, fd: int, offset: int, length: int) -> None:
+        self._stream.copy_to(fd, length)
+        if self._stream.recorder is not None and length:
+            self._stream.recorder.content(entry.name, offset, length)
 
     def _end(self, block: bytes) -> None:
         if block and block != ZERO_BLOCK:

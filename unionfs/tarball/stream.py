@@ -11,11 +11,14 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from unionfs.digest import Digest
 from unionfs.tarball.header import TarFormatError
 from unionfs.tarball.limits import Limits
+
+if TYPE_CHECKING:
+    from unionfs.tarball.recipe import Recorder
 
 _CHUNK = 1 << 20
 _AHEAD = 6  # chunks: what bounds memory
@@ -73,11 +76,20 @@ class ReadAhead:
 
 
 class TarStream:
-    """Exact reads from a ReadAhead; ``offset`` counts the bytes consumed."""
+    """Exact reads from a ReadAhead; ``offset`` counts the bytes consumed.
+
+    ``recorder`` is told of all that is not copied to a file; of that, whoever knows the file's name
+    tells it (``reader``).
+    """
 
     def __init__(
-        self, source: ReadAhead, limits: Limits, progress: Callable[[int], None] | None
+        self,
+        source: ReadAhead,
+        limits: Limits,
+        progress: Callable[[int], None] | None,
+        recorder: Recorder | None = None,
     ) -> None:
+        self.recorder = recorder
         self._source = source
         self._limits = limits
         self._progress = progress
@@ -97,14 +109,12 @@ class TarStream:
         at, end = self._at, self._at + count
         if end <= len(self._chunk):
             self._at = end
-            return self._chunk[at:end]
-        found = [self._chunk[at:]]
-        missing = end - len(self._chunk)
-        while missing and self._refill():
-            found.append(self._chunk[:missing])
-            self._at = len(found[-1])
-            missing -= self._at
-        return b"".join(found)
+            data = self._chunk[at:end]
+        else:
+            data = self._take_on(end - len(self._chunk))
+        if self.recorder is not None:
+            self.recorder.raw(data)
+        return data
 
     def exactly(self, count: int) -> bytes:
         """Return the next *count* bytes. Raises TarFormatError if the stream ends before."""
@@ -127,6 +137,7 @@ class TarStream:
         """Pass over *count* bytes. Raises TarFormatError if they are not there."""
         while True:
             step = min(count, len(self._chunk) - self._at)
+            self._record(self._at, self._at + step)
             self._at += step
             count -= step
             if not count:
@@ -137,9 +148,24 @@ class TarStream:
     def drain(self) -> bool:
         """Read to the end; return whether anything but zero bytes was left."""
         garbage = self._chunk.count(0, self._at) != len(self._chunk) - self._at
+        self._record(self._at, len(self._chunk))
         while self._refill():
+            self._record(0, len(self._chunk))
             garbage = garbage or self._chunk.count(0) != len(self._chunk)
         return garbage
+
+    def _take_on(self, missing: int) -> bytes:
+        """Return the rest of the chunk and up to *missing* bytes of those that follow."""
+        found = [self._chunk[self._at :]]
+        while missing and self._refill():
+            found.append(self._chunk[:missing])
+            self._at = len(found[-1])
+            missing -= self._at
+        return b"".join(found)
+
+    def _record(self, start: int, end: int) -> None:
+        if self.recorder is not None and start < end:
+            self.recorder.raw(self._chunk[start:end])
 
     def _refill(self) -> bool:
         """Go to the next chunk; return False at the end of the stream."""

@@ -72,7 +72,8 @@ class Dir:
 class Tree:
     """The directories below *root_fd*, which stays the caller's to close.
 
-    ``made`` counts what was put into the layer. ``close`` must be called.
+    ``made`` counts what was put into the layer; ``replaced`` says that something of it was removed
+    again, for another of its name. ``close`` must be called.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Tree:
         self.root = Dir(None, b"")
         self.root.fd = root_fd
         self.made = 0
+        self.replaced = False
         self._flavour = flavour
         self._spelling = spelling
         self._limits = limits
@@ -162,6 +164,7 @@ class Tree:
             os.mkdir(name, _BUSY_MODE, dir_fd=fd)
         except FileExistsError:
             os.unlink(name, dir_fd=fd)
+            self.replaced = True
             os.mkdir(name, _BUSY_MODE, dir_fd=fd)
             node = self._add(parent, name)
             self.make_replacing(node)
@@ -180,6 +183,7 @@ class Tree:
 
     def clear(self, parent: Dir, name: bytes) -> None:
         """Remove whatever is called *name* in *parent*, a directory with its content."""
+        self.replaced = True
         if parent.children.pop(name, None) is not None:
             self.close()
         remove_tree(self.fd(parent), name)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote_from_bytes
 
 from unionfs.digest import Digest
 from unionfs.tarball.header import BLOCK, PAX_LOCAL, SECOND
 from unionfs.tarball.pax import Records
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _NAME_SIZE = 100
 _ID_END = 1 << 21  # seven octal digits
@@ -43,12 +46,32 @@ class Member:
     extra: Records = field(default_factory=list)
 
 
+class HashingWriter:
+    """Passes bytes on to *out*, counting (``size``) and hashing them."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self.size = 0
+        self._out = out
+        self._hash = hashlib.sha256()
+
+    def write(self, data: ReadableBuffer) -> int:
+        """Write all of *data*; return its length. Raises OSError."""
+        count = memoryview(data).nbytes
+        self._hash.update(data)
+        self._out.write(data)
+        self.size += count
+        return count
+
+    def digest(self) -> Digest:
+        """Return the digest of what was written so far."""
+        return Digest("sha256", self._hash.hexdigest())
+
+
 class TarWriter:
     """Writes members to *out* and hashes what it writes."""
 
     def __init__(self, out: BinaryIO) -> None:
-        self._out = out
-        self._hash = hashlib.sha256()
+        self._out = HashingWriter(out)
 
     def add(self, member: Member) -> None:
         """Write the headers of *member*; its data is to follow through ``data`` and ``pad``."""
@@ -62,7 +85,6 @@ class TarWriter:
 
     def data(self, data: bytes) -> None:
         """Write *data* as it is. Raises OSError."""
-        self._hash.update(data)
         self._out.write(data)
 
     def pad(self, size: int) -> None:
@@ -73,7 +95,7 @@ class TarWriter:
     def finish(self) -> Digest:
         """Write the end mark; return the digest of everything."""
         self.data(_END)
-        return Digest("sha256", self._hash.hexdigest())
+        return self._out.digest()
 
 
 def _records(member: Member) -> Records:

@@ -36,7 +36,7 @@ def store(tmp_path: Path):
         yield opened
 
 
-def never(_fd: int):
+def never(_making):
     raise AssertionError("applied although it is stored")
 
 
@@ -94,7 +94,7 @@ def test_nothing_stays_of_a_layer_that_fails(store: Store):
 
 
 def test_a_full_disk_is_said_in_one_line(store: Store):
-    def full(_fd: int):
+    def full(_making):
         raise OSError(28, os.strerror(28))
 
     with store.lease(), pytest.raises(StoreFullError) as caught:
@@ -169,12 +169,12 @@ from tests.support.stores import applying, diff_id
 from unionfs.store.store import Store
 data = open(sys.argv[2], "rb").read()
 
-def apply(fd):
+def apply(making):
     with open(sys.argv[3], "a") as log:
         log.write("x")
     print("applying", flush=True)
     time.sleep(float(sys.argv[4]))
-    return applying(data)(fd)
+    return applying(data)(making)
 
 with Store.open(sys.argv[1]) as store, store.lease([diff_id(data)]):
     print(store.layers.ingest(diff_id(data), apply).entries)

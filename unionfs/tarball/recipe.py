@@ -1,0 +1,192 @@
+"""How a layer's tar was written, so that the same bytes can be made again from the layer.
+
+Between headers, padding and order on one side and the content of files on the other, only the
+first is written down; the second is in the layer's directory. (tar-split does the same for
+containers/storage.) The digest of what comes out tells whether both are as they were.
+
+On disk: one zstd frame of ``MAGIC`` and records, numbers as LEB128::
+
+    0 LENGTH BYTES                 these bytes
+    1 LENGTH NAME OFFSET LENGTH    these bytes of the layer's file NAME, spelled as in its header
+"""
+
+from __future__ import annotations
+
+import os
+from typing import BinaryIO
+
+import zstandard
+
+from unionfs.digest import Digest
+from unionfs.errors import CorruptError
+from unionfs.syscalls.at import open_beneath
+from unionfs.tarball.limits import Limits
+from unionfs.tarball.names import components
+from unionfs.tarball.writer import HashingWriter
+
+MAGIC = b"unionfs tar recipe 1\n"
+LEAST, SHARE = 64 << 10, 50  # a recipe has at most LEAST bytes or one SHAREth of its tar
+_EARLY = 1 << 20  # bytes that it may be longer while the tar is being read
+_BUFFER = 64 << 10
+_CHUNK = 1 << 20
+_RAW, _CONTENT = 0, 1
+_LEVEL = 3
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class RecipeError(CorruptError):
+    """A recipe is damaged, or the layer no longer has what it needs."""
+
+
+class Recorder:
+    """Writes the recipe of a tar, which is read in pieces, to the empty file *out*."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = zstandard.ZstdCompressor(_LEVEL).stream_writer(out, closefd=False)
+        self._records = bytearray(MAGIC)
+        self._raw = bytearray()
+        self._covered = 0  # bytes of the tar
+        self._whole = True
+
+    def raw(self, data: bytes) -> None:
+        """Note that the tar has *data* next. Raises OSError."""
+        self._covered += len(data)
+        if self._whole:
+            self._raw += data
+            if len(self._raw) > _BUFFER:
+                self._flush()
+
+    def content(self, name: bytes, offset: int, length: int) -> None:
+        """Note that the tar has *length* bytes at *offset* of the file *name* next."""
+        self._covered += length
+        if self._whole:
+            self._end_raw()
+            self._records += bytes((_CONTENT, *_leb(len(name)))) + name
+            self._records += _leb(offset) + _leb(length)
+
+    def give_up(self) -> None:
+        """Note that the layer has not all of the content that was in the tar."""
+        self._whole = False
+
+    def finish(self) -> bool:
+        """Write the rest; return whether the recipe is whole and as short as it has to be."""
+        self._flush()
+        self._out.flush(zstandard.FLUSH_FRAME)
+        return self._whole and self._out.tell() <= self._allowed()
+
+    def _allowed(self) -> int:
+        return max(LEAST, self._covered // SHARE)
+
+    def _end_raw(self) -> None:
+        if self._raw:
+            self._records += bytes((_RAW, *_leb(len(self._raw)))) + self._raw
+            self._raw.clear()
+        if len(self._records) > _BUFFER:
+            self._write()
+
+    def _flush(self) -> None:
+        self._end_raw()
+        self._write()
+        if self._out.tell() > self._allowed() + _EARLY:
+            self._whole = False  # an attacker's: the disk is not to be filled with it
+
+    def _write(self) -> None:
+        self._out.write(self._records)
+        self._records.clear()
+
+
+def replay(recipe: BinaryIO, root_fd: int, out: BinaryIO) -> Digest:
+    """Write the tar that *recipe* tells of, with content from the layer *root_fd*, to *out*.
+
+    Return the digest of what was written, which says whether it is the tar that it was. Raises
+    RecipeError, and OSError of writing.
+    """
+    writer = HashingWriter(out)
+    try:
+        _Replay(recipe, root_fd, writer).run()
+    except zstandard.ZstdError as error:
+        raise RecipeError(f"a layer's recipe is damaged: {error}") from None
+    return writer.digest()
+
+
+class _Replay:
+    """One writing of a tar."""
+
+    def __init__(self, recipe: BinaryIO, root_fd: int, out: HashingWriter) -> None:
+        self._source = zstandard.ZstdDecompressor().stream_reader(recipe, closefd=False)
+        self._root_fd = root_fd
+        self._out = out
+        self._limits = Limits()
+        self._chunk = b""
+        self._at = 0
+
+    def run(self) -> None:
+        """Write everything."""
+        if self._exactly(len(MAGIC)) != MAGIC:
+            raise RecipeError("a layer's recipe is not one")
+        while self._more():
+            kind = self._exactly(1)[0]
+            if kind == _RAW:
+                self._copy_raw(self._number())
+            elif kind == _CONTENT:
+                name = self._exactly(self._number())
+                self._copy_content(name, self._number(), self._number())
+            else:
+                raise RecipeError(f"a layer's recipe has a record of unknown kind {kind}")
+
+    def _copy_raw(self, length: int) -> None:
+        while length:
+            piece = self._exactly(min(length, _CHUNK))
+            self._out.write(piece)
+            length -= len(piece)
+
+    def _copy_content(self, name: bytes, offset: int, length: int) -> None:
+        try:
+            fd = open_beneath(self._root_fd, b"/".join(components(name, self._limits)), _READ)
+        except OSError as error:
+            raise RecipeError(f"the layer's file {name!r} is gone: {error.strerror}") from None
+        try:
+            end = offset + length
+            while offset < end:
+                data = os.pread(fd, min(_CHUNK, end - offset), offset)
+                if not data:
+                    raise RecipeError(f"the layer's file {name!r} is shorter than it was")
+                self._out.write(data)
+                offset += len(data)
+        finally:
+            os.close(fd)
+
+    def _number(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self._exactly(1)[0]
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+            shift += 7
+
+    def _exactly(self, count: int) -> bytes:
+        while len(self._chunk) - self._at < count:
+            more = self._source.read(_CHUNK)
+            if not more:
+                raise RecipeError("a layer's recipe ends too early")
+            self._chunk, self._at = self._chunk[self._at :] + more, 0
+        found = self._chunk[self._at : self._at + count]
+        self._at += count
+        return found
+
+    def _more(self) -> bool:
+        """Return whether a record follows."""
+        if self._at == len(self._chunk):
+            self._chunk, self._at = self._source.read(_CHUNK), 0
+        return bool(self._chunk)
+
+
+def _leb(value: int) -> bytes:
+    """Return *value* in groups of seven bits, the lowest first (DWARF 5, 7.6)."""
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
