@@ -6,44 +6,28 @@ the whiteouts before the names that the layer provides (image-spec layer.md, "Wh
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
 from unionfs.digest import Digest
-from unionfs.errors import ConflictError, RefusedError
+from unionfs.errors import RefusedError
 from unionfs.ondisk import override
-from unionfs.ondisk.flavour import Flavour, is_driver_name
+from unionfs.ondisk.flavour import Flavour
 from unionfs.ondisk.marks import DirMarks, read_dir_marks
 from unionfs.ondisk.whiteout import AUFS_OPAQUE, AUFS_PREFIX, is_whiteout
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import name_path, open_dir
 from unionfs.tarball import header
-from unionfs.tarball.header import BLOCK, SECOND
+from unionfs.tarball.content import ChangedError, attributes, member_of, write_file
 from unionfs.tarball.writer import Member, TarWriter
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CHUNK = 1 << 20
-_LONGEST_MAP = 256 << 10  # readers bound what stands before the data; beyond it, zeros are written
-_HOST_ATTRIBUTES = frozenset((b"security.selinux", b"system.nfs4_acl"))  # this machine's, not ours
-_KINDS = {
-    stat.S_IFREG: header.REGULAR,
-    stat.S_IFLNK: header.SYMLINK,
-    stat.S_IFCHR: header.CHARACTER,
-    stat.S_IFBLK: header.BLOCK_DEVICE,
-    stat.S_IFDIR: header.DIRECTORY,
-    stat.S_IFIFO: header.FIFO,
-}
 
 
 class NotALayerError(RefusedError):
     """A directory holds what a layer tar cannot say."""
-
-
-class ChangedError(ConflictError):
-    """A file changed while it was being read."""
 
 
 def emit_tree(
@@ -95,7 +79,7 @@ class _Emitter:
         self._flavour = flavour
         self._spelling = spelling
         self._names = override.names_in(flavour, spelling)
-        self._latest = None if mtime_max is None else mtime_max * SECOND
+        self._mtime_max = mtime_max
         self._links: dict[tuple[int, int], bytes] = {}
 
     def directory(self, fd: int, path: bytes) -> Iterator[bytes]:
@@ -103,7 +87,7 @@ class _Emitter:
         marks = read_dir_marks(fd, self._flavour)
         if marks.redirect is not None:
             raise NotALayerError(f"directory {path!r} is redirected: a layer tar cannot say that")
-        member = self._member(path or b"./", self._shown(os.fstat(fd), fd))
+        member = member_of(path or b"./", self._shown(os.fstat(fd), fd), self._mtime_max)
         member.xattrs = self._xattrs(fd, path)
         self._writer.add(member)
         names, whiteouts = self._listed(fd, path, marks)
@@ -126,7 +110,7 @@ class _Emitter:
         if st.st_nlink == 1:
             del self._links[st.st_dev, st.st_ino]
         if first != path + name:
-            member = self._member(path + name, st)
+            member = member_of(path + name, st, self._mtime_max)
             member.kind, member.link = header.HARDLINK, first
             self._writer.add(member)
         elif kind == stat.S_IFREG:
@@ -163,24 +147,11 @@ class _Emitter:
         value = override.read(target, self._spelling)
         return st if value is None else override.applied(st, value)
 
-    def _member(self, name: bytes, st: os.stat_result) -> Member:
-        mtime = st.st_mtime_ns
-        return Member(
-            kind=_KINDS[stat.S_IFMT(st.st_mode)],
-            name=name,
-            mode=stat.S_IMODE(st.st_mode),
-            uid=st.st_uid,
-            gid=st.st_gid,
-            mtime_ns=mtime if self._latest is None else min(mtime, self._latest),
-        )
-
     def _special(self, dir_fd: int, path: bytes, name: bytes, st: os.stat_result) -> None:
-        member = self._member(path + name, st)
+        member = member_of(path + name, st, self._mtime_max)
         member.xattrs = self._xattrs(name_path(dir_fd, name), path + name)
         if member.kind == header.SYMLINK:
             member.link = override.link_target(dir_fd, name)
-        elif member.kind != header.FIFO:
-            member.major, member.minor = os.major(st.st_rdev), os.minor(st.st_rdev)
         self._writer.add(member)
 
     def _file(self, dir_fd: int, path: bytes, name: bytes) -> None:
@@ -189,62 +160,17 @@ class _Emitter:
             st = os.fstat(fd)
             if not stat.S_ISREG(st.st_mode):
                 raise ChangedError(f"file {path + name!r} changed while it was being read")
-            member = self._member(path + name, self._shown(st, fd))
+            member = member_of(path + name, self._shown(st, fd), self._mtime_max)
             member.xattrs = self._xattrs(fd, path + name)
-            self._content(fd, member, st.st_size)
+            write_file(self._writer, fd, member, st.st_size)
         finally:
             os.close(fd)
 
-    def _content(self, fd: int, member: Member, size: int) -> None:
-        """Write *member* with the *size* bytes of *fd*, sparse (GNU's pax format 1.0) if it is."""
-        stretches = _data_map(fd, size)
-        before = b""
-        if stretches != [(0, size)] and size:
-            if sum(stretches[-1] if stretches else ()) < size:
-                stretches.append((size, 0))  # GNU tar would leave out a hole at the end
-            before = _map_text(stretches)
-        if not before or len(before) > _LONGEST_MAP:
-            before, stretches = b"", [(0, size)]
-        else:
-            member.extra = [
-                (b"GNU.sparse.major", b"1"),
-                (b"GNU.sparse.minor", b"0"),
-                (b"GNU.sparse.name", member.name),
-                (b"GNU.sparse.realsize", b"%d" % size),
-            ]
-        member.size = len(before) + sum(length for _, length in stretches)
-        self._writer.add(member)
-        self._writer.data(before)
-        for offset, length in stretches:
-            self._copy(fd, offset, length, member.name)
-        self._writer.pad(member.size)
-
-    def _copy(self, fd: int, offset: int, length: int, name: bytes) -> None:
-        end = offset + length
-        while offset < end:
-            data = os.pread(fd, min(_CHUNK, end - offset), offset)
-            if not data:
-                raise ChangedError(f"file {name!r} became shorter while it was being read")
-            self._writer.data(data)
-            offset += len(data)
-
     def _xattrs(self, target: int | bytes, path: bytes) -> dict[bytes, bytes]:
         """Return the attributes as the image calls them, without any driver's."""
-        found = {}
-        for name in xattr.names(target):
-            if name == self._flavour.metacopy:
-                raise NotALayerError(f"file {path!r} has its data elsewhere (metacopy)")
-            shown = self._names.from_disk(name)
-            if (
-                shown is None
-                or name in _HOST_ATTRIBUTES
-                or (shown == name and is_driver_name(name))
-            ):
-                continue
-            value = xattr.get(target, name)
-            if value is not None:
-                found[shown] = value
-        return found
+        if self._flavour.metacopy in xattr.names(target):
+            raise NotALayerError(f"file {path!r} has its data elsewhere (metacopy)")
+        return attributes(target, self._names)
 
 
 def _step(fd: int, name: bytes) -> int:
@@ -252,28 +178,3 @@ def _step(fd: int, name: bytes) -> int:
     step = open_dir(fd, name)
     os.close(fd)
     return step
-
-
-def _data_map(fd: int, size: int) -> list[tuple[int, int]]:
-    """Return the (offset, length) stretches of *fd* that are not holes."""
-    found = []
-    offset = 0
-    while offset < size:
-        try:
-            start = os.lseek(fd, offset, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # a hole up to the end
-                break
-            if error.errno == errno.EINVAL:  # a filesystem without holes
-                return [(0, size)]
-            raise
-        offset = min(os.lseek(fd, start, os.SEEK_HOLE), size)
-        if start < offset:
-            found.append((start, offset - start))
-    return found
-
-
-def _map_text(stretches: list[tuple[int, int]]) -> bytes:
-    lines = [len(stretches), *(number for stretch in stretches for number in stretch)]
-    text = b"".join(b"%d\n" % number for number in lines)
-    return text + bytes(-len(text) % BLOCK)

@@ -33,3 +33,7 @@ class Limits:
         """Return the error for going beyond *limit* (a field's name); *what* says how."""
         value = getattr(self, limit)
         return LimitError(f"{what}: more than {limit}={value} allows (raise it: --limit {limit}=N)")
+
+
+UNLIMITED = Limits(1 << 62, 1 << 62, 1 << 62, 1 << 62, 1 << 62)
+"""For what we wrote ourselves."""

@@ -29,9 +29,14 @@ def components(name: bytes, limits: Limits) -> list[bytes]:
     parts = [part for part in name.split(b"/") if part not in _NOWHERE]
     if b".." in parts:
         raise UnsafeEntryError(f"layer entry {shown(name)} leads out of its directory by '..'")
-    if len(name) > NAME_MAX and any(len(part) > NAME_MAX for part in parts):
+    if len(name) > NAME_MAX and any(map(_is_too_long, parts)):
         raise UnsafeEntryError(f"layer entry with a name of over {NAME_MAX} bytes: {shown(name)}")
     return parts
+
+
+def _is_too_long(part: bytes) -> bool:
+    """Return whether no directory can hold *part*, or what the whiteout *part* hides."""
+    return len(part.removeprefix(AUFS_PREFIX)) > NAME_MAX
 
 
 def is_aufs_meta(parts: list[bytes]) -> bool:

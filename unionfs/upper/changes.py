@@ -9,7 +9,7 @@ copy too (``index``), and need not be in the upper.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from unionfs.ondisk.flavour import Flavour
@@ -46,7 +46,7 @@ def changes(
     try:
         after = _tree((upper, *lowers), flavour, pools[1], first=0)
         try:
-            walk = _Comparison(before, after, _linked(after, work + b"/index"))
+            walk = _Comparison(before, after, linked(after, work + b"/index"))
             yield from _flat(walk.compare(before.root, after.root, b""))
         finally:
             after.close()
@@ -85,11 +85,11 @@ def _flat(steps: _Steps) -> Iterator[Change]:
 class _Comparison:
     """The tree *before* and the one *after*, which knows the lower names *linked* to copies."""
 
-    def __init__(self, before: Tree, after: Tree, linked: Set[bytes]) -> None:
+    def __init__(self, before: Tree, after: Tree, linked: Mapping[bytes, bytes]) -> None:
         self._before = before
         self._after = after
         self._linked = linked
-        self._above = {above for path in linked for above in _parents(path)}
+        self._above = {above for path in linked for above in parents(path)}
 
     def compare(self, old: Node, new: Node, path: bytes) -> _Steps:
         """Yield the changes below two directories of the same path."""
@@ -122,21 +122,35 @@ class _Comparison:
                 yield self.compare(old, new, path)
 
 
-def _parents(path: bytes) -> Iterator[bytes]:
+def parents(path: bytes) -> Iterator[bytes]:
+    """Yield the directories above *path* (which begins with a slash), but not the root."""
     while path := path.rpartition(b"/")[0]:
         yield path
 
 
-def _linked(tree: Tree, index: bytes) -> Set[bytes]:
-    """Return the paths of lower names whose file has a copy in the directory *index*."""
+def linked(tree: Tree, index: bytes) -> Mapping[bytes, bytes]:
+    """Return the lower names whose file has a copy in the directory *index*: path to copy's name.
+
+    Raises OSError.
+    """
     try:
         copies = frozenset(os.listdir(index))
     except FileNotFoundError:
-        return frozenset()
+        copies = frozenset()
     if not copies:
-        return copies
+        return {}
     uuids = {layer.number: filesystem_uuid(layer.root.fd()) for layer in tree.layers[1:]}
-    found = set()
+    found = {}
+    for path, node in files(tree):
+        if node.source is not None:
+            copy = _copy_of(tree, node, uuids)
+            if copy in copies:
+                found[path] = copy
+    return found
+
+
+def files(tree: Tree) -> Iterator[tuple[bytes, Node]]:
+    """Yield the path and the node of everything in *tree* that is no directory. Raises OSError."""
     pending = [(tree.root, b"")]
     while pending:
         directory, path = pending.pop()
@@ -144,25 +158,22 @@ def _linked(tree: Tree, index: bytes) -> Set[bytes]:
             here = path + b"/" + name
             if node.is_dir:
                 pending.append((node, here))
-            elif node.source is not None and _is_copied(tree, node, uuids, copies):
-                found.add(here)
-    return found
+            else:
+                yield here, node
 
 
-def _is_copied(
-    tree: Tree, node: Node, uuids: Mapping[int, bytes | None], copies: Set[bytes]
-) -> bool:
-    """Return whether *copies*, names in an index, have one of the lower file *node*."""
+def _copy_of(tree: Tree, node: Node, uuids: Mapping[int, bytes | None]) -> bytes:
+    """Return what a copy of the lower file *node* is called in an index, nothing if in none."""
     source = node.source
     assert source is not None
     uuid = uuids[source.layer.number]
     if uuid is None or tree.stat(node).st_nlink == 1:
-        return False
+        return b""
     try:
         handle = handle_of(source.fd(), node.source_name)
     except OSError:
-        return False  # the filesystem has no handles: then it has no index
-    return Origin(uuid, handle).index_name() in copies
+        return b""  # the filesystem has no handles: then it has no index
+    return Origin(uuid, handle).index_name()
 
 
 def _added(after: Tree, node: Node, path: bytes) -> _Steps:

@@ -1,0 +1,53 @@
+"""``unionfs commit``: a container becomes an image."""
+
+from __future__ import annotations
+
+from unionfs.cli import output
+from unionfs.cli.context import Context, find_container
+from unionfs.cli.tree import Branch
+
+
+def register(commands: Branch) -> None:
+    """Add the command of this module."""
+    parser = commands.command(
+        "commit", _commit, "make an image of what a container changed and print its ID"
+    )
+    parser.add_argument("container", metavar="CONTAINER")
+    parser.add_argument("name", metavar="NAME[:TAG]")
+    parser.add_argument("-m", "--message", default="", help="what history says of it")
+    parser.add_argument("-a", "--author", default="", help="who made it")
+    parser.add_argument(
+        "-c",
+        "--change",
+        metavar="INSTRUCTION",
+        action="append",
+        default=[],
+        help="CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME or WORKDIR, as in a Dockerfile",
+    )
+    parser.add_argument(
+        "--keep-unchanged",
+        action="store_true",
+        help="put files into the layer that were copied up and not changed",
+    )
+
+
+def _commit(context: Context) -> int:
+    from unionfs.cli.progress import import_progress
+    from unionfs.container.commit import Wanted, commit
+
+    args = context.args
+    wanted = Wanted(args.message, args.author, args.change, args.keep_unchanged)
+    with (
+        context.store() as store,
+        import_progress(quiet=context.quiet) as progress,
+    ):
+        container = find_container(store, args.container, "unionfs create {}")
+        progress.layer_started(None, None)
+        image = commit(
+            store, container, args.name, wanted, lambda count: progress.advanced(None, count)
+        )
+    if context.json:
+        output.print_json({"id": str(image.id), "names": list(image.names)})
+    else:
+        print(image.id)
+    return 0
