@@ -1,4 +1,4 @@
-"""``unionfs image``: import, ls, inspect, rm."""
+"""``unionfs image``: import, ls, inspect, rm; export is beside this."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from unionfs.cli import output
+from unionfs.cli import exporting, output
 from unionfs.cli.context import Context
 from unionfs.cli.tree import Branch
 from unionfs.errors import UsageError
@@ -27,8 +27,9 @@ class BadLimitError(UsageError):
 
 def register(commands: Branch) -> None:
     """Add the commands of this noun."""
-    images = commands.branch("image", "import, list, inspect and remove images")
+    images = commands.branch("image", "import, export, list, inspect and remove images")
     _register_import(images)
+    exporting.register(images)
     images.command("ls", _ls, "list images")
     inspect = images.command("inspect", _inspect, "show all that is known about an image")
     inspect.add_argument("image", metavar="IMAGE")

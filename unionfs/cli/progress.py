@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def import_progress(*, quiet: bool) -> Iterator[Progress]:
-    """Yield what to tell an import's progress to; with *quiet*, or off a terminal, it is mute."""
+def import_progress(*, quiet: bool, done: str = "stored") -> Iterator[Progress]:
+    """Yield what to tell an import's progress to; with *quiet*, or off a terminal, it is mute.
+
+    *done* is what a layer is in the end.
+    """
     if quiet or not sys.stderr.isatty():
         yield Quiet()
         return
@@ -32,14 +35,15 @@ def import_progress(*, quiet: bool) -> Iterator[Progress]:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     console = Console(stderr=True)
     with Bars(*columns, TransferSpeedColumn(), console=console, transient=True) as bars:
-        yield LayerBars(bars)
+        yield LayerBars(bars, done)
 
 
 class LayerBars:
     """A bar for each layer that is being read, until it is stored."""
 
-    def __init__(self, bars: Bars) -> None:
+    def __init__(self, bars: Bars, done: str = "stored") -> None:
         self._bars = bars
+        self._done = done
         self._tasks: dict[Digest | None, TaskID] = {}
 
     def layer_started(self, layer: Digest | None, total: int | None) -> None:
@@ -57,5 +61,5 @@ class LayerBars:
         if task is not None:
             self._bars.remove_task(task)
         label = "root filesystem" if layer is None else f"layer {layer.short}"
-        what = "stored before" if stored_before else "stored"
+        what = "stored before" if stored_before else self._done
         self._bars.console.print(f"{label}: {what}", highlight=False)

@@ -14,7 +14,7 @@ from unionfs.image.plan import NoSuchImageError, NotAnImageError, Plan, read_blo
 from unionfs.image.platform import Platform
 
 REF_NAME = "org.opencontainers.image.ref.name"
-_CONTAINERD_NAME = "io.containerd.image.name"
+CONTAINERD_NAME = "io.containerd.image.name"
 _ATTESTATION = "vnd.docker.reference.type"
 _MAX_DEPTH = 4
 _MAX_DOCUMENTS = 1000
@@ -68,7 +68,7 @@ def _check_version(files: Files) -> None:
 
 def _names(entry: Descriptor) -> list[str]:
     """Return what an entry of index.json is called, the most telling first."""
-    found = (entry.annotations.get(key) for key in (_CONTAINERD_NAME, REF_NAME))
+    found = (entry.annotations.get(key) for key in (CONTAINERD_NAME, REF_NAME))
     return [name for name in found if name]
 
 

@@ -79,9 +79,9 @@ class TarWriter:
         if records:
             body = b"".join(_record(key, value) for key, value in records)
             short = Member(kind=PAX_LOCAL, name=b"PaxHeaders/x", mode=0o644, size=len(body))
-            self.data(_header(short) + body)
+            self.data(member_header(short) + body)
             self.pad(len(body))
-        self.data(_header(member))
+        self.data(member_header(member))
 
     def data(self, data: bytes) -> None:
         """Write *data* as it is. Raises OSError."""
@@ -150,14 +150,24 @@ def _record(key: bytes, value: bytes) -> bytes:
     return b"%d%s" % (length, rest)
 
 
-def _header(member: Member) -> bytes:
+def _size(size: int, base256: bool) -> bytes:
+    if size < _SIZE_END:
+        return b"%011o\0" % size
+    return b"\x80" + size.to_bytes(11, "big") if base256 else b"%011o\0" % 0
+
+
+def member_header(member: Member, *, base256: bool = False) -> bytes:
+    """Return the header of *member*, without the pax records that may have to come before it.
+
+    A size beyond eleven octal digits is left to those, or, with *base256*, written as GNU does.
+    """
     seconds = min(max(member.mtime_ns // SECOND, 0), _SIZE_END - 1)
-    head = b"%s%07o\0%07o\0%07o\0%011o\0%011o\0" % (
+    head = b"%s%07o\0%07o\0%07o\0%s%011o\0" % (
         member.name[:_NAME_SIZE].ljust(_NAME_SIZE, b"\0"),
         member.mode,
         member.uid if member.uid < _ID_END else 0,
         member.gid if member.gid < _ID_END else 0,
-        member.size if member.size < _SIZE_END else 0,
+        _size(member.size, base256),
         seconds,
     )
     tail = b"%s%s%s%s%07o\0%07o\0" % (
