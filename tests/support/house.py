@@ -33,7 +33,7 @@ ROOMS: dict[str, set[str]] = {
     # The daemon's client side only: what serves runs in another process.
     "container": {
         *_BASE, "ondisk", "options", "upper", "tarball", "store", "image",
-        "daemon.client", "daemon.spawn",
+        "daemon.client", "daemon.mappings", "daemon.spawn",
     },
 }  # fmt: skip
 ROOMS["cli"] = set(ROOMS)

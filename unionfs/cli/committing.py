@@ -29,6 +29,11 @@ def register(commands: Branch) -> None:
         action="store_true",
         help="put files into the layer that were copied up and not changed",
     )
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="also while programs may write to files through shared maps",
+    )
 
 
 def _commit(context: Context) -> int:
@@ -36,7 +41,7 @@ def _commit(context: Context) -> int:
     from unionfs.container.commit import Wanted, commit
 
     args = context.args
-    wanted = Wanted(args.message, args.author, args.change, args.keep_unchanged)
+    wanted = Wanted(args.message, args.author, args.change, args.keep_unchanged, args.live)
     with (
         context.store() as store,
         import_progress(quiet=context.quiet) as progress,

@@ -20,6 +20,7 @@ from unionfs.options import MountConfig, apply_options, defaults
 from unionfs.store.records import ContainerRecord, ImageRecord
 from unionfs.store.store import Store
 
+CONTROL = b"control"  # in a container's directory: the socket of its daemon
 # Fields that the store decides, with the option of each, which `-o` may not have then.
 _STORE_S = {
     "lowerdirs": "lowerdir",
@@ -46,19 +47,20 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A mount that can be made: what, where (absolute), with which log file."""
+    """A mount that can be made: what, where (absolute), with which log file and control socket."""
 
     config: MountConfig
     target: bytes
     log: bytes | None
+    control: bytes | None = None
 
     def start(self) -> None:
         """Start the daemon; returns when the mount answers. Raises UnionfsError."""
-        spawn.start(self.config, self.target, log=self.log)
+        spawn.start(self.config, self.target, log=self.log, control=self.control)
 
     def serve(self, *, debug: bool = False) -> None:
         """Serve the mount in this process until it is unmounted. Raises UnionfsError."""
-        spawn.run_foreground(self.config, self.target, debug=debug)
+        spawn.run_foreground(self.config, self.target, debug=debug, control=self.control)
 
 
 def mount_container(
@@ -101,7 +103,8 @@ def plan_container(
         workdir=os.path.join(home, b"work"),
         fsname=container_fsname(container.id, transient=wish.transient),
     )
-    return Plan(config, client.resolve(target), os.path.join(home, b"log"))
+    log, control = os.path.join(home, b"log"), os.path.join(home, CONTROL)
+    return Plan(config, client.resolve(target), log, control)
 
 
 def plan_image(store: Store, image: ImageRecord, target: bytes, wish: Wish) -> Plan:

@@ -1,4 +1,4 @@
-"""For whoever unmounts: what is mounted where, who keeps it busy, and waiting for a daemon to go.
+"""For whoever unmounts, or asks a daemon: what is mounted where, who keeps it busy, how to wait.
 
 The mount table is read only when a path turns out to be a mount point: it costs an import of
 ctypes, which a plain mount has no other use for before it forks.
@@ -10,11 +10,15 @@ import errno
 import os
 import select
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from unionfs.errors import ConflictError, NotFoundError, UnionfsError
 
 if TYPE_CHECKING:
+    import socket
+
     from unionfs.syscalls.mount import MountEntry
 
 KIND = b"fuse.unionfs"  # the type in the mount table: libfuse writes fuse.SUBTYPE
@@ -30,6 +34,10 @@ class NotMountedError(NotFoundError):
 
 class BusyError(ConflictError):
     """The mount is in use."""
+
+
+class FrozenError(UnionfsError):
+    """A mount's daemon does not stop answering for a while, as it was asked to."""
 
 
 class UnmountError(UnionfsError):
@@ -104,6 +112,46 @@ def wait_gone(pid: int, seconds: float = 10.0) -> bool:
         except ChildProcessError:
             pass  # somebody else's child
     return gone
+
+
+@contextmanager
+def frozen(control: bytes, seconds: float = 60.0) -> Iterator[Callable[[], None]]:
+    """Have the mount whose daemon takes requests at *control* answer nothing during the block.
+
+    What is yielded ends that earlier; so does this process's death. Nothing in the block may look
+    at the mount. Raises FrozenError where the daemon does not come to rest within *seconds*.
+    """
+    import socket
+
+    directory, name = os.path.split(control)
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(seconds)
+            try:
+                connection.connect(b"/proc/self/fd/%d/%s" % (fd, name))  # of any length: unix(7)
+                _ask(connection, "freeze")
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise FrozenError(f"the daemon does not let its mount rest: {reason}") from error
+            yield connection.close
+    finally:
+        os.close(fd)
+
+
+def _ask(connection: socket.socket, request: str) -> None:
+    """Send *request* and wait for the answer that it is done. Raises OSError, FrozenError."""
+    import json
+
+    connection.sendall(json.dumps({"do": request}).encode() + b"\n")
+    answer = b""
+    while not answer.endswith(b"\n"):
+        data = connection.recv(4096)
+        if not data:
+            raise FrozenError("the daemon does not let its mount rest: it has given up")
+        answer += data
+    if json.loads(answer).get("done") != request:
+        raise FrozenError(f"the daemon does not let its mount rest: {answer.decode()}")
 
 
 def fusermount() -> str | None:

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from unionfs.daemon import client, logs, report
+from unionfs.daemon.control import listening
 from unionfs.errors import UnionfsError
 from unionfs.options import MountConfig
 
@@ -47,6 +48,12 @@ class MountSession(Protocol):
     async def serve(self) -> None:
         """Answer requests until unmounted or terminated."""
 
+    async def freeze(self) -> None:
+        """Return when no request is under way and none is begun. Raises OSError if impossible."""
+
+    def thaw(self) -> None:
+        """Go on."""
+
     def terminate(self) -> None:
         """Make ``serve`` return."""
 
@@ -64,6 +71,7 @@ def run(
     log: bytes | None,
     report_fd: int,
     factory: SessionFactory | None,
+    control: bytes | None = None,
 ) -> NoReturn:
     """Be the daemon of *config* on *target* (absolute) until it is unmounted, then exit.
 
@@ -73,7 +81,7 @@ def run(
     status = 1
     try:
         _detach(report_fd)
-        status = _serve_reporting(config, target, log, factory)
+        status = _serve_reporting(config, target, log, factory, control)
     finally:
         os._exit(status)
 
@@ -85,11 +93,13 @@ def live(
     *,
     signals: tuple[signal.Signals, ...],
     factory: SessionFactory | None,
+    control: bytes | None = None,
 ) -> None:
     """Mount, call *ready*, serve until unmounted or until one of *signals*; then release all.
 
     Imports trio and pyfuse3. Raises UnionfsError or OSError if it cannot be mounted, anything from
-    *ready*, and whatever ends the service other than an unmount.
+    *ready*, and whatever ends the service other than an unmount. *control* is where the socket for
+    requests to the daemon goes (``control``).
     """
     os.umask(0)
     _take_name(client.NAME.encode())
@@ -99,7 +109,7 @@ def live(
     session = (factory or _default_factory())(config, target)
     try:
         session.mount()
-        trio.run(_serve, session, ready, signals)
+        trio.run(_serve, session, ready, signals, control)
     finally:
         session.close()
 
@@ -117,17 +127,20 @@ def _default_factory() -> SessionFactory:
 
 
 async def _serve(
-    session: MountSession, ready: Callable[[], None], signals: tuple[signal.Signals, ...]
+    session: MountSession,
+    ready: Callable[[], None],
+    signals: tuple[signal.Signals, ...],
+    control: bytes | None,
 ) -> None:
     import trio
 
     with trio.open_signal_receiver(*signals) as received:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-        ready()
         failure = None
-        async with trio.open_nursery() as nursery:
+        async with listening(control, session), trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signal, received, session, nursery.cancel_scope)
             try:
+                ready()
                 await session.serve()
             except Exception as error:
                 failure = error  # raised outside: a nursery would wrap it in a group
@@ -150,7 +163,11 @@ async def _stop_on_signal(
 
 
 def _serve_reporting(
-    config: MountConfig, target: bytes, log: bytes | None, factory: SessionFactory | None
+    config: MountConfig,
+    target: bytes,
+    log: bytes | None,
+    factory: SessionFactory | None,
+    control: bytes | None,
 ) -> int:
     """Serve with the outcome of starting sent to the starter; return the exit status."""
     told = False
@@ -166,7 +183,7 @@ def _serve_reporting(
 
     try:
         logs.to_file_or_system(log)
-        live(config, target, ready, signals=STOP, factory=factory)
+        live(config, target, ready, signals=STOP, factory=factory, control=control)
         return 0
     except _StarterGoneError:
         _log.warning("whoever asked for the mount is gone: unmounted again")

@@ -29,13 +29,15 @@ def start(
     target: bytes,
     *,
     log: bytes | None,
+    control: bytes | None = None,
     allow_nonempty: bool = False,
     factory: SessionFactory | None = None,
 ) -> int:
     """Mount *config* on the directory *target* and return the daemon's pid.
 
     Relative paths count from the working directory. *log* is a file for the daemon's log, None the
-    system log; *allow_nonempty* lets the mount hide what *target* holds; *factory* makes another
+    system log; *control* (absolute) where the daemon takes requests, None: it takes none;
+    *allow_nonempty* lets the mount hide what *target* holds; *factory* makes another
     session than FUSE's. Raises what ``mountpoint`` raises, the daemon's reason as the branch of
     UnionfsError that it was, and DaemonDiedError; then nothing is mounted. RuntimeError in a
     process that must not fork: within trio's loop, or with other threads.
@@ -52,7 +54,14 @@ def start(
         with serve.blocked(serve.STOP):
             pid = os.fork()
             if pid == 0:
-                serve.run(config, point, log=log, report_fd=writing, factory=factory)
+                serve.run(
+                    config,
+                    point,
+                    log=log,
+                    report_fd=writing,
+                    factory=factory,
+                    control=control,
+                )
         os.close(writing)
         _await_mount(reading, pid, point, before, log)
     except BaseException:
@@ -69,6 +78,7 @@ def run_foreground(
     target: bytes,
     *,
     debug: bool,
+    control: bytes | None = None,
     allow_nonempty: bool = False,
     factory: SessionFactory | None = None,
 ) -> None:
@@ -81,7 +91,14 @@ def run_foreground(
     point = mountpoint.prepare(target, allow_nonempty=allow_nonempty)
     logs.to_stderr(debug=debug)
     config = replace(_from_here(config), debug=debug)
-    serve.live(config, point, lambda: None, signals=serve.HANGUP, factory=factory)
+    serve.live(
+        config,
+        point,
+        lambda: None,
+        signals=serve.HANGUP,
+        factory=factory,
+        control=control,
+    )
 
 
 def _from_here(config: MountConfig) -> MountConfig:

@@ -34,6 +34,10 @@ T = TypeVar("T")
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT))  # what a disk without room says
 _PASSES = 300  # turns of the scheduler in which what is in the queue must have been read
 
+_QUIET = 20  # turns of the scheduler in which nobody must be at work, to say that nobody is
+
+_gate: trio.Event | None = None  # while it is there, no request is read
+_is_gated = False  # whether requests can be kept from being read
 _poll: Callable[[int], object] | None = None  # of the session's descriptor
 _waiting = 0  # tasks that wait for a thread's end; one thread, between awaits
 
@@ -47,6 +51,45 @@ def waiting() -> Iterator[None]:
         yield
     finally:
         _waiting -= 1
+
+
+async def freeze() -> None:
+    """Read no more requests; return when none is under way. ``thaw`` ends that.
+
+    What the kernel asks meanwhile stays in its queue. Raises OSError where pyfuse3 cannot be told.
+    """
+    global _gate
+    if not _is_gated:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+    _gate = trio.Event()
+    quiet = 0
+    while quiet < _QUIET:
+        await trio.lowlevel.checkpoint()
+        quiet += 1
+        if _waiting:
+            quiet = 0
+            await trio.sleep(_MOMENT_MS / 1000)
+
+
+def thaw() -> None:
+    """Read requests again."""
+    global _gate
+    if _gate is not None:
+        _gate.set()
+        _gate = None
+
+
+def _gated(wait: Wait) -> Wait:
+    """Return *wait*, kept from returning while there is a gate."""
+
+    async def gated() -> bool:
+        found = await wait()
+        while _gate is not None:
+            await _gate.wait()
+            found = await wait()  # somebody else may have read what was there
+        return found
+
+    return gated
 
 
 async def with_room(work: Callable[[], Awaitable[T]]) -> T:
@@ -142,4 +185,6 @@ def _poller(fd: int) -> Callable[[int], object]:
 def _replace(wrap: Callable[[Wait], Wait]) -> None:
     wait: Wait | None = getattr(pyfuse3, "_wait_fuse_readable", None)
     if wait is not None:
-        pyfuse3._wait_fuse_readable = wrap(wait)  # type: ignore[attr-defined]
+        global _is_gated
+        _is_gated = True
+        pyfuse3._wait_fuse_readable = _gated(wrap(wait))  # type: ignore[attr-defined]

@@ -125,9 +125,18 @@ class Session:
         """Answer requests until the file system is unmounted or ``terminate`` is called."""
         await pyfuse3.main(max_tasks=_WORKERS)
 
+    async def freeze(self) -> None:
+        """Answer nothing more, and return when nothing is under way. Raises OSError."""
+        await loop.freeze()
+
+    def thaw(self) -> None:
+        """Answer again."""
+        loop.thaw()
+
     def terminate(self) -> None:
         """Make ``serve`` return; for a task of the same loop. Copies under way end with EIO."""
         self._operations.leaving = True
+        loop.thaw()
         pyfuse3.terminate()
 
     def close(self) -> None:

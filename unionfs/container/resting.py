@@ -1,0 +1,116 @@
+"""A container whose upper does not change while it is read, mounted or not.
+
+Who is not mounted cannot be: the lock that a daemon needs is ours meanwhile. Who is mounted has a
+daemon that answers nothing meanwhile: what programs ask waits in the kernel, and what they were
+answered before is on disk whole. Only what they write through shared maps asks nobody (there is no
+writeback cache, nor passthrough): that is brought to the files first, and if it may go on, somebody
+has to say that this does not matter.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from unionfs.container.mount import CONTROL, clear_dead_mounts
+from unionfs.container.state import container_of_fsname
+from unionfs.daemon import client
+from unionfs.daemon.mappings import Mapping, mappings
+from unionfs.errors import ConflictError
+from unionfs.store.inuse import users
+from unionfs.store.records import ContainerRecord
+from unionfs.store.store import Store
+from unionfs.syscalls.mount import mount_table
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_SHOWN = 3
+
+
+class MappedError(ConflictError):
+    """A file of the container is mapped shared and may change while it is read."""
+
+
+class UnreachableMountError(ConflictError):
+    """The container is mounted by a daemon that cannot be seen from here."""
+
+
+@contextmanager
+def at_rest(
+    store: Store, container: ContainerRecord, *, live: bool
+) -> Iterator[Callable[[], None]]:
+    """See to it that nothing changes the upper of *container* in the block; under ``mount_lock``.
+
+    What is yielded ends that earlier. With *live* files that are mapped shared may change. Raises
+    MappedError naming one, UnreachableMountError, FrozenError.
+    """
+    clear_dead_mounts(container)
+    work = os.path.join(store.containers.path(container.id), "work")
+    fd = os.open(work, _DIRECTORY)
+    try:
+        if _lock(fd):
+            yield _nothing
+        else:
+            with _frozen(store, container, work, live=live) as thaw:
+                yield thaw
+    finally:
+        os.close(fd)
+
+
+def _lock(work: int) -> bool:
+    """Take the lock that a daemon holds while it can write; return False if one has it."""
+    try:
+        fcntl.flock(work, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _nothing() -> None:
+    """What ends a rest that needs no end."""
+
+
+@contextmanager
+def _frozen(
+    store: Store, container: ContainerRecord, work: str, *, live: bool
+) -> Iterator[Callable[[], None]]:
+    device = _device(container, work)
+    for mapping in _checked(container, device, live=live):
+        try:
+            mapping.sync()
+        except FileNotFoundError:
+            pass  # the map has just gone, and its pages with it to the file
+    control = os.path.join(os.fsencode(store.containers.path(container.id)), CONTROL)
+    with client.frozen(control) as thaw:
+        _checked(container, device, live=live)  # mapped since
+        yield thaw
+
+
+def _checked(container: ContainerRecord, device: str, *, live: bool) -> list[Mapping]:
+    """Return the shared maps of the container's files. Raises MappedError if they matter."""
+    found = mappings(device)
+    moving = [] if live else [mapping for mapping in found if not mapping.paused]
+    if moving:
+        shown = ", ".join(f"{one.path} by {one.name} ({one.pid})" for one in moving[:_SHOWN])
+        raise MappedError(
+            f"container {container.name} has files that are mapped and may change: {shown};"
+            " pause that, or commit with --live"
+        )
+    return found
+
+
+def _device(container: ContainerRecord, work: str) -> str:
+    """Return the device number of the container's mount, in whatever mount namespace it is."""
+    for pid in users(work):
+        try:
+            table = mount_table(f"/proc/{pid}/mountinfo")
+        except OSError:
+            continue
+        for entry in table:
+            if container_of_fsname(os.fsdecode(entry.source)) == container.id:
+                return entry.device
+    raise UnreachableMountError(
+        f"container {container.name} is mounted by a daemon that cannot be seen from here:"
+        " unmount it first"
+    )
