@@ -134,3 +134,28 @@ def test_a_committed_image_is_a_base_again(changed: Cli, target: Path) -> None:
     changed("commit", "next", "three")
     assert len(changed.json("image", "inspect", "three")["layers"]) == 3
     trees.assert_same(wanted, shown(changed, "three", target), ("container", "image"))
+
+
+def test_rebase(changed: Cli, target: Path) -> None:
+    changed("commit", "one", "two", "--rebase")
+    assert changed("diff", "one") == ""
+    assert changed.json("inspect", "one")["image"] == "two:latest"
+    assert os.listdir(changed.container("one") / "upper") == []
+    root = changed("mount", "one").strip()
+    trees.assert_same(changed.wanted, trees.snapshot(os.fsencode(root)), ("before", "after"))
+    (Path(root) / "more").write_text("x")
+    assert "mounted" in changed.fails("commit", "one", "three", "--rebase")
+    changed("umount", "one")
+    changed("commit", "one", "three", "--rebase")
+    trees.assert_same(
+        shown(changed, "three", target), shown_container(changed, "one"), ("image", "container")
+    )
+    changed("image", "rm", "two")
+
+
+def shown_container(cli: Cli, name: str) -> trees.Tree:
+    root = cli("mount", name).strip()
+    try:
+        return trees.snapshot(os.fsencode(root))
+    finally:
+        cli("umount", name)

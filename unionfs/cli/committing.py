@@ -34,6 +34,11 @@ def register(commands: Branch) -> None:
         action="store_true",
         help="also while programs may write to files through shared maps",
     )
+    parser.add_argument(
+        "--rebase",
+        action="store_true",
+        help="make the container one of the new image, with nothing changed; it is not mounted",
+    )
 
 
 def _commit(context: Context) -> int:
@@ -41,7 +46,14 @@ def _commit(context: Context) -> int:
     from unionfs.container.commit import Wanted, commit
 
     args = context.args
-    wanted = Wanted(args.message, args.author, args.change, args.keep_unchanged, args.live)
+    wanted = Wanted(
+        message=args.message,
+        author=args.author,
+        changes=args.change,
+        keep_unchanged=args.keep_unchanged,
+        live=args.live,
+        rebase=args.rebase,
+    )
     with (
         context.store() as store,
         import_progress(quiet=context.quiet) as progress,

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from unionfs.container.delta_tar import write_delta
 from unionfs.container.locks import mount_lock
-from unionfs.container.resting import at_rest
+from unionfs.container.resting import at_rest, refuse_mounted
 from unionfs.digest import Digest
 from unionfs.image.clock import source_date_epoch
 from unionfs.image.derived import Step, derived_image
@@ -38,7 +38,8 @@ class Wanted:
     """How an image is to be made: what history says, ``docker commit --change`` lines.
 
     ``keep_unchanged``: copies that nothing was changed in are part of the layer too. ``live``: what
-    is mapped shared may change while it is read.
+    is mapped shared may change while it is read. ``rebase``: the container is one of the new image
+    afterwards, with an empty upper.
     """
 
     message: str = ""
@@ -46,6 +47,7 @@ class Wanted:
     changes: Sequence[str] = ()
     keep_unchanged: bool = False
     live: bool = False
+    rebase: bool = False
 
 
 def commit(
@@ -63,16 +65,20 @@ def commit(
     store is then as it was.
     """
     full_name = image_name(name)
-    base = store.images.get(container.image_id)
-    run_config = changed_config(base.run_config, wanted.changes)
-    with (
-        mount_lock(store, container),
-        store.lease(base.diff_ids) as lease,
-        at_rest(store, container, live=wanted.live) as resume,
-    ):
-        layer = _layer(store, container, wanted, lease, progress, resume)
-        step = Step(_MADE_BY, wanted.message, wanted.author)
-        return store.images.add(derived_image(base, layer, run_config, step), [full_name])
+    with mount_lock(store, container):
+        container = store.containers.resolve(container.id)  # what it is now that nobody rebases it
+        base = store.images.get(container.image_id)
+        run_config = changed_config(base.run_config, wanted.changes)
+        if wanted.rebase:
+            refuse_mounted(store, container)
+        with store.lease(base.diff_ids) as lease:
+            with at_rest(store, container, live=wanted.live) as resume:
+                layer = _layer(store, container, wanted, lease, progress, resume)
+            step = Step(_MADE_BY, wanted.message, wanted.author)
+            image = store.images.add(derived_image(base, layer, run_config, step), [full_name])
+        if wanted.rebase:
+            store.containers.rebase(container, image)
+    return image
 
 
 def _layer(

@@ -86,6 +86,7 @@ def plan_container(
     To be called under ``mount_lock``. Raises AlreadyMountedError, RunningError, UsageError for the
     options.
     """
+    container = store.containers.resolve(container.id)  # its image may have become another one
     home = os.fsencode(store.containers.path(container.id))
     for mounted in clear_dead_mounts(container):
         if mounted.transient:

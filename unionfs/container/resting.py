@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from unionfs.container.locks import refuse_while_running
 from unionfs.container.mount import CONTROL, clear_dead_mounts
 from unionfs.container.state import container_of_fsname
 from unionfs.daemon import client
@@ -30,6 +31,10 @@ _SHOWN = 3
 
 class MappedError(ConflictError):
     """A file of the container is mapped shared and may change while it is read."""
+
+
+class StillThereError(ConflictError):
+    """The container is mounted where it must not be."""
 
 
 class UnreachableMountError(ConflictError):
@@ -54,6 +59,24 @@ def at_rest(
         else:
             with _frozen(store, container, work, live=live) as thaw:
                 yield thaw
+    finally:
+        os.close(fd)
+
+
+def refuse_mounted(store: Store, container: ContainerRecord) -> None:
+    """Raise StillThereError if *container* is mounted in any way; under ``mount_lock``."""
+    for mounted in clear_dead_mounts(container):
+        raise StillThereError(
+            f"container {container.name} is mounted at {mounted.shown}: unmount it first"
+        )
+    refuse_while_running(store, container)
+    work = os.path.join(store.containers.path(container.id), "work")
+    fd = os.open(work, _DIRECTORY)
+    try:
+        if not _lock(fd):
+            raise StillThereError(
+                f"container {container.name} is mounted somewhere: unmount it first"
+            )
     finally:
         os.close(fd)
 

@@ -10,7 +10,6 @@ The socket is its owner's only, in a directory that is its owner's only. One req
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -123,6 +122,8 @@ async def _converse(
 
 async def _requests(connection: trio.socket.SocketType) -> AsyncIterator[str]:
     """Yield the names of the requests that come. Raises ValueError for what is none."""
+    import json  # here, as below: a plain mount is not to pay for it before it forks
+
     pending = b""
     while len(pending) <= _LONGEST:
         data = await connection.recv(_LONGEST)
@@ -136,4 +137,6 @@ async def _requests(connection: trio.socket.SocketType) -> AsyncIterator[str]:
 
 
 def _line(answer: dict[str, str]) -> bytes:
+    import json
+
     return json.dumps(answer).encode() + b"\n"

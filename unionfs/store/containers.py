@@ -16,10 +16,14 @@ from unionfs.store.layout import now
 from unionfs.store.names import container_name, random_container_name
 from unionfs.store.parts import Parts, only_one
 from unionfs.store.records import ContainerRecord, ImageRecord
+from unionfs.syscalls.publish import fsync_dir, write_file
 
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TRIES = 20
 _HEX = "0123456789abcdef"
+_NEXT = "next"  # in a container's directory: what ``rebase`` prepares, and for which image
+_SWAPPED = ("upper", "work")
+_IMAGE = "image"
 
 
 class NameTakenError(ConflictError):
@@ -58,6 +62,9 @@ class Containers:
 
         Raises NotFoundError, AmbiguousError.
         """
+        return self._settled(self._find(text))
+
+    def _find(self, text: str) -> ContainerRecord:
         if not text.isascii():  # no name is like that, nor can all such text be asked for
             only_one("container", text, [])
         with self._parts.database.read() as rows:
@@ -94,6 +101,77 @@ class Containers:
                 if done.rowcount == 0:
                     raise NotFoundError(f"no such container: {container_id}")
             self._parts.scratch.discard(self.path(container_id))
+
+    def rebase(self, container: ContainerRecord, image: ImageRecord) -> None:
+        """Let *container* be one of *image*, with an empty upper; what was in it is discarded.
+
+        The caller has seen to it that nothing is mounted on it, nor can be. What a crash leaves is
+        one of the two: the next ``resolve`` finishes what the database has already, and takes the
+        rest away. Raises MissingLayerError, NotFoundError, StoreFullError, StoreFailedError.
+        """
+        top = self._images.stack(image.id)[0]
+        with (
+            self._parts.failures_named(f"rebasing container {container.short}"),
+            self._parts.scratch.locked(container.id),
+        ):
+            self._prepare_next(container.id, image.id, top)
+            with self._parts.database.write() as rows:
+                rows.execute(
+                    "UPDATE containers SET image_id = ? WHERE id = ?",
+                    (str(image.id), container.id),
+                )
+            self._go_on_with_next(container.id)
+
+    def _prepare_next(self, container_id: str, image_id: Digest, top: str) -> None:
+        """Make what the container is to have on *image_id*, beside what it has."""
+        self._parts.scratch.discard(self._next(container_id))
+        with self._parts.scratch.directory() as scratch:
+            made = os.path.join(scratch.path, _NEXT)
+            for name in ("", *_SWAPPED):
+                os.mkdir(os.path.join(made, name), 0o700)
+            self._dress(os.path.join(made, "upper"), top)
+            write_file(os.path.join(made, _IMAGE), str(image_id).encode())
+            publish_directory(made, self._next(container_id))
+
+    def _go_on_with_next(self, container_id: str) -> None:
+        """Put what was prepared in its place, each directory whole; begun before or not."""
+        home = self.path(container_id)
+        for name in _SWAPPED:
+            prepared = os.path.join(self._next(container_id), name)
+            if os.path.isdir(prepared):
+                self._parts.scratch.discard(os.path.join(home, name))
+                os.rename(prepared, os.path.join(home, name))
+                fsync_dir(home)
+        self._parts.scratch.discard(self._next(container_id))
+
+    def _settled(self, record: ContainerRecord) -> ContainerRecord:
+        """Return *record* after finishing or undoing a ``rebase`` of it that was killed."""
+        if not os.path.isdir(self._next(record.id)):
+            return record
+        with (
+            self._parts.failures_named(f"rebasing container {record.short}"),
+            self._parts.scratch.locked(record.id),
+        ):
+            with self._parts.database.read() as rows:
+                row = rows.execute("SELECT * FROM containers WHERE id = ?", (record.id,)).fetchone()
+            if row is None:
+                raise NotFoundError(f"no such container: {record.id}")
+            if self._is_next(record.id, row["image_id"]):
+                self._go_on_with_next(record.id)
+            else:
+                self._parts.scratch.discard(self._next(record.id))
+        return _record(row)
+
+    def _is_next(self, container_id: str, image_id: str) -> bool:
+        """Return whether what was prepared is for the image that the database says."""
+        try:
+            with open(os.path.join(self._next(container_id), _IMAGE)) as file:
+                return file.read() == image_id
+        except FileNotFoundError:
+            return False
+
+    def _next(self, container_id: str) -> str:
+        return os.path.join(self.path(container_id), _NEXT)
 
     def path(self, container_id: str) -> str:
         """Return the container's directory: ``upper``, ``work``, ``merged`` and ``log`` in it."""
