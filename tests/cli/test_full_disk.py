@@ -139,3 +139,21 @@ def test_what_needs_room_says_that_there_is_none_and_leaves_nothing(
     assert sorted(small.root.rglob("*")) == before
     os.unlink(small.root.parent / "rest")
     assert small(*words)
+
+
+def test_a_commit_and_an_export_without_room_leave_nothing(small: Cli) -> None:
+    small("mount", "one")
+    (small.container("one") / "merged/new").write_bytes(os.urandom(MB))
+    _fill(small.root.parent / "rest")
+    before = {path for path in small.root.rglob("*") if "merged" not in path.parts}
+    for words in (
+        ("commit", "one", "made"),
+        ("image", "export", "tiny", f"oci:{small.root.parent}/out"),
+        ("image", "export", "tiny", f"docker-archive:{small.root.parent}/out"),
+    ):
+        assert "no space left" in small.fails(*words).lower()
+        assert {path for path in small.root.rglob("*") if "merged" not in path.parts} == before
+        assert set(os.listdir(small.root.parent)) <= {"lost+found", "rest", "store"}
+    os.unlink(small.root.parent / "rest")
+    assert small("commit", "one", "made")
+    assert small("image", "export", "made", f"oci:{small.root.parent}/out")

@@ -39,15 +39,14 @@ def _export(context: Context) -> int:
         import_progress(quiet=context.quiet, done="written") as progress,
     ):
         image = store.images.resolve(args.image)
-        with store.failures_named(f"exporting {args.image} to {args.destination}"):
-            found = export_image(
-                store,
-                image,
-                args.destination,
-                name=_called(image, args.image),
-                compression=args.compression,
-                progress=progress,
-            )
+        found = export_image(
+            store,
+            image,
+            args.destination,
+            name=_called(image, args.image),
+            compression=args.compression,
+            progress=progress,
+        )
     if context.json:
         output.print_json(_document(image, found))
         return 0

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from unionfs.digest import Digest
-from unionfs.errors import ConflictError, UsageError
+from unionfs.errors import ConflictError, UnavailableError, UsageError
 from unionfs.image.source import Kind
 from unionfs.syscalls.publish import fsync_dir, sync_filesystem
 from unionfs.tarball import header
@@ -34,6 +34,10 @@ class BadDestinationError(UsageError):
 
 class TakenError(ConflictError):
     """Something is at the place where an image is to be written to."""
+
+
+class UnwritableError(UnavailableError):
+    """The destination of an image cannot be written: no space, no permission."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +94,20 @@ def parse(text: str) -> Destination:
 def opened(destination: Destination) -> Iterator[Sink]:
     """What to write to; it gets its name at the end of the block, and goes if that fails.
 
-    Raises TakenError where something is there, OSError.
+    Raises TakenError where something is there, and UnwritableError for any OSError in the block.
     """
+    try:
+        with _made(destination) as sink:
+            yield sink
+    except OSError as error:
+        where = error.filename if isinstance(error.filename, str) else destination.path
+        raise UnwritableError(
+            f"cannot write {destination}: {error.strerror or error}: {where}"
+        ) from error
+
+
+@contextmanager
+def _made(destination: Destination) -> Iterator[Sink]:
     path = os.path.abspath(destination.path)
     is_directory = destination.kind is Kind.OCI
     if os.path.lexists(path) and not (is_directory and _is_empty(path)):

@@ -76,8 +76,8 @@ def export_image(
     It is called *name* there (``NAME:TAG``; None: it has none). Layers are written as they came
     where their blobs were kept, else (and where those are compressed otherwise) as *compression*
     says; without it as they were when they came, and in a docker-archive as plain tars. Raises
-    UsageError, TakenError, CorruptError for a layer that is not what it was, OSError; nothing is at
-    the destination then.
+    UsageError, TakenError, UnwritableError, CorruptError for a layer that is not what it was;
+    nothing is at the destination then.
     """
     where = parse(destination)
     told = OneAtATime(progress or Quiet())

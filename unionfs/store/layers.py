@@ -19,7 +19,7 @@ from unionfs.errors import CorruptError
 from unionfs.store.blobs import Blobs, Shipped
 from unionfs.store.layout import TREE, now
 from unionfs.store.parts import Parts, id_pattern, only_one
-from unionfs.store.records import LayerRecord
+from unionfs.store.records import BlobRecord, LayerRecord
 from unionfs.store.scratch import ScratchDirectory
 from unionfs.syscalls.at import RENAME_NOREPLACE, renameat2
 from unionfs.syscalls.publish import fsync_dir, sync_filesystem
@@ -149,6 +149,19 @@ class Layers:
         """Return the file that says how the tar of a stored layer was written, None without one."""
         path = os.path.join(self._parts.layout.layer(diff_id), _RECIPE)
         return path if os.path.exists(path) else None
+
+    def drop_blobs(self) -> Sequence[BlobRecord]:
+        """Keep no blobs any more but those of layers without a recipe; return what went.
+
+        Such a layer's tar is nowhere else. Raises StoreFailedError.
+        """
+        dropped = []
+        with self._parts.failures_named("dropping blobs"):
+            for blob in self._blobs.list():
+                if self.recipe_path(blob.diff_id) is not None:
+                    self._blobs.drop(blob)
+                    dropped.append(blob)
+        return dropped
 
     def has(self, diff_id: Digest) -> bool:
         """Return whether the layer is stored and its directory is there.

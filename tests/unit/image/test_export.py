@@ -21,7 +21,13 @@ from tests.support.stores import diff_id
 from tests.support.tars import dir_, file, tar
 from unionfs.digest import Digest
 from unionfs.errors import CorruptError
-from unionfs.image.destination import BadDestinationError, DirectorySink, TakenError, parse
+from unionfs.image.destination import (
+    BadDestinationError,
+    DirectorySink,
+    TakenError,
+    UnwritableError,
+    parse,
+)
 from unionfs.image.exporter import Exported, export_image
 from unionfs.image.importer import import_image
 from unionfs.store.records import ImageRecord
@@ -177,7 +183,7 @@ def test_a_full_disk_leaves_nothing(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(DirectorySink, "document", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UnwritableError, match="No space"):
         export_image(store, image, f"oci:{tmp_path}/out")
     assert sorted(os.listdir(tmp_path)) == ["source", "store"]
     monkeypatch.undo()

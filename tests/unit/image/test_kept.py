@@ -109,3 +109,11 @@ def test_a_compressed_root_filesystem_is_kept(store: Store, tmp_path: Path):
     (tmp_path / "root.tar.gz").write_bytes(gzip.compress(TAR))
     import_image(store, f"rootfs:{tmp_path}/root.tar.gz")
     assert [gzip.decompress(blob) for blob in kept(store)] == [TAR]
+
+
+def test_dropping_leaves_those_that_a_layer_needs(store: Store, tmp_path: Path):
+    import_image(store, str(layout(tmp_path / "image", TAR, TWICE).path))
+    assert len(kept(store)) == 2
+    (dropped,) = store.layers.drop_blobs()
+    assert dropped.diff_id == diff_id(TAR)
+    assert [gzip.decompress(blob) for blob in kept(store)] == [TWICE]
