@@ -71,10 +71,16 @@ def test_the_same_changes_give_the_same_image(changed: Cli) -> None:
     changed.env["SOURCE_DATE_EPOCH"] = "1700000000"
     try:
         assert changed("commit", "one", "a") == changed("commit", "one", "b")
+        changed("create", "tiny", "--name", "other")  # the same changes, made at another time
+        root = changed("mount", "other").strip()
+        subprocess.run(["sh", "-ec", CHANGES], cwd=root, check=True)
+        os.setxattr(f"{root}/new", "user.colour", b"blue")
+        changed("umount", "other")
+        assert changed("commit", "other", "c") == changed("commit", "one", "a")
     finally:
         del changed.env["SOURCE_DATE_EPOCH"]
     document = changed.json("image", "inspect", "a")
-    assert document["names"] == ["a:latest", "b:latest"]
+    assert document["names"] == ["a:latest", "b:latest", "c:latest"]
     assert document["created"] == "2023-11-14T22:13:20Z"
 
 
