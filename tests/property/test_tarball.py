@@ -5,6 +5,7 @@ And any bytes at all: an error of ours or a layer, never anything else, and noth
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from pathlib import Path
@@ -14,9 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support import tars
-from tests.support.layers import FLAVOUR, apply, emit, snapshot
+from tests.support.layers import FLAVOUR, apply, directory, emit, snapshot
 from unionfs.errors import UnionfsError
 from unionfs.ondisk.flavour import Flavour
+from unionfs.tarball.apply import apply_layer
+from unionfs.tarball.limits import Limits
+from unionfs.tarball.recipe import replay
 
 QUICK = settings(
     deadline=None,
@@ -149,3 +153,23 @@ def test_nothing_wild_gets_out(members, position, byte):
         assert snapshot(os.fsencode(place / "outside")) == before
         assert sorted(os.listdir(place)) == ["in", "outside"]
         assert os.listdir(place / "in") == ["layer"]
+
+
+@QUICK
+@given(st.lists(member | wild, max_size=10), st.integers(0, 4000), st.integers(0, 255))
+def test_a_recipe_makes_the_same_bytes(members, position, byte):
+    """Of every tar that is taken, however odd, unless it says that it cannot be done."""
+    data = bytearray(tars.tar(*members))
+    data[position % len(data)] ^= byte
+    with tempfile.TemporaryDirectory() as place, directory(os.fsencode(place)) as fd:
+        recipe, out = io.BytesIO(), io.BytesIO()
+        try:
+            found = apply_layer(
+                io.BytesIO(data), fd, flavour=FLAVOUR, limits=Limits(), recipe=recipe
+            )
+        except UnionfsError:
+            return
+        if found.has_recipe:
+            recipe.seek(0)
+            assert replay(recipe, fd, out) == found.diff_id
+            assert out.getvalue() == data
