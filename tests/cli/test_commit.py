@@ -10,6 +10,7 @@ import pytest
 
 from tests.support import leftovers, trees
 from tests.support.command import Cli
+from tests.support.images import have, run, umoci_unpack
 from tests.support.kernel import own_mount_namespace
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
@@ -157,6 +158,19 @@ def test_rebase(changed: Cli, target: Path) -> None:
         shown(changed, "three", target), shown_container(changed, "one"), ("image", "container")
     )
     changed("image", "rm", "two")
+
+
+@pytest.mark.skipif(have("umoci", "skopeo") is not None, reason=str(have("umoci", "skopeo")))
+def test_others_unpack_what_the_container_was(changed: Cli, tmp_path: Path) -> None:
+    changed("commit", "one", "two")
+    changed("image", "export", "two", f"oci:{tmp_path}/out")
+    root = umoci_unpack(tmp_path / "out", "latest", tmp_path / "bundle")
+    seen = trees.snapshot(os.fsencode(root))
+    trees.assert_same(changed.wanted, seen, ("container", "umoci"))
+    run("skopeo", "copy", f"oci:{tmp_path}/out", f"docker-archive:{tmp_path}/again:two:1")
+    changed("image", "import", f"docker-archive:{tmp_path}/again", "--name", "three")
+    ids = [changed.json("image", "inspect", name)["layers"] for name in ("two", "three")]
+    assert ids[0] == ids[1]
 
 
 def shown_container(cli: Cli, name: str) -> trees.Tree:

@@ -162,7 +162,8 @@ class _Export:
             self._progress.advanced(diff_id, count)
 
         came = self._came.get(diff_id)
-        blob = kept_blob(self._store, diff_id, self._compression)
+        before = None if came is None else came.digest
+        blob = kept_blob(self._store, diff_id, self._compression, before)
         if blob is not None:
             kind = kind_of_blob(self._store, blob)
             kind_name = media_type(blob, kind)
@@ -175,7 +176,6 @@ class _Export:
             write = partial(self._compressed, diff_id, kind, told=told)
         name = (lambda _: _docker_name(diff_id)) if self._is_docker else _blob
         written = self._sink.blob(write, name)
-        before = None if came is None else came.digest
         self._written[diff_id] = ExportedLayer(
             diff_id, kind_name, written.digest, written.size, before
         )

@@ -30,9 +30,14 @@ class LostTarError(CorruptError):
     """A layer cannot be written as the tar that it was."""
 
 
-def kept_blob(store: Store, diff_id: Digest, kind: Kind | None) -> BlobRecord | None:
-    """Return a kept blob of the layer that is compressed as *kind* (None: in any way), if any."""
-    for blob in store.blobs.of_layer(diff_id):
+def kept_blob(
+    store: Store, diff_id: Digest, kind: Kind | None, came_as: Digest | None = None
+) -> BlobRecord | None:
+    """Return a kept blob of the layer that is compressed as *kind* (None: in any way), if any.
+
+    Of several the one with the digest *came_as*, if it is among them.
+    """
+    for blob in sorted(store.blobs.of_layer(diff_id), key=lambda one: one.digest != came_as):
         if kind is None or kind_of_blob(store, blob) == kind:
             return blob
     return None

@@ -16,7 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.images import Layout, docker_archive, have, named, run, sha256, skopeo_copy
+from tests.support.images import (
+    Layout,
+    config,
+    docker_archive,
+    have,
+    named,
+    run,
+    sha256,
+    skopeo_copy,
+)
 from tests.support.stores import diff_id
 from tests.support.tars import dir_, file, tar
 from unionfs.digest import Digest
@@ -74,6 +83,19 @@ def test_what_was_kept_comes_out_as_it_came(store: Store, image: ImageRecord, tm
     assert blobs(tmp_path / "out") == blobs(tmp_path / "source")
     assert exported.manifest == image.manifest_digest
     assert not any(layer.has_changed for layer in exported.layers)
+
+
+def test_each_image_gets_the_blobs_that_it_came_with(store: Store, image, tmp_path: Path):
+    """The same layers came in gzip, and in zstd for another image."""
+    layout = Layout(tmp_path / "zstd")
+    other = {**config([ONE, TWO]), "author": "another"}
+    layout.index(layout.image([ONE, TWO], suffix="+zstd", document=other))
+    zstd = import_image(store, str(layout.path), name="zstd")
+    assert len(store.blobs.list()) == 4
+    for record, source in ((image, "source"), (zstd, "zstd")):
+        exported = export_image(store, record, f"oci:{tmp_path}/out-{source}")
+        assert exported.manifest == record.manifest_digest
+        assert blobs(tmp_path / f"out-{source}") == blobs(tmp_path / source)
 
 
 def test_what_was_not_kept_has_the_same_tars(store: Store, image: ImageRecord, tmp_path: Path):
