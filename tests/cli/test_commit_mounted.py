@@ -18,6 +18,7 @@ import pytest
 from tests.support import leftovers, trees
 from tests.support.command import Cli
 from tests.support.kernel import own_mount_namespace
+from unionfs.daemon.client import FrozenError, frozen, wait_gone
 from unionfs.syscalls.mount import mount_table
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
@@ -245,3 +246,44 @@ def test_one_that_runs(cli: Cli, root: Path) -> None:
         assert process.poll() is None
     finally:
         process.communicate()
+
+
+def test_a_frozen_mount_can_be_told_to_leave(cli: Cli, root: Path) -> None:
+    """Whoever froze it may have been forgotten: SIGTERM ends it as any other mount."""
+    (daemon,) = cli.daemons("one")
+    with frozen(os.fsencode(cli.container("one") / "control")):
+        clients = [
+            threading.Thread(target=_try_to_write, args=(root / f"file{number}",), daemon=True)
+            for number in range(80)
+        ]
+        for client in clients:
+            client.start()
+        time.sleep(0.2)
+        assert all(client.is_alive() for client in clients)
+        os.kill(daemon, signal.SIGTERM)
+        for client in clients:
+            client.join(20)
+        assert not any(client.is_alive() for client in clients)
+    assert wait_gone(daemon)
+
+
+def test_only_one_freezes_at_a_time(cli: Cli, root: Path) -> None:
+    control = os.fsencode(cli.container("one") / "control")
+    with frozen(control) as thaw:
+        with pytest.raises(FrozenError), frozen(control, 0.3):
+            pass
+        writer = threading.Thread(target=_try_to_write, args=(root / "file",))
+        writer.start()
+        writer.join(0.3)
+        assert writer.is_alive()
+        thaw()
+        writer.join(20)
+        assert not writer.is_alive()
+        assert (root / "file").read_text() == "x"
+
+
+def _try_to_write(path: Path) -> None:
+    try:
+        path.write_text("x")
+    except OSError:
+        pass  # the mount is gone
