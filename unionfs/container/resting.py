@@ -106,8 +106,10 @@ def _frozen(
             pass  # the map has just gone, and its pages with it to the file
     control = os.path.join(os.fsencode(store.containers.path(container.id)), CONTROL)
     with client.frozen(control) as thaw:
-        _checked(container, device, live=live)  # mapped since
         yield thaw
+    # What was mapped since. Not before the mount goes on: who waits for it in a page fault may keep
+    # others from reading its maps.
+    _checked(container, device, live=live)
 
 
 def _checked(container: ContainerRecord, device: str, *, live: bool) -> list[Mapping]:
