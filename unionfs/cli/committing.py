@@ -56,7 +56,7 @@ def _commit(context: Context) -> int:
     )
     with (
         context.store() as store,
-        import_progress(quiet=context.quiet) as progress,
+        import_progress(quiet=context.quiet, nameless="changes") as progress,
     ):
         container = find_container(store, args.container, "unionfs create {}")
         progress.layer_started(None, None)

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def import_progress(*, quiet: bool, done: str = "stored") -> Iterator[Progress]:
+def import_progress(
+    *, quiet: bool, done: str = "stored", nameless: str = "root filesystem"
+) -> Iterator[Progress]:
     """Yield what to tell an import's progress to; with *quiet*, or off a terminal, it is mute.
 
-    *done* is what a layer is in the end.
+    *done* is what a layer is in the end, *nameless* what one without a diffID is called.
     """
     if quiet or not sys.stderr.isatty():
         yield Quiet()
@@ -35,20 +37,21 @@ def import_progress(*, quiet: bool, done: str = "stored") -> Iterator[Progress]:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     console = Console(stderr=True)
     with Bars(*columns, TransferSpeedColumn(), console=console, transient=True) as bars:
-        yield LayerBars(bars, done)
+        yield LayerBars(bars, done, nameless)
 
 
 class LayerBars:
     """A bar for each layer that is being read, until it is stored."""
 
-    def __init__(self, bars: Bars, done: str = "stored") -> None:
+    def __init__(self, bars: Bars, done: str = "stored", nameless: str = "root filesystem") -> None:
+        self._nameless = nameless
         self._bars = bars
         self._done = done
         self._tasks: dict[Digest | None, TaskID] = {}
 
     def layer_started(self, layer: Digest | None, total: int | None) -> None:
         """Draw a bar for *layer* of *total* bytes."""
-        label = "root filesystem" if layer is None else f"layer {layer.short}"
+        label = self._nameless if layer is None else f"layer {layer.short}"
         self._tasks[layer] = self._bars.add_task(label, total=total)
 
     def advanced(self, layer: Digest | None, count: int) -> None:
@@ -60,6 +63,6 @@ class LayerBars:
         task = self._tasks.pop(layer, None)
         if task is not None:
             self._bars.remove_task(task)
-        label = "root filesystem" if layer is None else f"layer {layer.short}"
+        label = self._nameless if layer is None else f"layer {layer.short}"
         what = "stored before" if stored_before else self._done
         self._bars.console.print(f"{label}: {what}", highlight=False)
