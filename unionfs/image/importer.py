@@ -117,11 +117,11 @@ class _Import:
 
     def _lacks_blob(self, layer: LayerSource) -> bool:
         kept = [blob.digest for blob in self._store.blobs.of_layer(layer.diff_id)]
-        if layer.digest in kept:
+        if layer.digest in kept or (layer.digest is None and kept):
             return False
         if self._store.layers.recipe_path(layer.diff_id) is None:
             return not kept
-        if not self._keep_blobs or layer.digest is None:
+        if not self._keep_blobs:
             return False
         with self._files.open(layer.name) as section:
             return is_compressed(section)
@@ -151,4 +151,6 @@ class _Import:
             )
             with naming(f"layer {layer.diff_id}"):
                 self._store.layers.ingest(layer.diff_id, apply)
+        if self._lacks_blob(layer):  # the layer was there already, from an import that was killed
+            self._blob(layer)
         self._progress.layer_done(layer.diff_id, stored_before=False)

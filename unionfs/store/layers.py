@@ -226,8 +226,9 @@ class Layers:
             found(sidecar.diff_id)
             with self._parts.scratch.locked(sidecar.diff_id.hex):
                 if not os.path.isdir(self._parts.layout.layer(sidecar.diff_id)):
-                    self._publish(scratch, sidecar, blob)
+                    self._publish(scratch, sidecar)
                 self._insert(self.sidecar(sidecar.diff_id))
+                self._keep(scratch, sidecar, blob)
         return self.get(sidecar.diff_id)
 
     def _make(
@@ -236,17 +237,21 @@ class Layers:
         sidecar, blob = _apply(scratch, apply)
         if sidecar.diff_id != diff_id:
             raise WrongLayerError(f"layer {diff_id}: its content has diffID {sidecar.diff_id}")
-        self._publish(scratch, sidecar, blob)
+        self._publish(scratch, sidecar)
+        self._insert(sidecar)
+        self._keep(scratch, sidecar, blob)
 
-    def _publish(self, scratch: ScratchDirectory, sidecar: Sidecar, blob: Shipped | None) -> None:
-        """Give the layer its name, then its blob: a blob is of a layer that is there."""
+    def _publish(self, scratch: ScratchDirectory, sidecar: Sidecar) -> None:
         made = os.path.join(scratch.path, "layer")
         with open(os.path.join(made, _SIDECAR), "xb") as file:
             file.write(sidecar.to_json())
         publish_directory(made, self._parts.layout.layer(sidecar.diff_id))
-        self._insert(sidecar)
+
+    def _keep(self, scratch: ScratchDirectory, sidecar: Sidecar, blob: Shipped | None) -> None:
+        """Keep the blob of a layer that is stored now: a row of a blob refers to one of a layer."""
         if blob is not None:
-            self._blobs.keep(os.path.join(scratch.path, _BLOB), blob.of(sidecar.diff_id))
+            path = os.path.join(scratch.path, _BLOB)
+            self._blobs.keep(path, blob.of(sidecar.diff_id))
 
     def _insert(self, sidecar: Sidecar) -> None:
         with self._parts.database.write() as rows:
