@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from unionfs.container.state import (
 from unionfs.daemon import client
 from unionfs.digest import Digest
 from unionfs.errors import NotFoundError, UnionfsError
-from unionfs.inspect.stack import FIXUP, UPPER, LayerName, Source, numbered
+from unionfs.inspect.stack import UPPER, LayerName, Source, called, numbered
 from unionfs.ondisk.flavour import Flavour
 from unionfs.options import MountConfig, has_relative, parse_helper_options
 from unionfs.store.records import ContainerRecord, ImageRecord
@@ -123,27 +123,17 @@ def _source(document: dict[str, Any], entry: MountEntry) -> Source:
     upper, work = document["upper"], document["work"]
     return Source(
         f"mount {os.fsdecode(entry.target)}",
-        told_names(document),
+        called(
+            [os.fsencode(path) for path in document["lowers"]],
+            document["names"],
+            None if upper is None else os.fsencode(upper),
+        ),
         upper=upper is not None,
         work=None if work is None else os.fsencode(work),
         read_only=document["read_only"],
         flavour=Flavour[document["flavour"]],
         aufs=document["aufs"],
     )
-
-
-def told_names(document: Mapping[str, Any]) -> tuple[LayerName, ...]:
-    """Return the layers that a daemon's *document* tells of, topmost first."""
-    upper = document["upper"]
-    lowers = [os.fsencode(path) for path in document["lowers"]]
-    names = numbered(lowers, None if upper is None else os.fsencode(upper))
-    if not document["names"]:
-        return names
-    of_image = [
-        LayerName(f"layer {number}" if number else FIXUP, path, number or None, digest or None)
-        for path, (number, digest) in zip(lowers, document["names"], strict=True)
-    ]
-    return (*names[: len(names) - len(lowers)], *of_image)
 
 
 def _called(entry: MountEntry) -> Source | None:

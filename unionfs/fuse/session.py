@@ -13,6 +13,7 @@ import pyfuse3
 from unionfs.errors import ConflictError, UnavailableError
 from unionfs.fuse import loop, native
 from unionfs.fuse.operations import Operations
+from unionfs.fuse.told import Told
 from unionfs.ondisk import override
 from unionfs.ondisk.flavour import Flavour
 from unionfs.options import MountConfig
@@ -75,6 +76,8 @@ class Session:
         self._operations = self._kind_of_operations()(
             self._tree, self._upper, read_only=not writable
         )
+        if config.xattrinfo:
+            self._operations.tell(Told(self._tree, config, flavour))
 
     def _kind_of_operations(self) -> type[Operations]:
         """Return who checks permissions: the kernel, unless it would keep the user out.

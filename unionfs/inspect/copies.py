@@ -134,12 +134,10 @@ def indexed_copy(stack: Stack, said: Said) -> Copy | None:
     return Copy(stack.source.layers[0], path, target=target, counts=True, **_fields(st))
 
 
-def comparer(stack: Stack, node: Node | None, shown: Copy | None) -> Callable[[Copy], bool | None]:
+def comparer(stack: Stack, node: Node, shown: Copy) -> Callable[[Copy], bool | None]:
     """Return a function that says whether a copy has the content of *shown*, the copy of *node*."""
 
     def same(copy: Copy) -> bool | None:
-        if shown is None or node is None or stat.S_IFDIR in (copy.kind, shown.kind):
-            return None
         if copy.kind != shown.kind:
             return False
         if copy.kind == stat.S_IFLNK:

@@ -135,9 +135,12 @@ def explain(source: Source, path: bytes) -> Explanation:
     raise AssertionError
 
 
-def explain_in(stack: Stack, path: bytes) -> Explanation:
-    """As ``explain``, on a stack that is open: for many paths of what nobody changes meanwhile."""
-    return _Walk(stack, path).run()
+def explain_in(stack: Stack, path: bytes, *, compare: bool = True) -> Explanation:
+    """As ``explain``, on a stack that is open: for many paths of what nobody changes meanwhile.
+
+    Not to *compare* the content of copies leaves their data unread.
+    """
+    return _Walk(stack, path, compare).run()
 
 
 @dataclass(slots=True)
@@ -153,8 +156,9 @@ class _Spot:
 class _Walk:
     """One walk along the path *asked*."""
 
-    def __init__(self, stack: Stack, asked: bytes) -> None:
+    def __init__(self, stack: Stack, asked: bytes, compare: bool) -> None:
         self._stack = stack
+        self._compare = compare
         self._reasons = stack.reasons
         self._asked = asked
         self._steps: list[Step] = []
@@ -216,9 +220,11 @@ class _Walk:
 
     def _copies(self, said: Sequence[Said], node: Node | None) -> list[Copy]:
         """Return the copies of the last component, those with content compared to what shows."""
-        shown = self._steps[-1].shown if node is not None else None
-        same = comparer(self._stack, node, shown)
         copies = [copy for one in said if (copy := copy_of(self._stack, one)) is not None]
+        shown = self._steps[-1].shown
+        if not self._compare or node is None or shown is None:
+            return copies
+        same = comparer(self._stack, node, shown)
         return [copy if copy.counts else replace(copy, same=same(copy)) for copy in copies]
 
     def _file(self, way: Sequence[_Spot], node: Node, said: Sequence[Said]) -> Explanation:

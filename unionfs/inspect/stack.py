@@ -11,6 +11,7 @@ from unionfs.ondisk.flavour import Flavour
 from unionfs.union.layer import FdPool, Layer
 from unionfs.union.reasons import Reasons
 from unionfs.union.stack import find_overrides, flavour_of, open_layers, tree_of
+from unionfs.union.tree import Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +62,50 @@ def numbered(paths: Sequence[bytes], upper: bytes | None = None) -> tuple[LayerN
     return ((LayerName(UPPER, upper),) if upper is not None else ()) + tuple(lowers)
 
 
+def called(
+    paths: Sequence[bytes], names: Sequence[tuple[int, str]], upper: bytes | None = None
+) -> tuple[LayerName, ...]:
+    """Return names for *paths*, topmost first, whose numbers and diffIDs are *names*.
+
+    Number 0 is for what is no layer of the image; without *names* they are plain directories.
+    """
+    if not names:
+        return numbered(paths, upper)
+    lowers = [
+        LayerName(f"layer {number}" if number else FIXUP, path, number or None, digest or None)
+        for path, (number, digest) in zip(paths, names, strict=True)
+    ]
+    return ((LayerName(UPPER, upper),) if upper is not None else ()) + tuple(lowers)
+
+
 class Stack:
     """The layers of *source*: the driver's ``tree`` over them, ``reasons`` to look into it."""
 
     def __init__(self, source: Source) -> None:
         """Open the layers. Raises BadLayerError naming one that is missing, and OSError."""
         self.source = source
-        self._opened: list[Layer] = []
+        layers: list[Layer] = []
         pool = FdPool(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         flavour = source.flavour or flavour_of(None)
         upper = source.layers[0].path if source.upper else None
         lowers = [name.path for name in source.layers[1 if source.upper else 0 :]]
         try:
-            open_layers(self._opened, upper, lowers, flavour, pool, aufs=source.aufs)
+            open_layers(layers, upper, lowers, flavour, pool, aufs=source.aufs)
             if source.aufs or flavour is Flavour.USER:
-                find_overrides(self._opened)
-            self.tree = tree_of(self._opened, pool)
+                find_overrides(layers)
+            self.tree = tree_of(layers, pool)
             self.reasons = Reasons(self.tree)
         except BaseException:
-            for layer in self._opened:
+            for layer in layers:
                 layer.close()
             raise
+
+    @classmethod
+    def over(cls, tree: Tree, source: Source) -> Stack:
+        """Return the stack of a *tree* that is open already, and stays its owner's to close."""
+        stack = cls.__new__(cls)
+        stack.source, stack.tree, stack.reasons = source, tree, Reasons(tree)
+        return stack
 
     def name_of(self, layer: Layer) -> LayerName:
         """Return what people call *layer* of this tree."""
