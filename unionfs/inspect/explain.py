@@ -189,7 +189,7 @@ class _Walk:
             elif child.is_dir:
                 way = [*way, _Spot(child, places, here, said)]
             elif names:
-                return self._stopped(Outcome.NOT_A_DIRECTORY, here)
+                return self._covered(here, names, places)
             else:
                 return self._file(way, child, said)
         return self._directory(way)
@@ -260,11 +260,7 @@ class _Walk:
         blame = self._blame(said)
         near = similar(name, self._stack.tree.load(way[-1].node))
         below = [one for one in names if one != b"."]
-        for one in below:
-            said, places = self._reasons.look_hidden(places, one)
-            path = _below(path, one)
-            self._steps.append(self._step(path, said))
-        copies = self._copies(said, None)
+        path, copies = self._hidden(path, below, said, places)
         nowhere = Outcome.NO_PARENT if below else Outcome.ABSENT
         return self._end(
             path,
@@ -275,6 +271,23 @@ class _Walk:
             blame=blame,
             similar=near,
         )
+
+    def _covered(self, path: bytes, names: Sequence[bytes], places: Places) -> Explanation:
+        """Explain a path below a file; layers below the file's may have it."""
+        below = [one for one in names if one != b"."]
+        path, copies = self._hidden(missing := path, below, (), places)
+        hides = next((copy.hidden for copy in copies), None)
+        return self._end(path, Outcome.NOT_A_DIRECTORY, copies=copies, missing=missing, blame=hides)
+
+    def _hidden(
+        self, path: bytes, names: Sequence[bytes], said: Sequence[Said], places: Places
+    ) -> tuple[bytes, Sequence[Copy]]:
+        """Go on along *names* below *path*, which does not show; return the end and its copies."""
+        for name in names:
+            said, places = self._reasons.look_hidden(places, name)
+            path = _below(path, name)
+            self._steps.append(self._step(path, said))
+        return path, self._copies(said, None)
 
     def _blame(self, said: Sequence[Said]) -> Blame | None:
         """Return what hides the topmost copy of a missing name, else the whiteout for none."""

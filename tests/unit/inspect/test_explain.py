@@ -207,6 +207,7 @@ def test_a_file_covers_a_directory_and_the_other_way_round(tmp_path: Path) -> No
     hidden = found.steps[0].verdicts[-1].hidden
     assert hidden is not None
     assert (hidden.layer.number, hidden.how) == (2, How.COVERED)
+    assert [(one.layer.number, one.hidden) for one in found.copies] == [(1, hidden)]
     merged = explain(source, b"/f")
     assert [one.counts for one in merged.steps[0].verdicts] == [False, True, True, False]
     assert words.answer(merged) == "merged from layer 3 and layer 2"
