@@ -47,6 +47,13 @@ class IdRange(NamedTuple):
     size: int
 
 
+class LowerName(NamedTuple):
+    """What an image calls a layer: its *number* from the bottom (0: it is not one), its diffID."""
+
+    number: int
+    digest: str
+
+
 @dataclass(frozen=True, slots=True)
 class MountConfig:
     """What one mount is asked to be.
@@ -86,6 +93,8 @@ class MountConfig:
     context: str | None = None
     acl: bool = True
     xattrs: bool = True
+    xattrinfo: bool = True  # answer for user.unionfs.layer and the like (fuse.told)
+    lower_names: tuple[LowerName, ...] = ()  # as lowerdirs; empty: these are no image's
     ignored: tuple[str, ...] = ()  # options to name as "unknown argument ignored: X"
 
 
@@ -99,6 +108,7 @@ EXPLAINED = """\
   volatile              sync nothing: faster, and a crash of the machine may lose it all
   redirect_dir=off      renaming a directory of a lower layer fails with EXDEV
   xattr_permissions=2   keep owners and modes in user.containers.override_stat (1: security.…)
+  noxattrinfo           answer no user.unionfs.* attributes about layers
   spin=MICROSECONDS     wait awake for the next request (off, auto; default: auto)
 """
 
@@ -136,6 +146,7 @@ _FLAGS: dict[str, dict[str, Any]] = {
     "squash_to_root": {"squash_to_root": True},
     "noacl": {"acl": False},
     "noxattrs": {"xattrs": False},
+    "noxattrinfo": {"xattrinfo": False},
 }
 
 # What every mount is anyway, what only fstab's readers act on, and what libfuse does not pass on:

@@ -27,13 +27,13 @@ ROOMS: dict[str, set[str]] = {
     "tarball": {*_BASE, "ondisk"},
     "store": {*_BASE, "ondisk", "tarball"},
     "image": {*_BASE, "ondisk", "tarball", "store"},
-    "inspect": {*_BASE, "union"},
-    "fuse": {*_BASE, "ondisk", "options", "union", "upper"},
+    "inspect": {*_BASE, "ondisk", "union"},
+    "fuse": {*_BASE, "ondisk", "options", "union", "upper", "inspect"},
     "daemon": {*_BASE, "options", "inspect", "fuse"},
     # The daemon's client side only: what serves runs in another process.
     "container": {
         *_BASE, "ondisk", "options", "upper", "tarball", "store", "image",
-        "daemon.client", "daemon.mappings", "daemon.spawn",
+        "inspect", "daemon.client", "daemon.mappings", "daemon.spawn",
     },
 }  # fmt: skip
 ROOMS["cli"] = set(ROOMS)

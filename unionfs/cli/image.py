@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from unionfs.cli import exporting, output
+from unionfs.cli import anatomy, exporting, history, output
 from unionfs.cli.context import Context
 from unionfs.cli.tree import Branch
 from unionfs.errors import UsageError
@@ -35,6 +35,8 @@ def register(commands: Branch) -> None:
     inspect.add_argument("image", metavar="IMAGE")
     rm = images.command("rm", _rm, "remove names of images, and images without any left")
     rm.add_argument("images", metavar="IMAGE", nargs="+")
+    anatomy.register(images)
+    history.register(commands, images)
 
 
 def _register_import(images: Branch) -> None:

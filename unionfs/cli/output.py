@@ -9,7 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+from unionfs.inspect.text import counted as counted
+from unionfs.inspect.text import plain as plain
+from unionfs.inspect.text import shown
+from unionfs.inspect.text import size as size
+
 _NOTHING = "-"
 _CONFIG = ("User", "WorkingDir", "Entrypoint", "Cmd", "Env")
 # Seconds from which on a unit is used, its length, its name (as docker's units.HumanDuration).
@@ -26,7 +30,7 @@ _AGES = (
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print *rows* below *headers* in columns as wide as their content; headers alone for none."""
-    lines = [headers, *([_shown(cell) for cell in row] for row in rows)]
+    lines = [headers, *([shown(cell) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
@@ -40,7 +44,7 @@ def print_fields(fields: Mapping[str, str | Sequence[str]]) -> None:
         values = [value] if isinstance(value, str) else list(value) or [_NOTHING]
         for place, text in enumerate(values):
             label = f"{name}:" if place == 0 else ""
-            print(f"{label:<{width}}  {_shown(text) or _NOTHING}")
+            print(f"{label:<{width}}  {shown(text) or _NOTHING}")
 
 
 def print_json(document: Any) -> None:
@@ -54,42 +58,6 @@ def print_path(path: bytes) -> None:
     sys.stdout.flush()
     sys.stdout.buffer.write(path + b"\n")
     sys.stdout.buffer.flush()
-
-
-def plain(name: bytes) -> str:
-    """Return *name* for a line of text: control and undecodable bytes as ``\\ooo``, as ``ls -b``.
-
-    A name that an image chose must not be able to speak to the terminal.
-    """
-    text = name.decode("utf-8", "surrogateescape")
-    return "".join(_octal(c) if c == "\\" else _printable(c) for c in text)
-
-
-def _shown(text: str) -> str:
-    """Return *text*, which an image or a path may say, as it can stand on a terminal."""
-    return text if text.isprintable() else "".join(map(_printable, text))
-
-
-def _printable(character: str) -> str:
-    return character if character.isprintable() else _octal(character)
-
-
-def _octal(character: str) -> str:
-    raw = character.encode("utf-8", "surrogateescape")
-    return "".join(f"\\{byte:03o}" for byte in raw)
-
-
-def size(count: int) -> str:
-    """Return *count* bytes in decimal units with three digits, as docker prints sizes."""
-    value, unit = float(count), 0
-    while value >= 999.5 and unit < len(_UNITS) - 1:
-        value, unit = value / 1000, unit + 1
-    return f"{value:.3g}{_UNITS[unit]}" if value < 1000 else f"{value:.0f}{_UNITS[unit]}"
-
-
-def counted(count: int, noun: str) -> str:
-    """Return *count* and *noun* as English has them."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def age(created: str | None, now: datetime | None = None) -> str:

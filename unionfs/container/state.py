@@ -50,6 +50,12 @@ def container_of_fsname(source: str) -> str | None:
     return subject if source.startswith(_PREFIX) and not subject.startswith(_IMAGE) else None
 
 
+def image_of_fsname(source: str) -> str | None:
+    """Return the digits of the ID of the image that a mount with this source name shows alone."""
+    subject = source.removeprefix(_PREFIX + _IMAGE)
+    return subject if subject != source else None
+
+
 class MountState:
     """Our mounts of one moment, by what they show."""
 

@@ -163,6 +163,13 @@ def fusermount() -> str | None:
     return None
 
 
+def serving(entry: MountEntry) -> list[int]:
+    """Return the pids of the visible processes that answer for the FUSE mount *entry*."""
+    from unionfs.daemon.holders import servers
+
+    return servers(entry, NAME)
+
+
 def _ours(point: bytes) -> MountEntry | None:
     from unionfs.syscalls.mount import mounts_at
 
@@ -174,9 +181,7 @@ def _is_our_kind(entry: MountEntry) -> bool:
     """Return whether a mount is ours: by its type, else (``-o subtype``) by who answers for it."""
     if not entry.kind.startswith(b"fuse.") or entry.kind == KIND:
         return entry.kind == KIND
-    from unionfs.daemon.holders import is_served_by
-
-    return is_served_by(entry, NAME)
+    return bool(serving(entry))
 
 
 def _unmount_once(point: bytes, detach: bool) -> bool:

@@ -20,14 +20,14 @@ def holders(entry: MountEntry) -> list[tuple[int, str]]:
     return [(pid, _name(pid)) for pid in pids if _holds(pid, entry)]
 
 
-def is_served_by(entry: MountEntry, name: str) -> bool:
-    """Return whether a visible process called *name* answers for the FUSE mount *entry*.
+def servers(entry: MountEntry, name: str) -> list[int]:
+    """Return the pids of the visible processes called *name* that answer for the mount *entry*.
 
     Needs Linux 6.10, which says in fdinfo what connection a descriptor of /dev/fuse is.
     """
     line = b"fuse_connection:\t%d\n" % int(entry.device.partition(":")[2])
     pids = [int(found) for found in os.listdir(_PROC) if found.isdigit()]
-    return any(_name(pid) == name and _any_fdinfo(pid, line) for pid in pids)
+    return [pid for pid in pids if _name(pid) == name and _any_fdinfo(pid, line)]
 
 
 def _any_fdinfo(pid: int, line: bytes) -> bool:

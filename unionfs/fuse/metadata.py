@@ -14,7 +14,7 @@ from pyfuse3 import (
     StatvfsData,
 )
 
-from unionfs.fuse import native
+from unionfs.fuse import native, told
 from unionfs.fuse.callers import killer, killer_in, may
 from unionfs.fuse.carried import CarriedHandlers
 from unionfs.fuse.guard import answers, answers_later
@@ -167,6 +167,8 @@ class MetadataHandlers(CarriedHandlers):
         if name == native.CARRIER and (asked := native.carried()) is not None:
             return await self.carried(self.inodes[inode], *asked, ctx)
         node = self.inodes[inode]
+        if name in told.NAMES and self.told is not None:
+            return self.told.value(node, name, ctx)
         names = self.tree.names_of(node)
         if names.is_reserved(name):
             raise FUSEError(errno.ENODATA)
@@ -185,6 +187,8 @@ class MetadataHandlers(CarriedHandlers):
             public = names.from_disk(name)
             if public is not None and not names.is_reserved(public):
                 shown.append(public)
+        if self.told is not None and not told.NAMES.isdisjoint(shown):
+            shown = [name for name in shown if name not in told.NAMES]
         if any(map(_is_trusted, shown)) and not _sees_trusted(ctx):
             shown = [name for name in shown if not _is_trusted(name)]
         return shown
@@ -193,12 +197,13 @@ class MetadataHandlers(CarriedHandlers):
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
         """Set an attribute; EPERM for fuse-overlayfs's own, which the next mount would obey.
 
-        What XATTR_CREATE or XATTR_REPLACE refuses does not copy the file up.
+        And for what the mount tells of its layers. What XATTR_CREATE or XATTR_REPLACE refuses does
+        not copy the file up.
         """
         flags = native.xattr_flags()
         node = self.inodes[inode]
         names = self.tree.names_of(node)
-        if self.tree.layers[0].names.is_reserved(name):
+        if self.tree.layers[0].names.is_reserved(name) or self._is_told(name):
             raise FUSEError(errno.EPERM)
         self.writer()
         if flags:
@@ -214,6 +219,9 @@ class MetadataHandlers(CarriedHandlers):
         if name == DEFAULT_ACL and node.is_dir:
             upper.part(node).default_acl = None
 
+    def _is_told(self, name: bytes) -> bool:
+        return name in told.NAMES and self.told is not None
+
     def _drop_foreign_group(self, upper: Upper, node: Node, ctx: RequestContext) -> None:
         """Remove set-group-ID after a new ACL by one who is not in the group (posix_acl_update)."""
         st = self.tree.stat(node)
@@ -228,6 +236,8 @@ class MetadataHandlers(CarriedHandlers):
         names = self.tree.names_of(node)
         if names.is_reserved(name):
             raise FUSEError(errno.ENODATA)
+        if self._is_told(name):
+            raise FUSEError(errno.EPERM)
         self.writer()
         if xattr.get(self.tree.target(node), names.to_disk(name)) is None:
             if name in _ACLS:

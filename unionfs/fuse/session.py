@@ -13,18 +13,13 @@ import pyfuse3
 from unionfs.errors import ConflictError, UnavailableError
 from unionfs.fuse import loop, native
 from unionfs.fuse.operations import Operations
+from unionfs.fuse.told import Told
 from unionfs.ondisk import override
 from unionfs.ondisk.flavour import Flavour
 from unionfs.options import MountConfig
-from unionfs.syscalls.capability import (
-    CAP_SYS_ADMIN,
-    has_capability,
-    in_initial_user_namespace,
-)
-from unionfs.syscalls.idmap import own_ids
 from unionfs.union.layer import FdPool, Layer
 from unionfs.union.override import OverrideTree
-from unionfs.union.tree import Tree
+from unionfs.union.stack import find_overrides, flavour_of, open_layers, tree_of
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import WorkDir
 
@@ -51,20 +46,20 @@ class Session:
         self.config = config
         self.target = target
         self._mounted = False
-        flavour = _flavour(config.userxattr)
+        flavour = flavour_of(config.userxattr)
         self._work: WorkDir | None = None
         self._upper: Upper | None = None
         pool = FdPool(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         layers: list[Layer] = []
         try:
             writable = config.upperdir is not None and not config.read_only
-            _open_layers(config, flavour, pool, layers)
+            open_layers(layers, config.upperdir, config.lowerdirs, flavour, pool, aufs=config.aufs)
             _refuse_loops(config, target)
             if config.upperdir is not None and config.workdir is not None:
                 self._work = WorkDir(config.workdir, writable=writable)
             if config.aufs or flavour is Flavour.USER:
                 _find_overrides(config, layers)
-            self._tree = _tree(layers, pool)
+            self._tree = tree_of(layers, pool)
             if self._work is not None:
                 self._upper = Upper(
                     self._tree,
@@ -81,6 +76,8 @@ class Session:
         self._operations = self._kind_of_operations()(
             self._tree, self._upper, read_only=not writable
         )
+        if config.xattrinfo:
+            self._operations.tell(Told(self._tree, config, flavour))
 
     def _kind_of_operations(self) -> type[Operations]:
         """Return who checks permissions: the kernel, unless it would keep the user out.
@@ -152,34 +149,12 @@ class Session:
             self._work.close()
 
 
-def _flavour(userxattr: bool | None) -> Flavour:
-    """Return the attributes to use: ``trusted.*`` needs CAP_SYS_ADMIN in the first namespace."""
-    if userxattr is None:
-        userxattr = not (in_initial_user_namespace() and has_capability(CAP_SYS_ADMIN))
-    return Flavour.USER if userxattr else Flavour.TRUSTED
-
-
-def _open_layers(config: MountConfig, flavour: Flavour, pool: FdPool, layers: list[Layer]) -> None:
-    """Open the upper (if any) and the lowers into *layers*, topmost first."""
-    if config.upperdir is not None:
-        layers.append(Layer(config.upperdir, 0, flavour, pool, aufs=config.aufs))
-    for number, path in enumerate(config.lowerdirs, start=1):
-        # Layers of the store are plain: the importer lets no mark of a driver's through.
-        lower = Layer(path, number, flavour, pool, aufs=config.aufs, plain=not config.aufs)
-        layers.append(lower)
-        if lower.plain:
-            lower.hold()
-
-
 def _find_overrides(config: MountConfig, layers: list[Layer]) -> None:
     """Note which layers keep owners in an attribute: those whose root has it, and the upper.
 
     Raises OSError.
     """
-    for layer in layers:
-        spelling = override.of_layer(layer.root.fd())
-        if spelling is not None:
-            layer.keep_owners_as(spelling)
+    find_overrides(layers)
     upper = layers[0]
     if upper.number == 0 and upper.override is None and not config.read_only:
         _mark_upper(config, upper, layers[1:])
@@ -201,12 +176,6 @@ def _mark_upper(config: MountConfig, upper: Layer, lowers: list[Layer]) -> None:
         found = override.read(marked.root.fd(), marked.override)
     override.write(upper.root.fd(), spelling, found or override.ROOT_UNKNOWN)
     upper.keep_owners_as(spelling)
-
-
-def _tree(layers: list[Layer], pool: FdPool) -> Tree:
-    if any(layer.override is not None for layer in layers):
-        return OverrideTree(layers, pool, own_ids())
-    return Tree(layers, pool)
 
 
 def _refuse_loops(config: MountConfig, target: bytes) -> None:

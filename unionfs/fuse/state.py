@@ -13,6 +13,7 @@ import trio
 from unionfs.fuse import loop
 from unionfs.fuse.files import Files
 from unionfs.fuse.inodes import Inodes
+from unionfs.fuse.told import Told
 from unionfs.syscalls.copy import KeepGoing
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
@@ -33,6 +34,8 @@ class State:
 
     ``_copying`` has an event for each node that a thread is copying up; whoever needs that copy
     waits for it. Everything else in the mount is free to go on meanwhile, with the old content.
+    ``told``: what the mount tells of its layers in attributes (None: nothing).
+
     ``leaving``: the mount ends, and copies that are under way end with EIO and leave nothing.
     """
 
@@ -44,11 +47,16 @@ class State:
         self.by_node = False
         self.overrides = upper is not None and upper.override is not None
         self.leaving = False
+        self.told: Told | None = None
         self._copying: dict[Node, trio.Event] = {}
 
     def serve_by_node(self) -> None:
         """From now on handles are nodes' numbers; before the first request only."""
         self.by_node = self.files.by_node = True
+
+    def tell(self, told: Told) -> None:
+        """From now on answer for the attributes of ``fuse.told``; before the first request only."""
+        self.told = told
 
     def dir_of(self, fh: int) -> Node:
         """Return the directory that *fh* stands for."""
