@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 OPTIONS = (
     *("ro", "allow_other", "allow_root", "suid", "dev", "noexec", "atime", "nodiratime"),
     *("volatile", "redirect_dir=off", "xattr_permissions=2", "spin=off", "spin=auto", "spin=100"),
+    "noxattrinfo",
 )
 
 
