@@ -213,7 +213,9 @@ source = Source("big", numbered([path.encode() for path in sys.argv[1:]]))
 with Stack(source) as stack:
     totals = add_up(source.layers, events(stack))
 used = resource.getrusage(resource.RUSAGE_SELF)
-print(totals.size, totals.wasted, used.ru_maxrss // 1024, used.ru_utime + used.ru_stime)
+# Not ru_maxrss, which begins with the size of who started this process (getrusage(2), execve(2)).
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM:"))
+print(totals.size, totals.wasted, int(peak.split()[1]) / 1e3, used.ru_utime + used.ru_stime)
 """
 
 
