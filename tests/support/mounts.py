@@ -116,7 +116,8 @@ class _Daemon:
             self.wait()
             raise
         status = self.wait()
-        assert status == 0, f"the daemon's exit status is {status}"
+        said = self.logged().decode(errors="replace")[-4000:]
+        assert status == 0, f"the daemon's exit status is {status}; it said:\n{said}"
 
     def wait(self) -> int:
         raise NotImplementedError

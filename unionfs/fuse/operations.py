@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pyfuse3
 
 from unionfs.fuse.data import DataHandlers
-from unionfs.fuse.guard import answers
+from unionfs.fuse.guard import failure
 from unionfs.fuse.metadata import MetadataHandlers
 from unionfs.fuse.names import NameHandlers
 from unionfs.union.tree import Tree
@@ -34,11 +34,16 @@ class Operations(NameHandlers, DataHandlers, MetadataHandlers, pyfuse3.Operation
         """
         super().__init__(tree, upper, read_only=read_only)
 
-    @answers
-    def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        """Take back the references that the kernel gives up."""
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        """Take back the references that the kernel gives up.
+
+        Nobody waits for an answer, and pyfuse3 takes none: here FUSEError, too, would end its loop.
+        """
         forget = self.inodes.forget
         for inode, count in inode_list:
-            node = forget(inode, count)
-            if node is not None and node.file is not None:
-                self.files.drop(node)
+            try:
+                node = forget(inode, count)
+                if node is not None and node.file is not None:
+                    self.files.drop(node)
+            except Exception as error:
+                failure(error, "forget")

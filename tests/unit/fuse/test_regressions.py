@@ -257,3 +257,27 @@ def test_a_read_only_mount_finds_the_copies_of_hard_links(lower: Path, build: Bu
     assert again.lookup(b"one") == again.lookup(b"two")
     with pytest.raises(OSError, match="Read-only"):
         again.write(b"two", b"x")
+
+
+def test_what_goes_wrong_in_forget_ends_nothing(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pyfuse3 takes no FUSEError there: the mount ended when one reference could not be let go."""
+    world = build()
+    world.create(b"one")
+    world.create(b"two")
+    forget = world.ops.inodes.forget
+    first, second = world.lookup(b"one"), world.lookup(b"two")
+
+    def failing(ino: int, count: int) -> object:
+        if ino == first:
+            raise RuntimeError
+        return forget(ino, count)
+
+    monkeypatch.setattr(world.ops.inodes, "forget", failing)
+    references = world.ops.inodes[second].nlookup
+    asked = world.ops.forget([(first, 1), (second, references)])  # as pyfuse3 calls it
+    with pytest.raises(StopIteration):
+        asked.send(None)
+    with pytest.raises(KeyError):
+        world.ops.inodes[second]
