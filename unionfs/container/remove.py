@@ -17,6 +17,7 @@ from unionfs.store.store import Store
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PATIENCE = 2.0  # seconds; whoever was detached by force may stay for ever
+LEAVING = 10.0  # seconds for a daemon that was told to leave: as long as another mount waits for it
 
 
 class StillMountedError(ConflictError):
@@ -29,12 +30,14 @@ def remove(
     *,
     force: bool = False,
     note: Callable[[str], None],
+    patience: float = _PATIENCE,
 ) -> None:
     """Remove *container* with everything that was changed in it.
 
     While it is mounted that takes *force*, which unmounts it; where processes are in the way, it is
     detached and *note* is told who they are. A mount in another namespace (``namespace``) cannot be
-    unmounted from here. Raises StillMountedError, RunningError.
+    unmounted from here. Up to *patience* seconds it waits for a daemon that is leaving. Raises
+    StillMountedError, RunningError.
     """
     if not os.path.isdir(store.containers.path(container.id)):
         store.containers.remove(container.id)  # its data is lost already, only the row is left
@@ -43,7 +46,7 @@ def remove(
         if not (force and read_state().of_container(container.id)):
             refuse_while_running(store, container)
         _leave_mounts(container, force, note)
-        if not _await_daemon(store, container) and not force:
+        if not _await_daemon(store, container, patience) and not force:
             raise StillMountedError(
                 f"container {container.name} is still mounted somewhere (daemon: "
                 f"{_daemons(store, container)}): unmount it first, or remove it with --force"
@@ -60,8 +63,8 @@ def _work(store: Store, container: ContainerRecord) -> str:
     return os.path.join(store.containers.path(container.id), "work")
 
 
-def _await_daemon(store: Store, container: ContainerRecord) -> bool:
-    """Wait a moment for a daemon that is leaving, and return whether it left.
+def _await_daemon(store: Store, container: ContainerRecord, patience: float) -> bool:
+    """Wait up to *patience* seconds for a daemon that is leaving, and return whether it left.
 
     It holds a flock on the work directory, whatever mount namespace it mounted in.
     """
@@ -69,7 +72,7 @@ def _await_daemon(store: Store, container: ContainerRecord) -> bool:
         work = os.open(_work(store, container), _DIRECTORY)
     except FileNotFoundError:
         return True  # then nothing can be mounted with it
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + patience
     try:
         while time.monotonic() < deadline:
             try:

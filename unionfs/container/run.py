@@ -19,7 +19,7 @@ from unionfs.container.process import (
     process_of,
     require_command,
 )
-from unionfs.container.remove import StillMountedError, remove
+from unionfs.container.remove import LEAVING, StillMountedError, remove
 from unionfs.container.rootfile import open_root, stat_inside
 from unionfs.container.runtime import Job, run_job
 from unionfs.container.session import mounted
@@ -84,7 +84,7 @@ def _run(root: str, order: Order, note: Callable[[str], None]) -> int:
     finally:
         if unwanted is not None:
             with signals_held(), Store.open(root) as store:
-                remove(store, unwanted, note=note)
+                remove(store, unwanted, note=note, patience=LEAVING)
 
 
 def _subject(store: Store, order: Order) -> tuple[ContainerRecord, bool]:
@@ -143,7 +143,7 @@ def _run_somewhere(
 def _run_in(
     root: str, container: ContainerRecord, order: Order, note: Callable[[str], None]
 ) -> int:
-    with Store.open(root) as store:
+    with signals_held(), Store.open(root) as store:
         process = process_of(store.images.get(container.image_id).config, order.overrides)
         home = store.containers.path(container.id)
     require_command(process)

@@ -3,6 +3,7 @@
 Users: ``run``. A runtime either starts the process, and then its exit status is the process's, or
 it does not, and then the next one may be tried: the two are told apart by what the runtime leaves
 behind only once the process runs (crun and runc: the pid file; bubblewrap: the status document).
+A signal that ended the runtime before that is no failure of it: then nothing else is tried.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ from unionfs.errors import UnavailableError
 RUNTIMES = ("crun", "runc", "bubblewrap")
 _PROGRAMS = {"crun": "crun", "runc": "runc", "bubblewrap": "bwrap"}
 _CGROUP2 = "/sys/fs/cgroup/unified/cgroup.controllers"
+# runc's own process 1, until it executes the program: "runc:[2:INIT]" (runc libcontainer/nsenter).
+# A signal without a handler cannot end a process 1, so Go ends it with this status instead
+# (Go runtime/signal_unix.go, dieFromSignal: "exit with the wrong status").
+_RUNC_INIT = b"runc:["
+_GO_UNABLE_TO_DIE = 2
 
 
 class NoRuntimeError(UnavailableError):
@@ -92,16 +98,36 @@ def _start_oci(program: str, job: Job) -> int | None:
     pid_file = os.path.join(job.bundle, f"{program}.pid")
     base = [program, "--root", os.path.join(job.bundle, program)]
     command = [*base, "run", "--pid-file", pid_file, "--bundle", job.bundle, job.name]
+    early: list[int] = []
+
+    def came(number: int) -> None:
+        if not _program_is_there(pid_file):
+            early.append(number)
+
     child = _spawn(command)
     try:
         # Both forward the signals that they get to the process.
-        status = supervise(child, child.send_signal)
+        status = supervise(child, child.send_signal, came)
     finally:
         # Only a runtime that was killed leaves something for this to do.
         quiet = subprocess.DEVNULL
         delete = [*base, "delete", "--force", job.name]
         subprocess.run(delete, stdout=quiet, stderr=quiet, check=False)
-    return status if os.path.exists(pid_file) or status == 0 else None
+    started = os.path.exists(pid_file) or status == 0
+    if early and (not started or status == _GO_UNABLE_TO_DIE):
+        return 128 + early[0]
+    return status if started else None
+
+
+def _program_is_there(pid_file: str) -> bool:
+    """Return whether the process of *pid_file* runs the program by now, and not yet the runtime."""
+    try:
+        with open(pid_file, "rb") as file:
+            pid = int(file.read())
+        with open(f"/proc/{pid}/comm", "rb") as file:
+            return not file.read().startswith(_RUNC_INIT)
+    except (OSError, ValueError):
+        return False  # not written yet, or ended already
 
 
 def _start_bubblewrap(program: str, job: Job) -> int | None:

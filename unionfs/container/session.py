@@ -36,16 +36,20 @@ def mounted(
     At the end it is unmounted again if this made it and nobody else runs in it; *note* is told in
     one line if processes were in the way. Raises UnionfsError if it cannot be mounted.
     """
-    with Store.open(root) as store, mount_lock(store, container):
-        run_lock = hold_run_lock(store, container)
-        home = store.containers.path(container.id)
+    run_lock: int | None = None
     try:
+        with Store.open(root) as store, mount_lock(store, container), signals_held():
+            # Held, so that no signal comes between taking the lock and knowing of it: the
+            # container could not be removed then, as if somebody else ran in it.
+            home = store.containers.path(container.id)
+            run_lock = hold_run_lock(store, container)
         _enter(root, container)
         yield read_state().of_container(container.id)[-1]
     finally:
-        with signals_held():
-            _leave(home, container, run_lock, note)
-            os.close(run_lock)
+        if run_lock is not None:
+            with signals_held():
+                _leave(home, container, run_lock, note)
+                os.close(run_lock)
 
 
 def _enter(root: str, container: ContainerRecord) -> None:

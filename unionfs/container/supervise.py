@@ -74,11 +74,14 @@ def signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def supervise(child: Child, send: Callable[[int], None]) -> int:
+def supervise(
+    child: Child, send: Callable[[int], None], came: Callable[[int], None] | None = None
+) -> int:
     """Wait for *child* and return its exit status, 128+n if signal n ended it.
 
     Signals that come meanwhile go to *send*, except those that the terminal gave to the child as
-    well; the third request to end becomes SIGKILL. To be called with ``signals_held``.
+    well; the third request to end becomes SIGKILL. *came* is told of each of them, before it is
+    sent. To be called with ``signals_held``.
     """
     requests = 0
     while True:
@@ -89,6 +92,8 @@ def supervise(child: Child, send: Callable[[int], None]) -> int:
             return status if status >= 0 else 128 - status
         if info is None or info.si_signo == signal.SIGCHLD:
             continue
+        if came is not None:
+            came(info.si_signo)
         requests += info.si_signo in _ENDING
         if requests >= _PATIENCE:
             _try(send, signal.SIGKILL)

@@ -175,8 +175,10 @@ class Database:
     def write(self) -> Iterator[sqlite3.Connection]:
         """A transaction that may write: committed at the end, rolled back on an exception."""
         with self._lock, self._translated():
-            self._connection.execute("BEGIN IMMEDIATE")
             try:
+                # In here, because a signal's exception may come as soon as it has begun; a lock
+                # that it left would keep out the connection that cleans up.
+                self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
                 self._connection.execute("COMMIT")
             finally:
@@ -188,8 +190,8 @@ class Database:
     def read(self) -> Iterator[sqlite3.Connection]:
         """A transaction in which several SELECTs see one state."""
         with self._lock, self._translated():
-            self._connection.execute("BEGIN")
             try:
+                self._connection.execute("BEGIN")
                 yield self._connection
             finally:
                 if self._connection.in_transaction:

@@ -251,6 +251,46 @@ def test_the_next_runtime_is_tried(
     assert notes == ["runc could not start the process"]
 
 
+INTERRUPTING = {
+    "before there is a process": "kill -TERM $PPID; exec sleep 60",
+    "that Go's process 1 cannot die of": """
+        printf 'runc:[2:INIT]' >/proc/$$/comm
+        echo $$ >"$5"
+        trap 'exit 2' TERM
+        kill -TERM $PPID
+        while :; do sleep 0.05; done""",
+}
+
+
+@pytest.mark.parametrize("text", INTERRUPTING.values(), ids=INTERRUPTING.keys())
+def test_a_signal_that_ends_the_runtime_is_the_status_and_no_other_is_tried(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    assert _status_of_fake(root, tmp_path, monkeypatch, text) == (128 + signal.SIGTERM, [])
+
+
+def test_a_program_s_own_status_2_after_a_signal_is_its_own(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = INTERRUPTING["that Go's process 1 cannot die of"].replace("runc:[2:INIT]", "program")
+    assert _status_of_fake(root, tmp_path, monkeypatch, text) == (2, [])
+
+
+def _status_of_fake(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> tuple[int, list[str]]:
+    """Run a job with a runc that is the shell script *text*; return the status and the notes."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    _program(programs / "runc", f'[ "$3" = run ] || exit 0\n{text}')
+    _program(programs / "bwrap", "exit 0")
+    monkeypatch.setenv("PATH", f"{programs}:/bin:/usr/bin")
+    monkeypatch.setattr("unionfs.container.runtime._hybrid_cgroups", lambda: True)
+    notes: list[str] = []
+    with signals_held():
+        return run_job(job(root, tmp_path, ("/bin/id",)), None, notes.append), notes
+
+
 def _program(path: Path, text: str) -> None:
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)

@@ -27,6 +27,7 @@ def test_the_status_is_the_child_s(code: str, status: int) -> None:
 
 def test_a_signal_is_passed_on_and_the_third_request_kills() -> None:
     sent: list[int] = []
+    came: list[int] = []
     with signals_held():
         for number in (signal.SIGUSR1, signal.SIGTERM):
             os.kill(os.getpid(), number)
@@ -39,8 +40,9 @@ def test_a_signal_is_passed_on_and_the_third_request_kills() -> None:
             if number == signal.SIGKILL:
                 process.kill()
 
-        assert supervise(process, send) == 128 + signal.SIGKILL
+        assert supervise(process, send, came.append) == 128 + signal.SIGKILL
     assert sent == [signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM, signal.SIGKILL]
+    assert came == [signal.SIGUSR1, *3 * [signal.SIGTERM]]
 
 
 def test_a_child_that_is_gone_is_no_error() -> None:

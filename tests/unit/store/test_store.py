@@ -155,3 +155,38 @@ def test_a_second_store_in_the_process_takes_no_locks_from_the_first(tmp_path: P
         program = "import sqlite3, sys; sqlite3.connect(sys.argv[1], 0).execute('BEGIN IMMEDIATE')"
         assert b"locked" in python(program, path).communicate()[1]
     first.close()
+
+
+@pytest.mark.parametrize("kind", ["write", "read"])
+def test_an_interruption_right_after_the_beginning_leaves_no_lock(tmp_path: Path, kind: str):
+    """``run`` was interrupted there, and its clean-up waited a minute for its own first lock."""
+    path = str(tmp_path / "s" / "store.db")
+    Store.open(str(tmp_path / "s")).close()
+    database = Database(path)
+    real = database._connection
+    database._connection = _Interrupted(real)  # type: ignore[assignment]
+    # The exception keeps the frames alive, as it does for the clean-up that it passes through.
+    with pytest.raises(KeyboardInterrupt) as caught, getattr(database, kind)():
+        pass
+    assert caught.tb is not None
+    assert not real.in_transaction
+    other = sqlite3.connect(path, timeout=0)
+    other.execute("BEGIN EXCLUSIVE")
+    other.close()
+    real.close()
+
+
+class _Interrupted:
+    """A connection on which a signal's exception comes as soon as a transaction has begun."""
+
+    def __init__(self, real: sqlite3.Connection) -> None:
+        self._real = real
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._real.in_transaction
+
+    def execute(self, statement: str) -> None:
+        self._real.execute(statement)
+        if statement.startswith("BEGIN"):
+            raise KeyboardInterrupt
