@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,20 @@ def shown(cli: Cli, image: str, target: Path) -> trees.Tree:
         return trees.snapshot(os.fsencode(target))
     finally:
         cli("umount", str(target))
+
+
+@pytest.mark.parametrize("words", [(), ("--rebase",)])
+def test_a_daemon_that_is_leaving_is_waited_for(changed: Cli, words: tuple[str, ...]) -> None:
+    """Right after ``umount``: the mount is gone, and its daemon still has the lock for a moment."""
+    work = os.open(changed.container("one") / "work", os.O_RDONLY)
+    fcntl.flock(work, fcntl.LOCK_SH)
+    process = changed.start("commit", *words, "one", "two:1", stderr=subprocess.PIPE)
+    time.sleep(1)
+    waiting = process.poll() is None
+    os.close(work)
+    assert process.communicate(timeout=30)[1] == ""
+    assert (process.returncode, waiting) == (0, True)
+    changed("rm", "one")
 
 
 def test_the_image_is_what_the_container_was(changed: Cli, target: Path) -> None:

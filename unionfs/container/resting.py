@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from unionfs.container.locks import refuse_while_running
 from unionfs.container.mount import CONTROL, clear_dead_mounts
+from unionfs.container.remove import LEAVING
 from unionfs.container.state import container_of_fsname
 from unionfs.daemon import client
 from unionfs.daemon.mappings import Mapping, mappings
@@ -54,17 +56,21 @@ def at_rest(
     work = os.path.join(store.containers.path(container.id), "work")
     fd = os.open(work, _DIRECTORY)
     try:
-        if _lock(fd):
+        device = _lock_or_device(container, work, fd)
+        if device is None:
             yield _nothing
         else:
-            with _frozen(store, container, work, live=live) as thaw:
+            with _frozen(store, container, device, live=live) as thaw:
                 yield thaw
     finally:
         os.close(fd)
 
 
 def refuse_mounted(store: Store, container: ContainerRecord) -> None:
-    """Raise StillThereError if *container* is mounted in any way; under ``mount_lock``."""
+    """Raise StillThereError or UnreachableMountError if *container* is mounted in any way.
+
+    To be called under ``mount_lock``.
+    """
     for mounted in clear_dead_mounts(container):
         raise StillThereError(
             f"container {container.name} is mounted at {mounted.shown}: unmount it first"
@@ -73,12 +79,32 @@ def refuse_mounted(store: Store, container: ContainerRecord) -> None:
     work = os.path.join(store.containers.path(container.id), "work")
     fd = os.open(work, _DIRECTORY)
     try:
-        if not _lock(fd):
+        if _lock_or_device(container, work, fd) is not None:
             raise StillThereError(
                 f"container {container.name} is mounted somewhere: unmount it first"
             )
     finally:
         os.close(fd)
+
+
+def _lock_or_device(container: ContainerRecord, work: str, fd: int) -> str | None:
+    """Take the lock on *work*, open as *fd*, or return the device of the mount that has it.
+
+    A daemon whose mount is gone is leaving, and is waited for. Raises UnreachableMountError if it
+    does not leave: its mount may be where it cannot be seen.
+    """
+    deadline = time.monotonic() + LEAVING
+    while not _lock(fd):
+        device = _device(container, work)
+        if device is not None:
+            return device
+        if time.monotonic() > deadline:
+            raise UnreachableMountError(
+                f"container {container.name} is mounted by a daemon that cannot be seen from here:"
+                " unmount it first"
+            )
+        time.sleep(0.02)
+    return None
 
 
 def _lock(work: int) -> bool:
@@ -96,9 +122,8 @@ def _nothing() -> None:
 
 @contextmanager
 def _frozen(
-    store: Store, container: ContainerRecord, work: str, *, live: bool
+    store: Store, container: ContainerRecord, device: str, *, live: bool
 ) -> Iterator[Callable[[], None]]:
-    device = _device(container, work)
     for mapping in _checked(container, device, live=live):
         try:
             mapping.sync()
@@ -125,8 +150,11 @@ def _checked(container: ContainerRecord, device: str, *, live: bool) -> list[Map
     return found
 
 
-def _device(container: ContainerRecord, work: str) -> str:
-    """Return the device number of the container's mount, in whatever mount namespace it is."""
+def _device(container: ContainerRecord, work: str) -> str | None:
+    """Return the device number of the container's mount, in whatever mount namespace it is.
+
+    None if no daemon that can be seen has such a mount.
+    """
     for pid in users(work):
         try:
             table = mount_table(f"/proc/{pid}/mountinfo")
@@ -135,7 +163,4 @@ def _device(container: ContainerRecord, work: str) -> str:
         for entry in table:
             if container_of_fsname(os.fsdecode(entry.source)) == container.id:
                 return entry.device
-    raise UnreachableMountError(
-        f"container {container.name} is mounted by a daemon that cannot be seen from here:"
-        " unmount it first"
-    )
+    return None
