@@ -23,11 +23,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 def pytest_configure(config: pytest.Config) -> None:
     """Put every temporary file, those of child processes too, on a disk that overlayfs takes.
 
-    And let SIGINT mean what it means to a user: a shell starts its background jobs, this suite
-    perhaps among them, with the signal ignored, and programs inherit that.
+    And let SIGINT and SIGHUP mean what they mean to a user: a shell starts its background jobs and
+    nohup(1) its program, this suite perhaps among them, with the signal ignored, and programs
+    inherit that.
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.environ["TMPDIR"] = tempfile.tempdir = machine.test_root()
 
 
