@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -122,3 +125,29 @@ def test_the_root_option_wins_over_the_environment(own: Cli, rootfs: Path, tmp_p
     own("--root", other, "image", "import", f"rootfs:{rootfs}", "--name", "a")
     assert own.json("image", "ls") == []
     assert own("image", "ls", "--root", other).count("\n") == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_an_export_and_leaves_nothing(
+    own: Cli, rootfs: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """SIGTERM left a hidden file beside the destination, where nobody sweeps."""
+    (rootfs / "large").write_bytes(os.urandom(30 << 20))  # to be compressed for a second or more
+    own("image", "import", f"rootfs:{rootfs}", "--name", "large")
+    out = tmp_path / "out"
+    out.mkdir()
+    process = own.start(
+        "image", "export", "large", f"oci-archive:{out}/x", preexec_fn=_hearing_hangups
+    )
+    while not any(out.iterdir()):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert list(out.iterdir()) == []
+    assert list((own.root / "tmp").iterdir()) == []
+
+
+def _hearing_hangups() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the suite may run under nohup(1)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from unionfs.cli import output
-from unionfs.cli.context import Context, find_container
+from unionfs.cli.context import Context, ending_cleanly, find_container
 from unionfs.cli.tree import Branch
 
 
 def register(commands: Branch) -> None:
     """Add the command of this module."""
     parser = commands.command(
-        "commit", _commit, "make an image of what a container changed and print its ID"
+        "commit",
+        ending_cleanly(_commit),
+        "make an image of what a container changed and print its ID",
     )
     parser.add_argument("container", metavar="CONTAINER")
     parser.add_argument("name", metavar="NAME[:TAG]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -81,6 +82,24 @@ def find_container(store: Store, text: str, instead: str) -> ContainerRecord:
             raise error from None
         hint = instead.replace("{}", text)
         raise ImageGivenError(f"no such container: {text}; it is an image: {hint}") from error
+
+
+def ending_cleanly(handler: Callable[[Context], int]) -> Callable[[Context], int]:
+    """Return *handler* made so that SIGTERM and SIGHUP end it as ^C does: cleaning up, with 128+n.
+
+    For commands that write where nobody sweeps, or that keep others waiting.
+    """
+
+    def handle(context: Context) -> int:
+        from unionfs.container.supervise import Interrupted, interruptible
+
+        try:
+            with interruptible():
+                return handler(context)
+        except Interrupted as interruption:
+            return interruption.status
+
+    return handle
 
 
 def note(message: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from unionfs.cli import output
-from unionfs.cli.context import Context, note
+from unionfs.cli.context import Context, ending_cleanly, note
 from unionfs.cli.tree import Branch
 
 if TYPE_CHECKING:
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def register(images: Branch) -> None:
     """Add the command to those of images."""
-    parser = images.command("export", _export, "write an image to files that other tools read")
+    parser = images.command(
+        "export", ending_cleanly(_export), "write an image to files that other tools read"
+    )
     parser.add_argument("image", metavar="IMAGE")
     parser.add_argument(
         "destination",

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from unionfs.cli import anatomy, exporting, history, output
-from unionfs.cli.context import Context
+from unionfs.cli.context import Context, ending_cleanly
 from unionfs.cli.tree import Branch
 from unionfs.errors import UsageError
 
@@ -40,7 +40,9 @@ def register(commands: Branch) -> None:
 
 
 def _register_import(images: Branch) -> None:
-    parser = images.command("import", _import, "store an image from files and print its ID")
+    parser = images.command(
+        "import", ending_cleanly(_import), "store an image from files and print its ID"
+    )
     parser.add_argument(
         "source",
         metavar="SOURCE",

@@ -46,7 +46,7 @@ class Interrupted(BaseException):
 def interruptible() -> Iterator[None]:
     """Turn the first ending signal into Interrupted while the block runs, so that it cleans up.
 
-    Further ones do not cut the cleaning up short.
+    Further ones do not cut the cleaning up short. What was ignored stays so (nohup(1)).
     """
     interrupted = False
 
@@ -56,7 +56,8 @@ def interruptible() -> Iterator[None]:
             interrupted = True
             raise Interrupted(number)
 
-    before = {number: signal.signal(number, interrupt) for number in _ENDING}
+    heard = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in heard}
     try:
         yield
     finally:

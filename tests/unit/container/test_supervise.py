@@ -76,3 +76,12 @@ def test_held_signals_come_afterwards() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         reached = True
     assert reached
+
+
+def test_what_nohup_had_ignored_does_not_interrupt() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
