@@ -112,10 +112,15 @@ class State:
                 before = self.tree.stat(node)
                 await self._in_thread(node, copy.copy)
                 copy.commit(before)
+                self.files.go_on_with(node, copy.take())
             finally:
                 copy.close()
-            self.files.moved(node)
         return upper
+
+    async def copied(self, node: Node) -> None:
+        """Wait while *node* is copied: at its end a copy gets the times that it began with."""
+        while (event := self._copying.get(node)) is not None:
+            await event.wait()
 
     async def copy_up_tree(self, node: Node) -> None:
         """Bring the directory *node* and all that is below it into the upper, data included.
