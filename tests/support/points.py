@@ -68,6 +68,11 @@ def touches(call: Call) -> bool:
     return changes(call) and not (call.name in _CHANGING_BY_FD and call.opened() == _FUSE)
 
 
+def touches_or_answers(call: Call) -> bool:
+    """Return whether *call* asks a filesystem for anything, or tells a caller of it."""
+    return touches(call) or changes(call)
+
+
 def reads(call: Call) -> bool:
     """Return whether *call* leaves the disk as it is, done or not."""
     return touches(call) and not changes(call)

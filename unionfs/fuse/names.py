@@ -230,7 +230,7 @@ class NameHandlers(State):
         """Give a file another name."""
         node = self.inodes[inode]
         create.check_name(new_name)
-        await self.copy_up(node)
+        await self.own_data(node)  # where it is may follow from a name that it has already
         upper, parent = self._parent(new_parent_inode)
         create.make_link(upper, node, parent, new_name)
         self.files.names_changed(node)

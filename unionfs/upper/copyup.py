@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import exists, name_path, open_dir
@@ -238,11 +237,12 @@ class FileCopy:
         target: int | bytes = copy
         if self._target >= 0:
             target = self._target
+            written = os.fstat(target).st_mtime_ns  # by the filesystem's clock, as of other files
             index.mark_origin(upper, target, self._origin, st)
             copy_to_fd(upper, path, source.layer.names, self._target, st)
             if self._cut is not None:
                 drop_set_id(upper, self._target, self._cut.kill)
-                os.utime(self._target, ns=(st.st_atime_ns, time.time_ns()))
+                os.utime(self._target, ns=(st.st_atime_ns, written))
             return
         os.chown(copy, st.st_uid, st.st_gid, follow_symlinks=False)
         index.mark_origin(upper, target, self._origin, st)
