@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable
@@ -70,7 +71,7 @@ def _seen(root: int, path: bytes):
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        assert error.strerror == os.strerror(40), error  # ELOOP
+        assert error.errno in (errno.ELOOP, errno.ENAMETOOLONG), error
         return None
     try:
         st = os.fstat(fd)
