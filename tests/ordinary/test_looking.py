@@ -72,7 +72,7 @@ def _store(user: User) -> Path:
 def test_explain_agrees_with_his_mount(user: User, container: Path) -> None:
     for subject in ("looked", str(container)):
         count, absent = user.script(_AGREES, _store(user), subject, container).split()
-        assert int(count) > 25 and int(absent) >= 2
+        assert int(count) > 20 and int(absent) >= 2
     user.script(_CHANGES, container)
     assert int(user.script(_AGREES, _store(user), "looked", container).split()[1]) >= 3
 
@@ -89,15 +89,15 @@ def test_what_is_written_down_is_what_is_said(user: User, container: Path) -> No
 
 
 def test_attributes_of_his_mount(user: User, container: Path, roots: Cli) -> None:
-    """He may know where things are on the disk; so may root, who sees this mount."""
+    """He may know where things are on the disk. Root may not even enter: FUSE keeps him out."""
     told = user.script(_TELLS, container / "cap").splitlines()
     assert told[0] == "1" and told[1].startswith("sha256:")
     assert told[2:4] == ["from layer 1", "layer 1 /cap"]
     assert (
         told[4] == told[5] and Path(told[4]).parent.parent.parent == _store(user) / "layers/sha256"
     )
-    [found] = roots.json("explain", str(container), "/cap")
-    assert found["shown"]["on_disk"] == told[4]
+    said = roots.fails("explain", str(container), "/cap")
+    assert "its daemon does not say what it is mounted from (it is another user's" in said
 
 
 def test_what_his_images_are_made_of(user: User, container: Path) -> None:
@@ -105,13 +105,13 @@ def test_what_his_images_are_made_of(user: User, container: Path) -> None:
     acts = [
         [row[act]["paths"] for act in ("added", "changed", "deleted")] for row in tree["layers"]
     ]
-    assert acts == [[22, 0, 0], [2, 0, 1], [0, 1, 1]]
+    assert acts == [[20, 0, 0], [2, 0, 1], [0, 1, 1]]
     waste = json.loads(user.unionfs("--json", "image", "waste", "looking"))
     assert [(one["path"], one["bytes"], one["hidden_by"]) for one in waste["files"]] == [
         ("/etc/none", 17, 3), ("/gone", 5, 2),
     ]  # fmt: skip
     changes = user.unionfs("image", "diff", "less", "looking").splitlines()
-    assert changes == ["C /etc/none  (content, mode, owner, time)", "D /first"]
+    assert changes == ["D /first", "C /etc/none  (content, mode, owner)"]
     assert user.unionfs("cat", "looking", "/etc/none") == "again"
     assert user.unionfs("cat", "--layer", "1", "looking", "/etc/none") == "nobody reads this"
     assert "changed" in user.unionfs("image", "history", "looking", "/etc/none")

@@ -59,7 +59,9 @@ def _said(copy: Copy | None):
     try:
         size = 0 if copy.kind == stat.S_IFDIR else copy.size
         owner = (copy.uid, copy.gid)
-        return copy.kind, copy.mode, owner, size, copy.mtime_ns, copy.target, _data(content)
+        # Where a type is written down, a link or a device is a file on the disk.
+        data = _data(content) if copy.kind == stat.S_IFREG else None
+        return copy.kind, copy.mode, owner, size, copy.mtime_ns, copy.target, data
     finally:
         os.close(content)
 
