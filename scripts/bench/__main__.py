@@ -7,6 +7,7 @@ order each run, so that a change of the machine's mood hits them alike: believe 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -44,11 +45,12 @@ def main() -> int:
     workshop = Workshop(asked.userns)
     if asked.userns:
         userns.enter()
-    bench = Bench(workshop, all_contenders(workshop.cache, asked.contenders, asked.userns))
-    bench.run(asked.rows, asked.runs)
-    if IMPORT in asked.rows:
-        bench.results[IMPORT] = measure_imports(workshop, asked.runs)
-    _report(bench, asked)
+    with contextlib.closing(workshop):
+        bench = Bench(workshop, all_contenders(workshop.cache, asked.contenders, asked.userns))
+        bench.run(asked.rows, asked.runs)
+        if IMPORT in asked.rows:
+            bench.results[IMPORT] = measure_imports(workshop, asked.runs)
+        _report(bench, asked)
     return 1 if bench.failures else 0
 
 
