@@ -42,7 +42,7 @@ class Workshop:
 
     @contextlib.contextmanager
     def stack(self) -> Iterator[Stack]:
-        """Give a mount its directories; what it wrote is emptied afterwards, and deleted at the end.
+        """Give a mount its directories; what it wrote is deleted at the end of all.
 
         Not at once: for minutes ext4 passes over the inodes of deleted files one by one
         (recently_deleted() in fs/ext4/ialloc.c), and who creates files next would pay for it.
