@@ -27,7 +27,6 @@
 #define PLACES 4096 /* powers of two */
 #define SHARED_DIRS 512
 #define FEW 32
-#define IN_FLIGHT 128 /* more than pyfuse3 has workers */
 #define EVERYTHING 0
 #define DIRECTORIES 1 /* the root's number, and a directory */
 #define TMPFILE 51
@@ -106,6 +105,7 @@ static void forget_for_good(uint64_t node)
 	struct shared_dir *dir = shared_place(node);
 
 	forget(node);
+	absent_forget(node);
 	without_capability[place_of(node)] = 0;
 	if (dir->node == node)
 		drop_dir(dir);

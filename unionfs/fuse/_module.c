@@ -59,6 +59,29 @@ static PyObject *native_unshare_dirs(PyObject *self, PyObject *unused)
 	Py_RETURN_NONE;
 }
 
+static PyObject *native_names_wanted(PyObject *self, PyObject *arg)
+{
+	unsigned long long node = PyLong_AsUnsignedLongLong(arg);
+
+	(void)self;
+	if (PyErr_Occurred())
+		return NULL;
+	return PyBool_FromLong(absent_wanted(node));
+}
+
+static PyObject *native_share_names(PyObject *self, PyObject *args)
+{
+	unsigned long long node;
+	const char *all;
+	Py_ssize_t size, count;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "Ky#n", &node, &all, &size, &count))
+		return NULL;
+	absent_share(node, all, (size_t)size, (size_t)count);
+	Py_RETURN_NONE;
+}
+
 static PyObject *native_answered(PyObject *self, PyObject *unused)
 {
 	(void)self, (void)unused;
@@ -174,6 +197,11 @@ static PyMethodDef methods[] = {
 	 "Answer GETATTR of a node by fstat of this directory, with one link if it is merged."},
 	{"unshare_dirs", native_unshare_dirs, METH_NOARGS,
 	 "Answer GETATTR of shared directories no more."},
+	{"names_wanted", native_names_wanted, METH_O,
+	 "Return whether absent names of a directory (its node's number) were asked for before."},
+	{"share_names", native_share_names, METH_VARARGS,
+	 "Answer LOOKUP of names that are not among these of a directory: node, names (joined by NUL),"
+	 " how many they are."},
 	{"answered", native_answered, METH_NOARGS,
 	 "Return how many requests were answered without Python."},
 	{"set_spin", native_set_spin, METH_O,
@@ -205,7 +233,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 6) < 0)
+	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 7) < 0)
 		Py_CLEAR(made);
 	return made;
 }
