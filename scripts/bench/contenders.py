@@ -82,6 +82,24 @@ class Contender:
             time.sleep(0.005)
 
 
+@contextmanager
+def spawner(ours: Contender, path: str) -> Iterator[None]:
+    """Let our mounts be made by a resident spawner at the socket *path* during the block."""
+    os.environ["UNIONFS_SERVE"] = path
+    process = subprocess.Popen([*ours.command, "serve"])
+    try:
+        while not os.path.exists(path):
+            if process.poll() is not None:
+                raise OSError("the spawner does not start")
+            time.sleep(0.01)
+        time.sleep(0.1)  # it binds first and listens then
+        yield
+    finally:
+        del os.environ["UNIONFS_SERVE"]
+        process.terminate()
+        process.wait()
+
+
 def daemon_of(stack: Stack) -> int | None:
     """Return the process whose command line ends with the mount point; the kernel has none."""
     for name in filter(str.isdecimal, os.listdir("/proc")):
