@@ -40,6 +40,17 @@ static PyObject *native_unshare(PyObject *self, PyObject *arg)
 	Py_RETURN_NONE;
 }
 
+static PyObject *native_end_of_listing(PyObject *self, PyObject *args)
+{
+	unsigned long long node, position;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "KK", &node, &position))
+		return NULL;
+	known_end(node, position);
+	Py_RETURN_NONE;
+}
+
 static PyObject *native_share_dir(PyObject *self, PyObject *args)
 {
 	unsigned long long node;
@@ -193,6 +204,8 @@ static PyMethodDef methods[] = {
 	 "Answer READ of a node (its number) from this descriptor, until unshare; and what changes or asks"
 	 " for its content and attributes, if it is its own."},
 	{"unshare", native_unshare, METH_O, "Answer requests about this node no more."},
+	{"end_of_listing", native_end_of_listing, METH_VARARGS,
+	 "Answer what follows this position in the listing of a directory (its node's number): nothing."},
 	{"share_dir", native_share_dir, METH_VARARGS,
 	 "Answer GETATTR of a node by fstat of this directory, with one link if it is merged."},
 	{"unshare_dirs", native_unshare_dirs, METH_NOARGS,
@@ -233,7 +246,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 7) < 0)
+	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 8) < 0)
 		Py_CLEAR(made);
 	return made;
 }

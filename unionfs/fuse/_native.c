@@ -110,6 +110,10 @@ static int answer(int fd, const struct fuse_in_header *head, size_t size)
 		case FUSE_LOOKUP:
 			done = absent_answer(fd, head, size);
 			break;
+		case FUSE_READDIR:
+		case FUSE_READDIRPLUS:
+			done = known_answer_end(fd, head, size);
+			break;
 		}
 	}
 	in_a_row = done ? in_a_row + 1 : 0;

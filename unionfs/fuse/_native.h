@@ -44,6 +44,8 @@ void known_request(const struct fuse_in_header *head, size_t size); /* every req
 void known_done(uint64_t unique); /* the request has been answered */
 void known_reply(const struct fuse_out_header *head, const void *body, size_t size);
 void known_listed(const struct fuse_entry_out *entry); /* an entry of a listing's reply */
+void known_end(uint64_t node, uint64_t position); /* nothing follows it in the directory */
+int known_answer_end(int session, const struct fuse_in_header *head, size_t size); /* of a listing */
 int known_share_dir(uint64_t node, int fd, int merged); /* -1: no descriptor left */
 void known_unshare_dirs(void);
 int known_answer_getattr(int session, const struct fuse_in_header *head); /* 0: Python has to */

@@ -117,6 +117,9 @@ class NameHandlers(State):
             if not reply(token, name, node.attr, positions[index]):
                 break
             inodes.shown(node)
+        else:
+            if self.by_node and native.hooks is not None:
+                native.hooks.end_of_listing(parent.ino, positions[-1])
         self._foresight.listed(bare_count)
 
     def _forget_cached(self, node: Node) -> None:

@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 7  # of the interface below; an extension that was built from other sources is not used
+VERSION = 8  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 CARRIER = b"unionfs.carried"  # the attribute that GETXATTR asks for when it stands for another
@@ -63,6 +63,9 @@ class Hooks(Protocol):
 
     def unshare(self, node: int) -> None:
         """Answer requests about *node* no more; before its descriptor is closed."""
+
+    def end_of_listing(self, node: int, position: int) -> None:
+        """Answer that nothing follows *position* in the directory *node*, until names change."""
 
     def share_dir(self, node: int, fd: int, merged: bool) -> None:
         """Answer GETATTR of *node* by fstat of the directory *fd*, with one link if it is *merged*.
