@@ -29,7 +29,8 @@ _CHANGING = _words(
     "fremovexattr removexattrat truncate creat openat2 mount umount2 syncfs"
 )
 _CHANGING_BY_FD = _words(
-    "write pwrite64 writev pwritev pwritev2 ftruncate fallocate fsync fdatasync sendfile"
+    "write pwrite64 writev pwritev pwritev2 ftruncate fallocate fsync fdatasync sync_file_range "
+    "sendfile"
 )
 _READING = _words(
     "access faccessat faccessat2 stat lstat newfstatat statx readlink readlinkat getxattr "

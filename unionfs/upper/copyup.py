@@ -203,16 +203,16 @@ class FileCopy:
             os.mknod(self._temporary, stat.S_IFMT(st.st_mode) | 0o600, st.st_rdev, dir_fd=work)
 
     def copy(self, keep_going: KeepGoing | None = None) -> None:
-        """Copy the content and make it durable, unless volatile. Safe in a thread.
+        """Copy the content and settle it (``syscalls.settle``), unless volatile. Safe in a thread.
 
-        The sync comes before the rename that publishes, so that a copied-up file is never short or
+        That comes before the rename that publishes, so that a copied-up file is never short or
         empty after a power loss. Raises OSError.
         """
         if not self.size:
             return
         copy_data(self._source, self._target, self.size, keep_going=keep_going)
         if not self.upper.volatile:
-            os.fdatasync(self._target)
+            self.upper.settle(self._target)
 
     def commit(self) -> None:
         """Give the copy its metadata and put it in the file's place. Raises OSError."""
