@@ -7,6 +7,7 @@ order each run, so that a change of the machine's mood hits them alike: believe 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from functools import partial
 
 from scripts.bench import userns
-from scripts.bench.contenders import NAMES, Contender, all_contenders, daemon_of
+from scripts.bench.contenders import NAMES, Contender, all_contenders, daemon_of, spawner
 from scripts.bench.importing import measure_imports
 from scripts.bench.place import (
     Place,
@@ -31,6 +32,11 @@ from scripts.bench.workshop import Workshop
 from scripts.demo import image
 
 MOUNT, IMPORT = "mount-to-ready", "import"
+SERVED = "mount-by-serve"  # with the resident spawner
+STARTS = {  # what our mounts cannot be quicker than, without the spawner and with it
+    "python-imports": "import trio, pyfuse3",
+    "python-starts": "pass",
+}
 
 
 def main() -> int:
@@ -44,11 +50,12 @@ def main() -> int:
     workshop = Workshop(asked.userns)
     if asked.userns:
         userns.enter()
-    bench = Bench(workshop, all_contenders(workshop.cache, asked.contenders, asked.userns))
-    bench.run(asked.rows, asked.runs)
-    if IMPORT in asked.rows:
-        bench.results[IMPORT] = measure_imports(workshop, asked.runs)
-    _report(bench, asked)
+    with contextlib.closing(workshop):
+        bench = Bench(workshop, all_contenders(workshop.cache, asked.contenders, asked.userns))
+        bench.run(asked.rows, asked.runs)
+        if IMPORT in asked.rows:
+            bench.results[IMPORT] = measure_imports(workshop, asked.runs)
+        _report(bench, asked)
     return 1 if bench.failures else 0
 
 
@@ -72,6 +79,8 @@ class Bench:
             if MOUNT in wanted:
                 for contender in order:
                     self._note(MOUNT, "ms", contender, self._mount)
+                    if contender.name == "unionfs":
+                        self._our_starts(contender)
             for row in rows:
                 _say(f"run {number + 1} of {runs}: {row.name}")
                 for contender in order:
@@ -101,8 +110,14 @@ class Bench:
             contender.unmount(stack)
             return took
 
+    def _our_starts(self, ours: Contender) -> None:
+        with self.workshop.scratch() as place, spawner(ours, os.path.join(place, "serve")):
+            self._note(SERVED, "ms", ours, self._mount)
+        for name, program in STARTS.items():
+            self._note(name, "ms", ours, partial(_start, program))
+
     def _measure(self, row: Row, contender: Contender) -> float | None:
-        with self.workshop.stack() as stack, contender.mounted(stack):
+        with self.workshop.stack(row.on) as stack, contender.mounted(stack):
             place = Place(stack.merged, self.samples, self.workshop.tar, daemon_of(stack))
             if not os.path.lexists(place.at(row.needs)):
                 return None
@@ -127,6 +142,11 @@ class Bench:
             return
         if value is not None:
             measured.add(contender.name, value)
+
+
+def _start(program: str, _: Contender) -> float:
+    words = [sys.executable, "-c", program]
+    return milliseconds(lambda: subprocess.run(words, check=True))
 
 
 def _arguments() -> argparse.Namespace:

@@ -21,12 +21,16 @@ class AbsentError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """One mount's directories: the lowers topmost first, and the three of its own."""
+    """One mount's directories: the lowers topmost first, and the three of its own.
+
+    Relative ones are in *cwd*.
+    """
 
     lowers: tuple[str, ...]
     upper: str
     work: str
     merged: str
+    cwd: str | None = None
 
     def options(self) -> str:
         """Return them as every contender's ``-o`` takes them."""
@@ -59,7 +63,9 @@ class Contender:
         # Not a pipe: a daemon that keeps it open would keep us waiting for its end.
         with tempfile.TemporaryFile() as said:
             words = self.words(stack)
-            done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+            done = subprocess.run(
+                words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd=stack.cwd
+            )
             said.seek(0)
             if done.returncode:
                 raise OSError(f"does not mount: {os.fsdecode(said.read()).strip()}")
@@ -74,6 +80,24 @@ class Contender:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.name}'s daemon {daemon} outlives its mount")
             time.sleep(0.005)
+
+
+@contextmanager
+def spawner(ours: Contender, path: str) -> Iterator[None]:
+    """Let our mounts be made by a resident spawner at the socket *path* during the block."""
+    os.environ["UNIONFS_SERVE"] = path
+    process = subprocess.Popen([*ours.command, "serve"])
+    try:
+        while not os.path.exists(path):
+            if process.poll() is not None:
+                raise OSError("the spawner does not start")
+            time.sleep(0.01)
+        time.sleep(0.1)  # it binds first and listens then
+        yield
+    finally:
+        del os.environ["UNIONFS_SERVE"]
+        process.terminate()
+        process.wait()
 
 
 def daemon_of(stack: Stack) -> int | None:

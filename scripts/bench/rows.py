@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from scripts.bench.contenders import resident_mib
 from scripts.bench.place import Place, inside, microseconds_each, milliseconds, shell
+from scripts.bench.towers import TALL, TALLER, WIDE, folders
 
 BIG = "bench/big"
 MIB = 1 << 20
@@ -32,13 +33,17 @@ done
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the table; *cold* empties the machine's caches first, *needs* must be there."""
+    """A line of the table; *cold* empties the machine's caches first, *needs* must be there.
+
+    *on* is the stack that is mounted: one of ``towers``, or the image's.
+    """
 
     name: str
     unit: str
     work: Callable[[Place], float | None]
     cold: bool = False
     needs: str = ""
+    on: str = ""
 
 
 def _tar(place: Place) -> float:
@@ -125,6 +130,11 @@ def _read_through(place: Place) -> float:
     return milliseconds(work)
 
 
+def _read_again(place: Place) -> float:
+    _read_through(place)
+    return _read_through(place)
+
+
 def _read_randomly(place: Place) -> float:
     descriptor = os.open(place.at(BIG), os.O_RDONLY)
     try:
@@ -189,6 +199,26 @@ def _compile(place: Place) -> float:
     return milliseconds(lambda: inside(place.merged, _COMPILE))
 
 
+def _lookups(place: Place) -> float:
+    """Time 10,000 first lookups in a tower, half of them of names that are not there."""
+    chance = random.Random(3)
+    paths = [place.at(f"{folder}/no-{number}") for folder in folders() for number in range(50)]
+    for folder in folders():
+        names = sorted(os.listdir(place.at(folder)))
+        paths += [place.at(f"{folder}/{name}") for name in chance.sample(names, 50)]
+    chance.shuffle(paths)
+
+    def work() -> None:
+        for path in paths:
+            os.path.lexists(path)
+
+    return milliseconds(work)
+
+
+def _idle(place: Place) -> float | None:
+    return resident_mib(place.daemon) if place.daemon is not None else None
+
+
 def _memory(place: Place) -> float | None:
     _tar(place)
     return resident_mib(place.daemon) if place.daemon is not None else None
@@ -206,6 +236,7 @@ ROWS = (
     Row("lookup-fails-first", "us", _failed_first, needs="usr/bin"),
     Row("lookup-fails-again", "us", _failed_again),
     Row("read-sequential-256M", "ms", _read_through),
+    Row("read-again-256M", "ms", _read_again),
     Row("read-random-5000x4K", "ms", _read_randomly),
     Row("write-sequential-256M", "ms", _write_through),
     Row("write-20000x512B", "ms", _write_bits),
@@ -216,5 +247,15 @@ ROWS = (
     Row("copy-up-256M", "ms", _copy_up),
     Row("python-imports-3", "ms", _python, needs="usr/bin/python3"),
     Row("compile-c-3", "ms", _compile, needs="usr/bin/gcc"),
+    *(
+        row
+        for tall in (TALL, TALLER)
+        for row in (
+            Row(f"find-cold-{tall}", "ms", _find, cold=True, on=tall),
+            Row(f"lookups-10000-{tall}", "ms", _lookups, on=tall),
+        )
+    ),
+    Row("memory-idle", "MiB", _idle),
     Row("memory-after-walk", "MiB", _memory),
+    Row(f"memory-after-{WIDE}", "MiB", _memory, on=WIDE),
 )

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 
 from scripts.bench.contenders import Stack
 from scripts.bench.rows import BIG
+from scripts.bench.towers import tower
 from scripts.demo import image
 
 _BIG_SIZE = 256 << 20
@@ -36,17 +37,35 @@ class Workshop:
             self.lowers = [_data(self.cache), *_user_layers(self.cache)]
         else:
             self.lowers = [_data(self.cache), *image.layers()]
+        self._used: list[str] = []
         if not os.path.exists(self.tar):
             _make_tar(self.tar)
 
     @contextlib.contextmanager
-    def stack(self) -> Iterator[Stack]:
-        """Give a mount its directories; whatever it wrote is deleted afterwards."""
-        with self.scratch() as top:
+    def stack(self, kind: str = "") -> Iterator[Stack]:
+        """Give a mount its directories; what it wrote is deleted at the end of all.
+
+        *kind* is one of ``towers``, "" the image's layers. Not deleted at once, because for minutes
+        ext4 passes over the inodes of deleted files one by one (recently_deleted() in
+        fs/ext4/ialloc.c), and who creates files next would pay for it.
+        """
+        top = tempfile.mkdtemp(dir=self.cache, prefix="run-")
+        self._used.append(top)
+        try:
             upper, work, merged = (os.path.join(top, name) for name in ("upper", "work", "merged"))
             for directory in (upper, work, merged):
                 os.mkdir(directory, 0o755)
-            yield Stack(tuple(self.lowers), upper, work, merged)
+            cwd, lowers = tower(self.cache, kind) if kind else (None, tuple(self.lowers))
+            yield Stack(lowers, upper, work, merged, cwd)
+        finally:
+            empty = ["-type", "f", "-size", "+256k", "-exec", "truncate", "-s", "0", "{}", "+"]
+            subprocess.run(["find", top, "-xdev", *empty], check=True)
+
+    def close(self) -> None:
+        """Delete what the measurements left."""
+        for top in self._used:
+            subprocess.run(["rm", "-rf", "--one-file-system", top], check=True)
+        self._used.clear()
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[str]:

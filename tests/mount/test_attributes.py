@@ -47,6 +47,17 @@ def test_times_to_the_nanosecond(root, name):
         assert (st.st_atime_ns, st.st_mtime_ns) == (atime, mtime)
 
 
+def test_what_is_cut_is_not_newer_than_what_is_made_later(scratch, union):
+    """make(1) goes by that. The filesystem's clock may be behind the one that programs ask."""
+    files = [File(b"%d" % number, b"x", 100) for number in range(30)]
+    root = union(build_stack(scratch + b"/s", [files])).root
+    for number in range(30):
+        path = root + b"/%d" % number
+        os.truncate(path, number % 2)
+        write(path + b"-later", b"")
+        assert os.lstat(path).st_mtime_ns <= os.lstat(path + b"-later").st_mtime_ns
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_now_and_omit(root, name):
     path = root + name

@@ -11,7 +11,6 @@ import pytest
 from tests.support import trees
 from tests.support.files import opened, read, refused, write
 from tests.support.kernel import getdents
-from tests.support.mounts import KernelOverlay
 from tests.support.stacks import (
     Dir,
     File,
@@ -135,46 +134,6 @@ def test_whiteouts_as_attributes(scratch, union, overlay):
     mounted = union(layers)
     trees.assert_same(theirs, trees.snapshot(mounted.root), ("kernel", "union"))
     assert sorted(os.listdir(mounted.root + b"/d")) == [b"new", b"stays"]
-
-
-@pytest.mark.needs_kernel_overlay
-def test_uppers_that_the_kernel_wrote_with_metacopy(scratch, union):
-    """A driver that does not know metacopy serves zeros; data redirects too."""
-    layers = build_stack(
-        scratch + b"/s", [[File(b"d/f", b"data ", 9000), File(b"g", b"good ", 5000)], [File(b"h")]]
-    )
-    options = b"redirect_dir=on,index=on,xino=on,nfs_export=off,metacopy=on"
-    with KernelOverlay(layers, scratch + b"/k", options=options) as there:
-        os.chmod(there.root + b"/d/f", 0o600)
-        os.rename(there.root + b"/d/f", there.root + b"/moved")
-        os.chown(there.root + b"/g", 5, 6)
-        os.rename(there.root + b"/d", there.root + b"/e")
-        theirs = trees.snapshot(there.root)
-    mounted = union(layers)
-    trees.assert_same(theirs, trees.snapshot(mounted.root), ("kernel", "union"))
-    with opened(mounted.root + b"/moved", os.O_RDWR) as fd:
-        os.pwrite(fd, b"DATA", 0)
-    assert read(mounted.root + b"/moved") == b"DATA " + (b"data " * 1800)[5:]
-    mounted.unmount()
-    lower = union(layers.read_only())
-    assert read(lower.root + b"/g") == b"good " * 1000
-
-
-@pytest.mark.needs_kernel_overlay
-def test_attributes_of_a_metacopy_whose_data_is_open(scratch, union):
-    """They are the copy's, not those of the file below that has the data."""
-    layers = build_stack(scratch + b"/s", [[File(b"f", b"data ", 9000, 0o600)]])
-    options = b"redirect_dir=on,index=on,xino=on,nfs_export=off,metacopy=on"
-    with KernelOverlay(layers, scratch + b"/k", options=options) as there:
-        os.chmod(there.root + b"/f", 0o640)
-    path = union(layers).root + b"/f"
-    with opened(path, os.O_RDONLY) as fd:
-        assert os.read(fd, 5) == b"data "
-        os.chmod(path, 0o755)
-        os.chown(path, 5, 6)
-        os.utime(path, (7, 8))
-        st = os.lstat(path)
-        assert (st.st_mode & 0o7777, st.st_uid, st.st_gid, st.st_mtime) == (0o755, 5, 6, 8)
 
 
 def test_names_of_255_bytes_and_256(scratch, union):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable
@@ -58,7 +59,9 @@ def _said(copy: Copy | None):
     try:
         size = 0 if copy.kind == stat.S_IFDIR else copy.size
         owner = (copy.uid, copy.gid)
-        return copy.kind, copy.mode, owner, size, copy.mtime_ns, copy.target, _data(content)
+        # Where a type is written down, a link or a device is a file on the disk.
+        data = _data(content) if copy.kind == stat.S_IFREG else None
+        return copy.kind, copy.mode, owner, size, copy.mtime_ns, copy.target, data
     finally:
         os.close(content)
 
@@ -70,7 +73,7 @@ def _seen(root: int, path: bytes):
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        assert error.strerror == os.strerror(40), error  # ELOOP
+        assert error.errno in (errno.ELOOP, errno.ENAMETOOLONG), error
         return None
     try:
         st = os.fstat(fd)

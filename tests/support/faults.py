@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import xattr as xattr_package
 
-from unionfs.syscalls import at, handle
+from unionfs.syscalls import at, handle, settle
 
 _OS = (  # noqa: SIM905
     "chmod chown copy_file_range dup fchmod fchown fdatasync fstat fsync ftruncate getxattr "
@@ -31,6 +31,7 @@ _OTHERS = (
     (at, "_syscall"),
     (handle, "_name_to_handle_at"),
     (handle, "_open_by_handle_at"),
+    (settle, "_sync_file_range"),
     (xattr_package, "setxattr"),
     (xattr_package, "removexattr"),
     (fcntl, "ioctl"),

@@ -46,6 +46,9 @@ LIBRARIES: dict[str, set[str]] = {
     "trio": {"fuse", "daemon", "cli.main"},
     "ctypes": {"syscalls"},
     "xattr": {"syscalls.xattr"},
+    # What only one command needs, and takes long to import.
+    "jinja2": {"cli.report"},
+    "markupsafe": {"cli.report"},
 }
 
 

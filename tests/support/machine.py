@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -97,7 +98,9 @@ def lacks_ptrace() -> str | None:
         except OSError as error:
             return f"ptrace(2): {error.strerror}"
         finally:
-            process.kill()
+            os.kill(process.pid, signal.SIGKILL)
+            while os.WIFSTOPPED(os.waitpid(process.pid, 0)[1]):
+                pass  # Popen takes a tracee's stop for its end, and then kills nobody
     return None
 
 

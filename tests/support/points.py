@@ -29,7 +29,8 @@ _CHANGING = _words(
     "fremovexattr removexattrat truncate creat openat2 mount umount2 syncfs"
 )
 _CHANGING_BY_FD = _words(
-    "write pwrite64 writev pwritev pwritev2 ftruncate fallocate fsync fdatasync sendfile"
+    "write pwrite64 writev pwritev pwritev2 ftruncate fallocate fsync fdatasync sync_file_range "
+    "sendfile"
 )
 _READING = _words(
     "access faccessat faccessat2 stat lstat newfstatat statx readlink readlinkat getxattr "
@@ -66,6 +67,11 @@ def touches(call: Call) -> bool:
     if call.name in _READING_BY_FD:
         return _on_disk(call)
     return changes(call) and not (call.name in _CHANGING_BY_FD and call.opened() == _FUSE)
+
+
+def touches_or_answers(call: Call) -> bool:
+    """Return whether *call* asks a filesystem for anything, or tells a caller of it."""
+    return touches(call) or changes(call)
 
 
 def reads(call: Call) -> bool:

@@ -72,26 +72,30 @@ def _totals(store: Store, image: ImageRecord) -> Totals:
 
 
 def _tree(context: Context) -> int:
-    from unionfs.inspect.history import layer_commands
-
     with context.store() as store:
         image = store.images.resolve(context.args.image)
-        totals = {one.layer.digest: one for one in _totals(store, image).layers}
-        sharers = _sharers(store, image)
-    commands = layer_commands(image.history, len(image.diff_ids))
-    rows = []
-    for place, diff_id in enumerate(image.diff_ids, start=1):
-        one = totals[str(diff_id)]
-        again = one.layer.number if one.layer.number != place else None
-        rows.append(_layer_row(place, str(diff_id), commands[place - 1], one, again))
-    document = {"image": str(image.id), "names": list(image.names), "layers": rows}
-    for row in rows:
-        row["shared_with"] = sharers.get(row["diff_id"], [])
+        rows = layer_rows(store, image, _totals(store, image))
     if context.json:
-        output.print_json(document)
+        output.print_json({"image": str(image.id), "names": list(image.names), "layers": rows})
     else:
         _print_tree(image, rows)
     return 0
+
+
+def layer_rows(store: Store, image: ImageRecord, totals: Totals) -> list[dict[str, Any]]:
+    """Return what ``image tree`` says of each layer of *image*, bottommost first, for JSON."""
+    from unionfs.inspect.history import layer_commands
+
+    found = {one.layer.digest: one for one in totals.layers}
+    sharers = _sharers(store, image)
+    commands = layer_commands(image.history, len(image.diff_ids))
+    rows = []
+    for place, diff_id in enumerate(image.diff_ids, start=1):
+        one = found[str(diff_id)]
+        again = one.layer.number if one.layer.number != place else None
+        row = _layer_row(place, str(diff_id), commands[place - 1], one, again)
+        rows.append(row | {"shared_with": sharers.get(str(diff_id), [])})
+    return rows
 
 
 def _sharers(store: Store, image: ImageRecord) -> Mapping[str, Sequence[str]]:

@@ -54,7 +54,7 @@ def _history(context: Context) -> int:
         if path is not None:
             source = of_image(store, image)
         else:
-            entries = _entries(store, image)
+            entries = steps_of(store, image)
     if path is not None:
         return _path_history(context, source, os.fsencode(path))
     if context.json:
@@ -64,7 +64,7 @@ def _history(context: Context) -> int:
     return 0
 
 
-def _entries(store: Store, image: ImageRecord) -> list[dict[str, Any]]:
+def steps_of(store: Store, image: ImageRecord) -> list[dict[str, Any]]:
     """Return the steps that made *image*, oldest first, with the layer that each made, if any.
 
     In the place of a history that does not account for the layers come steps without commands.

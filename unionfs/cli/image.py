@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from unionfs.cli import anatomy, exporting, history, output
+from unionfs.cli import anatomy, exporting, history, output, report
 from unionfs.cli.context import Context, ending_cleanly
 from unionfs.cli.tree import Branch
 from unionfs.errors import UsageError
@@ -37,6 +37,7 @@ def register(commands: Branch) -> None:
     rm.add_argument("images", metavar="IMAGE", nargs="+")
     anatomy.register(images)
     history.register(commands, images)
+    report.register(images)
 
 
 def _register_import(images: Branch) -> None:

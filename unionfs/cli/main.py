@@ -27,13 +27,16 @@ def entry() -> None:
     sys.exit(main(sys.argv))
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], *, ask_resident: bool = True) -> int:
     """Run the command *argv* (program name first) and return its exit status.
 
     Every failure becomes one line on standard error; a traceback stands before it with ``-vv``.
+    With *ask_resident* a mount is done by the resident spawner if there is one.
     """
     try:
-        status = _form(argv)(argv)
+        status = _by_resident(argv) if ask_resident and _is_mount(argv) else None
+        if status is None:
+            status = _form(argv)(argv)
         if sys.stdout is not None:
             sys.stdout.flush()
         return status
@@ -60,6 +63,16 @@ def is_helper_form(argv: Sequence[str]) -> bool:
     if any(word.startswith("-o") for word in rest):
         return True
     return sum(not word.startswith("-") for word in rest) == 2
+
+
+def _is_mount(argv: Sequence[str]) -> bool:
+    return is_helper_form(argv) or _after_global_options(argv[1:])[:1] == ["mount"]
+
+
+def _by_resident(argv: Sequence[str]) -> int | None:
+    from unionfs.daemon.resident import ask
+
+    return ask(argv)
 
 
 def _form(argv: Sequence[str]) -> Callable[[Sequence[str]], int]:

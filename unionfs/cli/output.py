@@ -11,7 +11,7 @@ from typing import Any
 
 from unionfs.inspect.text import counted as counted
 from unionfs.inspect.text import plain as plain
-from unionfs.inspect.text import shown
+from unionfs.inspect.text import shown as shown
 from unionfs.inspect.text import size as size
 
 _NOTHING = "-"

@@ -8,6 +8,8 @@
  *     names, whose files the message does not tell.
  *   - GETATTR of a directory in the upper whose descriptor Python has shared: as fstat(2) says. Making
  *     and removing names changes a directory, so the answers above do not last there.
+ *   - the end of a listing, which the kernel asks for after the last piece: Python says with that piece
+ *     that it was the last. It does not last beyond a change of names, as directories do not.
  *   - GETXATTR of security.capability, which the kernel asks for before changing a file's owner or
  *     content. A file that was made here, or that was found to have none, has none until it is set.
  *
@@ -26,8 +28,8 @@
 
 #define PLACES 4096 /* powers of two */
 #define SHARED_DIRS 512
+#define ENDS 256
 #define FEW 32
-#define IN_FLIGHT 128 /* more than pyfuse3 has workers */
 #define EVERYTHING 0
 #define DIRECTORIES 1 /* the root's number, and a directory */
 #define TMPFILE 51
@@ -45,8 +47,15 @@ struct shared_dir {
 	int merged;
 };
 
+struct end {
+	uint64_t node; /* 0: none */
+	uint64_t era;
+	uint64_t position;
+};
+
 static struct known files[PLACES];
 static struct known dirs[PLACES];
+static struct end ends[ENDS];
 static struct shared_dir shared_dirs[SHARED_DIRS];
 static uint64_t without_capability[PLACES];
 static uint64_t era = 1; /* of everything: what is from an earlier one is forgotten */
@@ -106,6 +115,9 @@ static void forget_for_good(uint64_t node)
 	struct shared_dir *dir = shared_place(node);
 
 	forget(node);
+	if (ends[node & (ENDS - 1)].node == node)
+		ends[node & (ENDS - 1)].node = 0;
+	absent_forget(node);
 	without_capability[place_of(node)] = 0;
 	if (dir->node == node)
 		drop_dir(dir);
@@ -267,6 +279,26 @@ void known_listed(const struct fuse_entry_out *entry)
 {
 	if (S_ISDIR(entry->attr.mode))
 		remember(entry->nodeid, entry->attr_valid, entry->attr_valid_nsec, &entry->attr);
+}
+
+void known_end(uint64_t node, uint64_t position)
+{
+	struct end *end = &ends[node & (ENDS - 1)];
+
+	end->node = changing_count || changing_lost ? 0 : node;
+	end->era = dir_era;
+	end->position = position;
+}
+
+int known_answer_end(int session, const struct fuse_in_header *head, size_t size)
+{
+	const struct fuse_read_in *in = (const struct fuse_read_in *)(head + 1);
+	const struct end *end = &ends[head->nodeid & (ENDS - 1)];
+
+	if (size < sizeof(*head) + sizeof(*in) || end->node != head->nodeid ||
+	    end->era != dir_era || in->offset != end->position || changing_count)
+		return 0;
+	return answer_with(session, head, 0, NULL, 0);
 }
 
 int known_share_dir(uint64_t node, int fd, int merged)

@@ -40,6 +40,17 @@ static PyObject *native_unshare(PyObject *self, PyObject *arg)
 	Py_RETURN_NONE;
 }
 
+static PyObject *native_end_of_listing(PyObject *self, PyObject *args)
+{
+	unsigned long long node, position;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "KK", &node, &position))
+		return NULL;
+	known_end(node, position);
+	Py_RETURN_NONE;
+}
+
 static PyObject *native_share_dir(PyObject *self, PyObject *args)
 {
 	unsigned long long node;
@@ -56,6 +67,29 @@ static PyObject *native_unshare_dirs(PyObject *self, PyObject *unused)
 {
 	(void)self, (void)unused;
 	known_unshare_dirs();
+	Py_RETURN_NONE;
+}
+
+static PyObject *native_names_wanted(PyObject *self, PyObject *arg)
+{
+	unsigned long long node = PyLong_AsUnsignedLongLong(arg);
+
+	(void)self;
+	if (PyErr_Occurred())
+		return NULL;
+	return PyBool_FromLong(absent_wanted(node));
+}
+
+static PyObject *native_share_names(PyObject *self, PyObject *args)
+{
+	unsigned long long node;
+	const char *all;
+	Py_ssize_t size, count;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "Ky#n", &node, &all, &size, &count))
+		return NULL;
+	absent_share(node, all, (size_t)size, (size_t)count);
 	Py_RETURN_NONE;
 }
 
@@ -170,10 +204,17 @@ static PyMethodDef methods[] = {
 	 "Answer READ of a node (its number) from this descriptor, until unshare; and what changes or asks"
 	 " for its content and attributes, if it is its own."},
 	{"unshare", native_unshare, METH_O, "Answer requests about this node no more."},
+	{"end_of_listing", native_end_of_listing, METH_VARARGS,
+	 "Answer what follows this position in the listing of a directory (its node's number): nothing."},
 	{"share_dir", native_share_dir, METH_VARARGS,
 	 "Answer GETATTR of a node by fstat of this directory, with one link if it is merged."},
 	{"unshare_dirs", native_unshare_dirs, METH_NOARGS,
 	 "Answer GETATTR of shared directories no more."},
+	{"names_wanted", native_names_wanted, METH_O,
+	 "Return whether absent names of a directory (its node's number) were asked for before."},
+	{"share_names", native_share_names, METH_VARARGS,
+	 "Answer LOOKUP of names that are not among these of a directory: node, names (joined by NUL),"
+	 " how many they are."},
 	{"answered", native_answered, METH_NOARGS,
 	 "Return how many requests were answered without Python."},
 	{"set_spin", native_set_spin, METH_O,
@@ -205,7 +246,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 6) < 0)
+	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 8) < 0)
 		Py_CLEAR(made);
 	return made;
 }

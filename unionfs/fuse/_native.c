@@ -20,7 +20,8 @@
  *   - entries of a listing whose generation is NAME_ONLY lose their node and attributes, which to the
  *     kernel means that it has to look the name up when it wants more;
  *   - requests about the content and attributes of a node whose descriptor Python has shared are
- *     answered at once (_shared.c), and so is what is known already (_known.c);
+ *     answered at once (_shared.c), and so is what is known already (_known.c), and which names are
+ *     not there (_absent.c);
  *   - what pyfuse3 has no handler for travels as what it has one for (_carry.c);
  *   - the root shows its real inode number (_number.c);
  *   - requests are counted by opcode;
@@ -106,6 +107,13 @@ static int answer(int fd, const struct fuse_in_header *head, size_t size)
 		case FUSE_GETXATTR:
 			done = known_answer_getxattr(fd, head, size);
 			break;
+		case FUSE_LOOKUP:
+			done = absent_answer(fd, head, size);
+			break;
+		case FUSE_READDIR:
+		case FUSE_READDIRPLUS:
+			done = known_answer_end(fd, head, size);
+			break;
 		}
 	}
 	in_a_row = done ? in_a_row + 1 : 0;
@@ -130,6 +138,7 @@ again:
 	if (head->opcode < OPCODES)
 		counts[head->opcode]++;
 	known_request(head, (size_t)size);
+	absent_request(head, (size_t)size);
 	if (answer(fd, head, (size_t)size)) {
 		known_done(head->unique);
 		goto again;
@@ -203,6 +212,7 @@ static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userd
 		if (count > 1 && head->error == 0)
 			finish_entries(parts[1].iov_base, parts[1].iov_len);
 	}
+	absent_done(head->unique);
 	if (count > 1) {
 		number_answer(head, parts[1].iov_base, parts[1].iov_len);
 		known_reply(head, parts[1].iov_base, parts[1].iov_len);

@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #define OPCODES 64 /* more than there are */
+#define IN_FLIGHT 128 /* more requests than pyfuse3 has workers */
 #define FOREVER 1000000000 /* seconds; unionfs.fuse.inodes.FOREVER */
 
 /* _native.c */
@@ -43,10 +44,20 @@ void known_request(const struct fuse_in_header *head, size_t size); /* every req
 void known_done(uint64_t unique); /* the request has been answered */
 void known_reply(const struct fuse_out_header *head, const void *body, size_t size);
 void known_listed(const struct fuse_entry_out *entry); /* an entry of a listing's reply */
+void known_end(uint64_t node, uint64_t position); /* nothing follows it in the directory */
+int known_answer_end(int session, const struct fuse_in_header *head, size_t size); /* of a listing */
 int known_share_dir(uint64_t node, int fd, int merged); /* -1: no descriptor left */
 void known_unshare_dirs(void);
 int known_answer_getattr(int session, const struct fuse_in_header *head); /* 0: Python has to */
 int known_answer_getxattr(int session, const struct fuse_in_header *head, size_t size);
+
+/* _absent.c */
+void absent_request(const struct fuse_in_header *head, size_t size); /* every request */
+void absent_done(uint64_t unique); /* the request has been answered */
+void absent_forget(uint64_t node); /* the kernel forgets it: its names are to be shared anew */
+int absent_wanted(uint64_t node); /* whether its names are worth sharing */
+void absent_share(uint64_t node, const char *all, size_t size, size_t count); /* ends included */
+int absent_answer(int session, const struct fuse_in_header *head, size_t size); /* of a LOOKUP */
 
 /* _carry.c */
 size_t carry(struct fuse_in_header *head, size_t size, size_t room); /* the request's new size */

@@ -42,17 +42,11 @@ _READING, _CHANGING = (_GET_FLAGS, _GET_XATTR), (_SET_FLAGS, _SET_XATTR)
 T = TypeVar("T")
 
 _INLINE = 1 << 20  # bytes that are copied or allocated at once rather than in a thread
-_FLUSHES = 24  # searches for holes that wait for the kernel at a time; see ``_lseek``
 _PIECE = 64 << 20  # a caller who is told to die waits for one answer at most
 
 
 class CarriedHandlers(State):
-    """The part of ``Operations`` that is about ranges of files and about file flags.
-
-    ``_flushes`` counts the searches for holes that wait for the kernel.
-    """
-
-    _flushes = 0
+    """The part of ``Operations`` that is about ranges of files and about file flags."""
 
     async def carried(
         self, node: Node, opcode: int, body: bytes, ctx: pyfuse3.RequestContext
@@ -91,26 +85,15 @@ class CarriedHandlers(State):
         reported the kernel is made to send them, which it does for an invalidation; a file without
         holes, the usual case, is answered at once.
 
-        While the kernel sends pages, it waits for our answers. With all our workers waiting for it
-        nobody would give them, so beyond some of these a file is said to have no holes (lseek(2)).
+        Where that cannot be had a file is said to have no holes (lseek(2)).
         """
         _, offset, whence, _ = _LSEEK_IN.unpack_from(body)
         fd = self.files.data(node, write=False).fd
         if self.upper is not None and _has_hole(fd, offset):
-            if self._flushes >= _FLUSHES:
+            if not await self.flush_maps(node):
                 return _LSEEK_OUT.pack(_without_holes(fd, offset, whence))
-            await self._flush(node)
             fd = self.files.data(node, write=False).fd
         return _LSEEK_OUT.pack(os.lseek(fd, offset, whence))
-
-    async def _flush(self, node: Node) -> None:
-        """Let the kernel send what programs wrote into their maps of *node*."""
-        self._flushes += 1
-        try:
-            with loop.waiting():
-                await trio.to_thread.run_sync(pyfuse3.invalidate_inode, node.ino)
-        finally:
-            self._flushes -= 1
 
     async def _copy_range(self, node: Node, body: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         _, start, number, _, target_start, length, _ = _COPY_IN.unpack_from(body)

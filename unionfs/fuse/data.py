@@ -41,7 +41,12 @@ class DataHandlers(State):
     async def _open_cut(self, node: Node, *, kill: IsMember | None) -> int:
         """Return a handle of *node*, emptied. Of a lower file the descriptor comes before the
         copy-up, which replaces it: afterwards there may be none, and the content is gone.
+
+        The kernel drops its pages when it has our answer. It may send one that was written through
+        a map until then, and the old content would be there again; so it has to send all before.
         """
+        if node.file is not None and node.file.writable:
+            await self.flush_maps(node)
         lower = node.source is not None
         if not lower:
             await self.own_data(node)

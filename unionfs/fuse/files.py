@@ -126,13 +126,8 @@ class Files:
             return self._tree.open(node, os.O_RDWR)
         return open_readable(self._tree, node)
 
-    def moved(self, node: Node) -> None:
-        """After a copy-up of *node*: let its openers go on with the copy. Raises OSError."""
-        if node.file is not None:
-            self._reopen(node, write=False)
-
     def go_on_with(self, node: Node, fd: int) -> None:
-        """After a copy-up of *node*, whose copy is open on *fd*, which is taken over.
+        """Let the openers of *node* go on with its copy, open on *fd*, which is taken over.
 
         Opening the copy anew might fail, and the openers would read old content for ever.
         """
@@ -142,7 +137,10 @@ class Files:
             os.close(fd)
 
     def catch_up(self) -> None:
-        """After a move that may have copied whole directories: as ``moved`` for all it copied."""
+        """After a move that may have copied whole directories: let openers go on with the copies.
+
+        Raises OSError.
+        """
         for node in list(self._open):
             if node.file.lower and node.source is None:
                 self._reopen(node, write=False)

@@ -91,6 +91,7 @@ class MetadataHandlers(CarriedHandlers):
         if fields.update_mode:
             attributes.chmod(upper, node, stat.S_IMODE(attr.st_mode))
         if times:
+            await self.copied(node)
             self._set_times(upper, node, attr, fields)
         node.attr = None
         return self._look_again(node)
@@ -125,9 +126,10 @@ class MetadataHandlers(CarriedHandlers):
         return self.is_root(ctx) and (ctx.uid != 0 or may(ctx, CAP_FOWNER))
 
     def _truncate(self, node: Node, cut: Cut) -> None:
-        file = node.file
-        if file is not None and file.writable:
-            attributes.truncate(self.writer(), file.fd, cut.size, kill=cut.kill)
+        """Truncate by the descriptor of those who have the file open: it may be on older data."""
+        if node.file is not None:
+            fd = self.files.data(node, write=True).fd
+            attributes.truncate(self.writer(), fd, cut.size, kill=cut.kill)
             return
         fd = self.tree.open(node, os.O_WRONLY)
         try:

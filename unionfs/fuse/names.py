@@ -62,6 +62,10 @@ class NameHandlers(State):
             return node.attr  # type: ignore[no-any-return]
         if len(name) > _NAME_MAX:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        hooks = native.hooks
+        if self.by_node and hooks is not None and hooks.names_wanted(parent.ino):
+            children = self.tree.load(parent)
+            hooks.share_names(parent.ino, b"\0".join(children), len(children))
         return self._absent
 
     @answers
@@ -113,6 +117,9 @@ class NameHandlers(State):
             if not reply(token, name, node.attr, positions[index]):
                 break
             inodes.shown(node)
+        else:
+            if self.by_node and native.hooks is not None:
+                native.hooks.end_of_listing(parent.ino, positions[-1])
         self._foresight.listed(bare_count)
 
     def _forget_cached(self, node: Node) -> None:
@@ -230,7 +237,7 @@ class NameHandlers(State):
         """Give a file another name."""
         node = self.inodes[inode]
         create.check_name(new_name)
-        await self.copy_up(node)
+        await self.own_data(node)  # where it is may follow from a name that it has already
         upper, parent = self._parent(new_parent_inode)
         create.make_link(upper, node, parent, new_name)
         self.files.names_changed(node)

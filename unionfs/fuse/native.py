@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 6  # of the interface below; an extension that was built from other sources is not used
+VERSION = 8  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 CARRIER = b"unionfs.carried"  # the attribute that GETXATTR asks for when it stands for another
@@ -64,6 +64,9 @@ class Hooks(Protocol):
     def unshare(self, node: int) -> None:
         """Answer requests about *node* no more; before its descriptor is closed."""
 
+    def end_of_listing(self, node: int, position: int) -> None:
+        """Answer that nothing follows *position* in the directory *node*, until names change."""
+
     def share_dir(self, node: int, fd: int, merged: bool) -> None:
         """Answer GETATTR of *node* by fstat of the directory *fd*, with one link if it is *merged*.
 
@@ -74,6 +77,16 @@ class Hooks(Protocol):
         """Answer GETATTR of shared directories no more.
 
         Before one is removed or stops being merged; the rest is shared again when asked for.
+        """
+
+    def names_wanted(self, node: int) -> bool:
+        """Return whether absent names of the directory *node* were asked for before."""
+
+    def share_names(self, node: int, names: bytes, count: int) -> None:
+        """Answer LOOKUP in the directory *node* of names that are not among its *names*.
+
+        These are all it has, *count* of them, joined by NUL. What requests make from then on is
+        added by itself, until the kernel forgets the node or there is no room for more names.
         """
 
     def answered(self) -> int:

@@ -22,6 +22,7 @@ from unionfs.upper.data import DataCopy, lacks_data
 from unionfs.upper.upper import Upper
 
 _INLINE = 1 << 20  # bytes that are copied at once rather than in a thread (about 0.2 ms)
+_FLUSHES = 24  # requests that wait for the kernel's pages at a time; see ``flush_maps``
 
 
 class State:
@@ -36,6 +37,8 @@ class State:
     waits for it. Everything else in the mount is free to go on meanwhile, with the old content.
     ``told``: what the mount tells of its layers in attributes (None: nothing).
 
+    ``_flushes`` counts the requests that wait for pages of the kernel's.
+
     ``leaving``: the mount ends, and copies that are under way end with EIO and leave nothing.
     """
 
@@ -49,6 +52,7 @@ class State:
         self.leaving = False
         self.told: Told | None = None
         self._copying: dict[Node, trio.Event] = {}
+        self._flushes = 0
 
     def serve_by_node(self) -> None:
         """From now on handles are nodes' numbers; before the first request only."""
@@ -112,10 +116,15 @@ class State:
                 before = self.tree.stat(node)
                 await self._in_thread(node, copy.copy)
                 copy.commit(before)
+                self.files.go_on_with(node, copy.take())
             finally:
                 copy.close()
-            self.files.moved(node)
         return upper
+
+    async def copied(self, node: Node) -> None:
+        """Wait while *node* is copied: at its end a copy gets the times that it began with."""
+        while (event := self._copying.get(node)) is not None:
+            await event.wait()
 
     async def copy_up_tree(self, node: Node) -> None:
         """Bring the directory *node* and all that is below it into the upper, data included.
@@ -165,6 +174,22 @@ class State:
                 pyfuse3.invalidate_inode(node.ino, attr_only=True)
             except OSError:
                 pass  # ENOENT: it has forgotten the node, so there is nothing to correct
+
+    async def flush_maps(self, node: Node) -> bool:
+        """Let the kernel send what programs wrote into their maps of *node*; say whether it did.
+
+        While it sends pages, it waits for our answers. With all our workers waiting for it nobody
+        would give them, so beyond some of these it is not asked.
+        """
+        if self._flushes >= _FLUSHES:
+            return False
+        self._flushes += 1
+        try:
+            with loop.waiting():
+                await trio.to_thread.run_sync(pyfuse3.invalidate_inode, node.ino)
+        finally:
+            self._flushes -= 1
+        return True
 
     async def _copy_file(self, upper: Upper, node: Node, cut: Cut | None) -> None:
         if node.source is None or node in self._copying:

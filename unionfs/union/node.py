@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from typing import Any
 
+from unionfs.union.below import Below
 from unionfs.union.layer import Part
 
 
@@ -25,7 +26,8 @@ class Node:
     * ``also`` are its further places in loaded directories, of a file with several names.
 
     What is known of it: ``kind`` (an ``S_IF*`` value), ``born`` (the inode number that its
-    directory gave for the copy it was read from), ``children`` (of a loaded directory),
+    directory gave for the copy it was read from), ``children`` (of a loaded directory), ``below``
+    (what its layers below the upper show, where that was asked for),
     ``identity`` (device and inode number of the copy that gave the file its number), ``nlink``
     (links in the union where that differs from the file's own count, else 0), ``dead`` (no name is
     left).
@@ -41,6 +43,7 @@ class Node:
         "also",
         "anchor",
         "attr",
+        "below",
         "born",
         "candidates",
         "children",
@@ -74,6 +77,7 @@ class Node:
         self.hidden: tuple[int, bytes] | None = None
         self.also: dict[tuple[Node, bytes], None] = _NOWHERE
         self.children: dict[bytes, Node] | None = None
+        self.below: Below | None = None
         self.identity: tuple[int, int] | None = None
         self.nlink = 0
         self.born = 0

@@ -11,6 +11,7 @@ from unionfs.ondisk.marks import DirMarks, read_dir_marks
 from unionfs.ondisk.override import AttributeNames
 from unionfs.ondisk.whiteout import AUFS_OPAQUE, AUFS_PREFIX, is_whiteout
 from unionfs.syscalls.at import PathFd, name_path, proc_path
+from unionfs.union.below import Below
 from unionfs.union.layer import FdPool, Layer, Part
 from unionfs.union.node import Node
 from unionfs.union.scan import KIND, NUMBER_SHIFT, scan
@@ -153,11 +154,12 @@ class Tree:
 
         Then a whiteout is what removes the name. Raises OSError.
         """
-        for part in node.lower_parts():
-            kind = self._probe(part, name)
-            if kind is not None:
-                return kind != 0
-        return False
+        parts = node.lower_parts()
+        if not parts:
+            return False
+        if node.below is None:
+            node.below = Below()
+        return node.below.shows(parts, name, self._probe)
 
     def load(self, node: Node) -> dict[bytes, Node]:
         """Return the children of the directory *node* by name, reading its parts the first time.

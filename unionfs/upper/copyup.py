@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import exists, name_path, open_dir
@@ -204,16 +203,16 @@ class FileCopy:
             os.mknod(self._temporary, stat.S_IFMT(st.st_mode) | 0o600, st.st_rdev, dir_fd=work)
 
     def copy(self, keep_going: KeepGoing | None = None) -> None:
-        """Copy the content and make it durable, unless volatile. Safe in a thread.
+        """Copy the content and settle it (``syscalls.settle``), unless volatile. Safe in a thread.
 
-        The sync comes before the rename that publishes, so that a copied-up file is never short or
+        That comes before the rename that publishes, so that a copied-up file is never short or
         empty after a power loss. Raises OSError.
         """
         if not self.size:
             return
         copy_data(self._source, self._target, self.size, keep_going=keep_going)
         if not self.upper.volatile:
-            os.fdatasync(self._target)
+            self.upper.settle(self._target)
 
     def commit(self) -> None:
         """Give the copy its metadata and put it in the file's place. Raises OSError."""
@@ -238,11 +237,12 @@ class FileCopy:
         target: int | bytes = copy
         if self._target >= 0:
             target = self._target
+            written = os.fstat(target).st_mtime_ns  # by the filesystem's clock, as of other files
             index.mark_origin(upper, target, self._origin, st)
             copy_to_fd(upper, path, source.layer.names, self._target, st)
             if self._cut is not None:
                 drop_set_id(upper, self._target, self._cut.kill)
-                os.utime(self._target, ns=(st.st_atime_ns, time.time_ns()))
+                os.utime(self._target, ns=(st.st_atime_ns, written))
             return
         os.chown(copy, st.st_uid, st.st_gid, follow_symlinks=False)
         index.mark_origin(upper, target, self._origin, st)

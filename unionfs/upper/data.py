@@ -29,8 +29,11 @@ def own_data(upper: Upper, node: Node) -> None:
 
 
 def lacks_data(upper: Upper, node: Node) -> bool:
-    """Return whether the data of *node*, which is in the upper, is still in a layer below."""
-    regular = node.kind == stat.S_IFREG and not node.dead
+    """Return whether the data of *node*, which is in the upper, is still in a layer below.
+
+    That may be so of a file without a name, too: somebody has it open.
+    """
+    regular = node.kind == stat.S_IFREG
     return regular and metacopy.is_metacopy(upper.tree.target(node), upper.layer)
 
 
@@ -61,10 +64,17 @@ class DataCopy:
 
     def commit(self, before: os.stat_result) -> None:
         """Say that the file has its data; the times stay those of *before*. Raises OSError."""
-        xattr.remove(self._target, self.upper.flavour.metacopy)
         os.utime(self._target, ns=(before.st_atime_ns, before.st_mtime_ns))
+        xattr.remove(self._target, self.upper.flavour.metacopy)
+        self.node.attr = None
+
+    def take(self) -> int:
+        """Hand over the descriptor (read and write) of the file, which has its data now."""
+        fd, self._target = self._target, -1
+        return fd
 
     def close(self) -> None:
         """Release the descriptors."""
         os.close(self._source)
-        os.close(self._target)
+        if self._target >= 0:
+            os.close(self._target)

@@ -8,6 +8,7 @@ import os
 from unionfs.ondisk.flavour import Flavour
 from unionfs.ondisk.origin import Origin, filesystem_uuid
 from unionfs.syscalls.handle import handle_of
+from unionfs.syscalls.settle import settle_on
 from unionfs.union.layer import Layer, Part
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
@@ -21,7 +22,7 @@ class Upper:
 
     ``volatile``: nothing is ever synced. ``redirect_dir``: directories with lower parts may be
     renamed by a redirect. ``override`` and ``names`` are the layer's. ``uid`` and ``gid`` are what
-    new files get without being asked.
+    new files get without being asked. ``settle`` makes a copy's data safe before its rename.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Upper:
         self.names = self.layer.names
         self.volatile = volatile
         self.redirect_dir = redirect_dir
+        self.settle = settle_on(self.layer.root.fd())
         self.uid = os.geteuid()
         self.gid = os.getegid()
         if work.device != self.layer.device:

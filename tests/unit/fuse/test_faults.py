@@ -26,6 +26,7 @@ from tests.support.worlds import (
     kernel_dump,
     without_threads,
 )
+from unionfs.syscalls import settle
 from unionfs.upper import rename
 
 pytestmark = [pytest.mark.needs_root]
@@ -190,6 +191,7 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
     with without_threads(monkeypatch):
         old = os.umask(0)
         monkeypatch.setattr(os, "fdatasync", lambda fd: None)  # counted, and not waited for
+        monkeypatch.setattr(settle, "_sync_file_range", lambda *args: 0)
         yield Faults(monkeypatch)
         os.umask(old)
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyfuse3
 import pytest
 import trio
+import trio.testing
 
 from tests.support.worlds import ROOT, World, differences, kernel_dump
 from tests.unit.fuse.conftest import Build
 from unionfs.syscalls.mount import mount, umount
 from unionfs.upper import rename
 from unionfs.upper.copyup import FileCopy
+from unionfs.upper.data import DataCopy
 
 pytestmark = pytest.mark.needs_root
 
@@ -54,19 +57,21 @@ def test_names_that_nobody_looked_up_stay_links_of_one_file(lower: Path, build: 
     assert again.getattr(b"moved/one").st_nlink == 2
 
 
-def _slow_copies(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+def _slow_copies(
+    monkeypatch: pytest.MonkeyPatch, kind: type[FileCopy] | type[DataCopy] = FileCopy
+) -> tuple[threading.Event, threading.Event]:
     """Let copies in threads say that they began, and wait for leave to go on."""
     monkeypatch.setattr(pyfuse3, "invalidate_inode", lambda *args, **kwargs: None)
     started, go = threading.Event(), threading.Event()
-    real = FileCopy.copy
+    real = kind.copy
 
-    def slow(self: FileCopy, *args: object) -> None:
+    def slow(self: FileCopy | DataCopy, *args: object) -> None:
         if threading.current_thread() is not threading.main_thread():
             started.set()
             assert go.wait(10)
         real(self)
 
-    monkeypatch.setattr(FileCopy, "copy", slow)
+    monkeypatch.setattr(kind, "copy", slow)
     return started, go
 
 
@@ -139,6 +144,39 @@ async def test_others_are_answered_while_a_directory_is_copied_whole(
 def test_a_file_that_the_kernel_copied_without_its_data_gets_it(
     lower: Path, tmp_path: Path, build: Build
 ) -> None:
+    again = _without_its_data(lower, tmp_path, build)
+    again.rename(b"dir", b"moved")
+    assert again.read(b"moved/file") == b"content"
+    again.close()
+    assert (tmp_path / "world" / "upper" / "moved" / "file").read_bytes() == b"content"
+
+
+@pytest.mark.trio
+@pytest.mark.usefixtures("plain_mask")
+async def test_times_that_are_set_while_data_is_brought_in_stay(
+    lower: Path, tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = _without_its_data(lower, tmp_path, build)
+    started, go = _slow_copies(monkeypatch, DataCopy)
+    ino = world.lookup(b"dir/file")
+    attr = pyfuse3.EntryAttributes()
+    attr.st_mtime_ns = 7
+    names = ("mode", "uid", "gid", "size", "atime", "mtime")
+    fields = SimpleNamespace(**{f"update_{name}": name == "mtime" for name in names})
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.ops.own_data, world.node(b"dir/file"))
+        while not started.is_set():
+            await trio.sleep(0.001)
+        nursery.start_soon(world.ops.setattr, ino, attr, fields, None, ROOT)
+        await trio.testing.wait_all_tasks_blocked()
+        go.set()
+    assert (tmp_path / "world/upper/dir/file").stat().st_mtime_ns == 7
+    assert world.getattr(b"dir/file").st_mtime_ns == 7
+    assert world.read(b"dir/file") == b"content"
+
+
+def _without_its_data(lower: Path, tmp_path: Path, build: Build) -> World:
+    """Return a mount on an upper in which the kernel has left ``dir/file`` without its data."""
     (lower / "dir").mkdir()
     (lower / "dir" / "file").write_bytes(b"content")
     build().close()
@@ -149,11 +187,7 @@ def test_a_file_that_the_kernel_copied_without_its_data_gets_it(
     mount(b"overlay", os.fsencode(merged), b"overlay", 0, data.encode())
     (merged / "dir" / "file").chmod(0o600)
     umount(os.fsencode(merged))
-    again = build()
-    again.rename(b"dir", b"moved")
-    assert again.read(b"moved/file") == b"content"
-    again.close()
-    assert (world / "upper" / "moved" / "file").read_bytes() == b"content"
+    return build()
 
 
 @pytest.mark.usefixtures("inline")

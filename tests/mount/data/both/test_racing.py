@@ -122,3 +122,30 @@ def test_lines_appended_by_many_processes_are_whole_and_in_order(union, layers):
         assert int(number) == numbers[name], "a line is missing or out of order"
         numbers[name] += 1
     assert set(numbers.values()) == {count}
+
+
+_WRITES_BACK = """
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+while True:
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+"""
+
+
+def test_a_page_on_its_way_does_not_come_back_after_o_trunc(union, layers):
+    """Somebody lets the kernel send pages that a map has changed, while the file is emptied."""
+    path = union(layers).root + b"/d/new"
+    size = 1 << 20
+    with opened(path, os.O_RDWR | os.O_CREAT) as fd:
+        os.ftruncate(fd, size)
+        with subprocess.Popen([sys.executable, "-c", _WRITES_BACK, path]) as other:
+            try:
+                for number in range(2000 if FULL else 60):
+                    with mmap.mmap(fd, size) as mapping:
+                        mapping[:] = bytes([1 + number % 255]) * size
+                        os.close(os.open(path, os.O_WRONLY | os.O_TRUNC))
+                        assert os.fstat(fd).st_size == 0
+                    os.ftruncate(fd, size)
+                    assert os.pread(fd, size, 0) == bytes(size), number
+            finally:
+                other.kill()

@@ -1,0 +1,95 @@
+"""Asking the resident spawner (``unionfs serve``) for a mount, which then takes no import time.
+
+The caller's side; ``spawner`` is the other. One connection of a SOCK_SEQPACKET socket is one call:
+a message with its words, environment and umask, and with its standard descriptors and working
+directory; the answers are ``TAKEN`` (or ``NOT_HERE``), and the exit status in digits. When the
+connection ends earlier the spawner ends what it does for it.
+
+It imports little: that is the time which it is there to save.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from unionfs import __version__
+from unionfs.errors import UnavailableError
+
+if TYPE_CHECKING:
+    import socket
+
+VARIABLE = "UNIONFS_SERVE"  # the socket's path; empty: ask nobody
+TAKEN, NOT_HERE = b"taken", b"not here"
+LONGEST = 192 << 10  # bytes of a message; the kernel's usual limit is a little more (socket(7))
+
+
+class SpawnerGoneError(UnavailableError):
+    """The spawner ended before it said how a mount had gone."""
+
+
+def socket_path() -> str | None:
+    """Return where this user's spawner listens if there is one; None where there can be none."""
+    given = os.environ.get(VARIABLE)
+    if given is not None:
+        return given or None
+    if os.geteuid() == 0:
+        return "/run/unionfs/serve"
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return f"{runtime}/unionfs/serve" if runtime else None
+
+
+def ask(argv: Sequence[str]) -> int | None:
+    """Have the spawner do the call *argv* as this process would; return its exit status.
+
+    None if there is none, or none that can: this process has to do it. Raises SpawnerGoneError.
+    """
+    path = socket_path()
+    if path is None or not os.path.exists(path):
+        return None
+    message = pack(argv)
+    if len(message) > LONGEST:
+        return None
+    import socket
+
+    here = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            try:
+                connection.connect(path)
+                if _uid_of(connection) != os.geteuid():
+                    return None
+                socket.send_fds(connection, [message], [0, 1, 2, here])
+                taken = connection.recv(64)
+            except OSError:
+                return None  # nobody listens, or a standard descriptor is closed
+            return _status(connection) if taken == TAKEN else None
+    finally:
+        os.close(here)
+
+
+def pack(argv: Sequence[str]) -> bytes:
+    """Return the message of the call *argv* of this process, with NUL between its fields."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    fields = [__version__.encode(), b"%o" % umask, b"%d" % len(argv)]
+    fields += [os.fsencode(word) for word in argv]
+    fields += [name + b"=" + value for name, value in os.environb.items()]
+    return b"\0".join(fields)
+
+
+def _status(connection: socket.socket) -> int:
+    answer = connection.recv(64)
+    if not answer.isdigit():
+        raise SpawnerGoneError("the resident spawner ended before it said whether it is mounted")
+    return int(answer)
+
+
+def _uid_of(connection: socket.socket) -> int:
+    """Return who listens at the other end (unix(7), SO_PEERCRED): pid, user and group."""
+    import socket
+
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int.from_bytes(credentials[4:8], sys.byteorder)
