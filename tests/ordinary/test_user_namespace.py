@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.examples import FULL
+from tests.support.examples import FULL, TIMEOUT
 from tests.support.ordinary import SUBORDINATE, User
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
@@ -21,6 +21,9 @@ pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 _SMALL = ("test_callers",)
 _MORE = (
     "test_links", "test_directories", "test_coherence", "test_rename_flags", "test_attributes",
+    "test_identity", "test_identity_links", "test_identity_open", "test_identity_tools",
+    "test_side_by_side", "test_whole_trees", "storms/test_listing", "storms/test_copy_up",
+    "data/both/test_mapping", "data/both/test_racing", "data/both/test_fsx",
 )  # fmt: skip
 # What cannot be had in there, by name.
 _NOT_THERE = {
@@ -35,10 +38,10 @@ _NOT_THERE = {
 }
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(TIMEOUT)
 @pytest.mark.parametrize("module", _SMALL + _MORE * FULL)
 def test_again(user: User, tmp_path: Path, module: str) -> None:
-    place = user.home.parent / f"userns-{module}"
+    place = user.home.parent / f"userns-{module.replace('/', '-')}"
     place.mkdir()
     os.chown(place, SUBORDINATE, SUBORDINATE)
     inside = [user.python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
