@@ -63,7 +63,13 @@ def _all_of(arena, mounter, kind: str, count: int, files: int = 3) -> dict[str, 
 
 
 @pytest.mark.timeout(36_000 if FULL else 300)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=pytest.mark.needs_kernel_overlay if kind == "metacopy" else ())
+        for kind in KINDS
+    ],
+)
 def test_random_operations(arena, mount_union, kind):
     """Every byte that is read is the one last written, for every opener, at every moment."""
     done = _all_of(arena, mount_union, kind, COUNT)
@@ -83,6 +89,7 @@ def test_more_files_than_the_daemon_keeps_open(arena, spawner, kind):
     _all_of(arena, mounter, kind, COUNT // 2, files=FEW // 2)
 
 
+@pytest.mark.needs_loop
 @pytest.mark.timeout(36_000 if FULL else 300)
 @pytest.mark.parametrize("kind", ["upper", "lower", "midway"])
 def test_on_ext4(scratch, mount_union, mode, kind):
