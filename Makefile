@@ -25,13 +25,13 @@ test: ## Run the whole test suite, real mounts included (PYTEST='-k name' to cho
 	@scripts/setup.sh test
 	$(RUN_TESTS)
 
-test-full: ## As test, with many more random sequences of operations
+test-full: ## As test, at full size: some three hours
 	@scripts/setup.sh test
 	HYPOTHESIS_PROFILE=full $(RUN_TESTS)
 
 test-pure: ## As test, without the C extension
 	@scripts/setup.sh test
-	UNIONFS_PURE=1 $(RUN_TESTS) -m 'not needs_extension' tests/mount tests/property tests/cli tests/unit/fuse
+	UNIONFS_PURE=1 $(RUN_TESTS) -m 'not needs_extension' tests/mount tests/property tests/cli tests/ordinary tests/unit/fuse
 
 check: ## Lint, formatting and types
 	@scripts/setup.sh build

@@ -27,7 +27,7 @@ from unionfs.syscalls.at import (
 )
 from unionfs.union.layer import Part
 from unionfs.union.node import Node
-from unionfs.upper import index, overrides
+from unionfs.upper import beside, index, overrides
 from unionfs.upper.copyup import ensure_dir
 from unionfs.upper.holding import take_place
 from unionfs.upper.upper import Upper
@@ -217,7 +217,9 @@ def make_link(upper: Upper, node: Node, parent: Node, name: bytes) -> None:
 
 
 def _has_origin(upper: Upper, node: Node) -> bool:
-    return bool(node.nlink) or xattr.get(upper.tree.target(node), upper.flavour.origin) is not None
+    if node.nlink:
+        return True
+    return beside.get(upper, upper.tree.target(node), upper.flavour.origin) is not None
 
 
 def _mark_impure(upper: Upper, above: Part) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
-from unionfs.upper import index
+from unionfs.upper import beside, index
 from unionfs.upper.upper import Upper
 
 _HOLD = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -63,6 +63,8 @@ def name_gone(upper: Upper, node: Node, parent: Node, name: bytes) -> None:
         node.dead = True
     elif node.anchor >= 0:
         node.dead = _is_nameless(node.anchor)
+        if node.dead:
+            beside.forget(upper, node.anchor)
     if node.dead:
         if not node.nlookup:
             upper.tree.forget(node)

@@ -11,11 +11,10 @@ import os
 import stat
 
 from unionfs.ondisk.origin import Origin, decode
-from unionfs.syscalls import xattr
 from unionfs.syscalls.at import name_path
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
-from unionfs.upper import index
+from unionfs.upper import beside, index
 from unionfs.upper.upper import Upper
 
 _DIR = stat.S_IFDIR
@@ -86,7 +85,7 @@ def _of_upper(tree: Tree, upper: Upper | None, node: Node, st: os.stat_result) -
 
 
 def _origin(upper: Upper, copy: int | bytes) -> Origin | None:
-    return decode(xattr.get(copy, upper.flavour.origin))
+    return decode(beside.get(upper, copy, upper.flavour.origin))
 
 
 def _lower_stat(upper: Upper, node: Node, copy: int | bytes) -> os.stat_result | None:

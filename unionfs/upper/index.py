@@ -8,8 +8,8 @@ whichever does not change by the step that follows, so that a crash leaves it ri
 (fs/overlayfs/util.c, ovl_nlink_start(); fs/overlayfs/copy_up.c, ovl_link_up()).
 
 The kernel keeps no index in a user namespace; we do there as well, for ourselves. Where none can be
-had (filesystems without file handles, symbolic links with ``user.overlay.*``) the names share a
-node for as long as the mount lives, whose copy has a name in the work directory (``keep``).
+had (filesystems without file handles) the names share a node for as long as the mount lives, whose
+copy has a name in the work directory (``keep``).
 
 Either way the file of such a node is reached by a name outside the tree, ``Node.hidden``, that no
 change of the tree's names touches.
@@ -29,6 +29,7 @@ from unionfs.syscalls.at import link_fd, link_name, name_path
 from unionfs.syscalls.handle import open_handle
 from unionfs.union.layer import Layer
 from unionfs.union.node import Node
+from unionfs.upper import beside
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import clear_away
 
@@ -42,9 +43,12 @@ _UNREACHABLE = frozenset(
 def usable(upper: Upper, node: Node) -> bool:
     """Return whether *node* can be indexed in this upper; makes the index the first time.
 
-    Symbolic links and special files take no ``user.*`` attributes, so no count of names.
+    The count of names of a symbolic link or a special file may have to be beside it.
     """
-    if upper.flavour is Flavour.USER and not (node.kind == stat.S_IFREG or upper.override):
+    says_it_itself = (
+        upper.flavour is Flavour.TRUSTED or node.kind == stat.S_IFREG or upper.override is not None
+    )
+    if not (says_it_itself or beside.usable(upper)):
         return False
     if upper.index_fd < 0:
         upper.index_fd = upper.work.open_index()
@@ -95,7 +99,7 @@ def link_node(upper: Upper, node: Node, dir_fd: int, name: bytes) -> None:
 
 def write_nlink(upper: Upper, copy: int | bytes, above_upper: int) -> None:
     """Write on the file *copy* that the union has *above_upper* more names than the file."""
-    xattr.set_(copy, upper.flavour.nlink, b"U%+d" % above_upper)
+    beside.set_(upper, copy, upper.flavour.nlink, b"U%+d" % above_upper)
 
 
 def pin_to_upper(upper: Upper, node: Node) -> None:
@@ -114,10 +118,10 @@ def pin_to_lower(upper: Upper, node: Node) -> None:
     if not node.nlink or not is_indexed(upper, node):
         return
     copy = upper.tree.target(node)
-    origin = decode(xattr.get(copy, upper.flavour.origin))
+    origin = decode(beside.get(upper, copy, upper.flavour.origin))
     lower = _lower_nlink(upper, origin, copy) if origin else None
     if lower is not None:
-        xattr.set_(copy, upper.flavour.nlink, b"L%+d" % (node.nlink - lower))
+        beside.set_(upper, copy, upper.flavour.nlink, b"L%+d" % (node.nlink - lower))
     else:
         # Without CAP_DAC_READ_SEARCH the lower file is out of reach: say what will be true.
         write_nlink(upper, copy, node.nlink - upper.tree.stat(node).st_nlink - 1)
@@ -182,7 +186,7 @@ def lower_stat(upper: Upper, origin: Origin, copy: int | bytes) -> os.stat_resul
 
 
 def _remembered(upper: Upper, layer: Layer, copy: int | bytes) -> os.stat_result | None:
-    found = _BORN.fullmatch(xattr.get(copy, upper.flavour.born) or b"")
+    found = _BORN.fullmatch(beside.get(upper, copy, upper.flavour.born) or b"")
     if found is None:
         return None
     ino, nlink, kind = int(found[1]), int(found[2]), int(found[3], 8)
@@ -194,16 +198,16 @@ def mark_origin(
 ) -> None:
     """Write down which lower file, with attributes *st*, *target* is a copy of.
 
-    Where the filesystem can keep it: user.* attributes cannot be on symbolic links and special
-    files; there the origin only keeps the inode number across a remount. Raises OSError.
+    Where the filesystem can keep it; else the file has another inode number after a remount.
+    Raises OSError.
     """
     if origin is None:
         return
     try:
-        xattr.set_(target, upper.flavour.origin, origin.encode())
+        beside.set_(upper, target, upper.flavour.origin, origin.encode())
         if upper.flavour is Flavour.USER:  # the handle may be of no use the next time
             born = b"%d:%d:%o" % (st.st_ino, st.st_nlink, stat.S_IFMT(st.st_mode))
-            xattr.set_(target, upper.flavour.born, born)
+            beside.set_(upper, target, upper.flavour.born, born)
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP):
             raise
@@ -222,13 +226,13 @@ def read_nlink(upper: Upper, copy: int | bytes, real: int) -> int:
 
     0 if nothing is written down there (then the file's own count is the count).
     """
-    value = xattr.get(copy, upper.flavour.nlink)
+    value = beside.get(upper, copy, upper.flavour.nlink)
     found = _COUNT.fullmatch(value) if value else None
     if not found:
         return 0
     base: int | None = real
     if found[1] == b"L":
-        origin = decode(xattr.get(copy, upper.flavour.origin))
+        origin = decode(beside.get(upper, copy, upper.flavour.origin))
         base = _lower_nlink(upper, origin, copy) if origin else None
         if base is None:
             return 0
@@ -242,5 +246,6 @@ def drop(upper: Upper, node: Node) -> None:
     Where that fails it stays, as after a crash: no name leads to it.
     """
     if node.hidden is not None:
+        beside.forget(upper, name_path(*node.hidden))
         clear_away(*node.hidden)
         node.hidden = None

@@ -23,7 +23,7 @@ from unionfs.syscalls.at import (
 )
 from unionfs.union.layer import Part
 from unionfs.union.node import Node
-from unionfs.upper import index
+from unionfs.upper import beside, index
 from unionfs.upper.copyup import copy_up, ensure_dir, ensure_name, keep_times
 from unionfs.upper.create import check_name
 from unionfs.upper.data import own_data
@@ -277,7 +277,8 @@ def _note_impure(upper: Upper, source: Node, to: Part) -> None:
     """A directory that is to hold a copy is marked impure, so that its number is looked up."""
     if to.impure:
         return
-    if source.is_dir or xattr.get(upper.tree.target(source), upper.flavour.origin) is not None:
+    target = upper.tree.target(source)
+    if source.is_dir or beside.get(upper, target, upper.flavour.origin) is not None:
         xattr.set_(to.fd(), upper.flavour.impure, b"y")
         to.impure = True
 

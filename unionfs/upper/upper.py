@@ -49,6 +49,7 @@ class Upper:
                 " are on different filesystems"
             )
         self.index_fd = -1  # work/index, opened by index.usable() or index.find()
+        self.marks_fd: int | None = None  # work/marks, of upper.beside; -1: there is none
         self._uuids: dict[int, bytes | None] = {}
         if volatile:
             work.mark_volatile()
@@ -89,7 +90,8 @@ class Upper:
 
     def close(self) -> None:
         """Release what is held; the work directory is left empty and unlocked."""
-        if self.index_fd >= 0:
-            os.close(self.index_fd)
-            self.index_fd = -1
+        for fd in (self.index_fd, self.marks_fd):
+            if fd is not None and fd >= 0:
+                os.close(fd)
+        self.index_fd = self.marks_fd = -1
         self.work.close()

@@ -15,6 +15,7 @@ from unionfs.syscalls.remove import remove_tree
 
 _WORK = b"work"  # the kernel's names inside workdir (fs/overlayfs/super.c)
 _INDEX = b"index"
+_MARKS = b"marks"  # ours
 _VOLATILE = b"volatile"
 _INCOMPAT = b"incompat"
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -123,6 +124,16 @@ class WorkDir:
     def has_index(self) -> bool:
         """Return whether an ``index`` directory is there."""
         return exists(self._root, _INDEX)
+
+    def open_marks(self) -> int:
+        """Return a descriptor of the ``marks`` directory, made if need be. Raises OSError."""
+        if not self.has_marks():
+            os.mkdir(_MARKS, 0o700, dir_fd=self._root)
+        return open_dir(self._root, _MARKS)
+
+    def has_marks(self) -> bool:
+        """Return whether a ``marks`` directory is there."""
+        return exists(self._root, _MARKS)
 
     def mark_volatile(self) -> None:
         """Leave the kernel's mark that a crash from now on may lose data (overlayfs.rst)."""

@@ -18,7 +18,7 @@ pytestmark = [
 ]
 
 ROUNDS = 5 if FULL else 1  # each with a crash of the server and one of the daemon
-SECONDS = 30 if FULL else 1  # of load before each crash
+SECONDS = 60 if FULL else 1  # of load before each crash: ten minutes in the full run
 OWNER = {"mode": 0o700, "uid": USER, "gid": USER}
 
 

@@ -129,8 +129,7 @@ def _killed(stage: Stage, case: Case, number: int, born: set[int], after: Tree) 
 def _shown(stage: Stage) -> Iterator[tuple[str, Tree, tuple[str, ...]]]:
     """Yield who shows what, and the kinds of files whose numbers may be others there."""
     if b"userxattr" in stage.options:
-        kept = b"xattr_permissions=2" in stage.options  # else these take no attributes of users
-        yield "ours", stage.ours(), () if kept else ("symlink", "fifo")
+        yield "ours", stage.ours(), ()
         return
     copy = stage.copy()
     yield "ours", stage.ours(), ()

@@ -147,7 +147,7 @@ def test_a_deleted_directory_made_again_stays_empty(lower: Path, build: Build) -
     assert os.getxattr(world.upperdir + b"/a", "trusted.overlay.opaque") == b"y"
 
 
-def test_user_attributes_do_for_everything_but_an_index(lower: Path, build: Build) -> None:
+def test_user_attributes_do_for_everything(lower: Path, build: Build) -> None:
     (lower / "dir" / "sub").mkdir(parents=True)
     (lower / "dir" / "file").write_bytes(b"x")
     (lower / "link").symlink_to("x")
@@ -160,12 +160,43 @@ def test_user_attributes_do_for_everything_but_an_index(lower: Path, build: Buil
     world.close()
     again = build(flavour=Flavour.USER)
     assert sorted(again.dump()) == [b"", b"dir", b"link", b"moved", b"moved/sub"]
-    same = {path: number for path, number in again.numbers().items() if path != b"link"}
-    assert same.items() <= numbers.items()
+    assert again.numbers().items() <= numbers.items()
     for folder, names, files in os.walk(world.upperdir):
         for name in (*names, *files):
             listed = os.listxattr(os.path.join(folder, name), follow_symlinks=False)
             assert not [one for one in listed if one.startswith("trusted.")], name
+
+
+@pytest.mark.parametrize("kind", ["symlink", "fifo"])
+def test_names_of_what_takes_no_user_attributes_stay_one_file(
+    lower: Path, build: Build, kind: str
+) -> None:
+    """Its marks are in the work directory for as long as it has a name, and no longer."""
+    if kind == "symlink":
+        (lower / "one").symlink_to("x")
+    else:
+        os.mkfifo(lower / "one", 0o600)
+    os.link(lower / "one", lower / "two", follow_symlinks=False)
+    world = build(flavour=Flavour.USER)
+    numbers = set(world.numbers().values())
+    world.setattr(b"one", uid=5)
+    for change in (
+        lambda _: None,
+        lambda seen: seen.rename(b"two", b"three"),
+        lambda seen: seen.unlink(b"one"),
+    ):
+        change(world)
+        shown = world.dump()
+        world.close()
+        world = build(flavour=Flavour.USER)
+        assert world.dump() == shown
+        assert set(world.numbers().values()) == numbers
+        for path in filter(None, shown):
+            st = world.getattr(path)
+            assert (st.st_uid, st.st_nlink) == (5, len(shown) - 1)
+    assert len(os.listdir(world.workdir + b"/marks")) == 1
+    world.unlink(b"three")
+    assert os.listdir(world.workdir + b"/marks") == []
 
 
 def test_a_stack_of_moves_survives_remounts(lower: Path, build: Build) -> None:
