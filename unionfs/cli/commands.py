@@ -6,7 +6,17 @@ import argparse
 from collections.abc import Sequence
 
 from unionfs import __version__
-from unionfs.cli import committing, container, df, explain, image, layer, mounting, running
+from unionfs.cli import (
+    browse,
+    committing,
+    container,
+    df,
+    explain,
+    image,
+    layer,
+    mounting,
+    running,
+)
 from unionfs.cli.context import Context
 from unionfs.cli.helper import USAGE
 from unionfs.cli.tree import Branch, Parser, add_global_options
@@ -43,6 +53,6 @@ def build() -> Parser:
     add_global_options(parser, top=True)
     parser.add_argument("-V", "--version", action="version", version=f"unionfs {__version__}")
     commands = Branch(parser)
-    for noun in (image, layer, container, committing, mounting, running, df, explain):
+    for noun in (image, layer, container, committing, mounting, running, df, explain, browse):
         noun.register(commands)
     return parser
