@@ -33,11 +33,13 @@ class Narrator:
         """Print a paragraph."""
         print("\n" + textwrap.fill(" ".join(text.split()), _WIDTH), flush=True)
 
-    def run(self, *words: str, status: int = 0, lines: int = 16, live: bool = False) -> str:
+    def run(
+        self, *words: str, status: int = 0, lines: int = 16, live: bool = False, says: str = ""
+    ) -> str:
         """Show a command, run it, show at most *lines* of what it says, return its output.
 
         *live* leaves its standard error on the terminal, for a progress bar. Raises SurpriseError
-        when its exit status is not *status*.
+        when its exit status is not *status*, or *says* is nowhere in what it says.
         """
         print(f"\n  $ {self._bold(shlex.join(words))}", flush=True)
         errors = None if live else subprocess.PIPE
@@ -48,6 +50,7 @@ class Narrator:
         if len(said) > lines:
             print(f"    … and {len(said) - lines} more lines")
         self._check(words, done, status)
+        self.expect(says in "\n".join(said), f"{shlex.join(words)}: does not say: {says}")
         return done.stdout
 
     def ask(self, *words: str) -> subprocess.CompletedProcess[str]:

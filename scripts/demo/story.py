@@ -97,7 +97,7 @@ def _what_changed(narrator: Narrator) -> None:
 
 def _image_is_protected(narrator: Narrator) -> None:
     narrator.chapter("An image in use cannot be removed")
-    narrator.run("unionfs", "image", "rm", IMAGE, status=1)
+    narrator.run("unionfs", "image", "rm", IMAGE, status=1, says="used by containers left, right")
     narrator.say("It says which containers use it, and does nothing.")
 
 

@@ -57,6 +57,13 @@ def test_a_relative_target_and_a_link_to_one(cli: Cli, target: Path) -> None:
     assert _mounted(cli) == []
 
 
+def test_an_image_says_which_containers_use_it_also_while_one_is_mounted(cli: Cli) -> None:
+    """It waited for the daemon and named that, though the containers are what is to be removed."""
+    cli("mount", "one")
+    assert cli.fails("image", "rm", "tiny") == "image tiny:latest is used by container one"
+    cli("umount", "one")
+
+
 def test_changes_stay_from_mount_to_mount(cli: Cli, target: Path) -> None:
     cli("mount", "one", str(target))
     (target / "etc/passwd").write_text("changed")

@@ -45,9 +45,10 @@ def remove_images(store: Store, words: Sequence[str]) -> Removed:
         images[image.id] = image
         names.setdefault(image.id, set()).update(image.names if name is None else [name])
     going = [image for image in images.values() if names[image.id] == set(image.names)]
-    _refuse_mounted(store, going)
     gone = tuple(sorted(set[str]().union(*names.values())))
     ids = tuple(image.id for image in going)
+    store.images.require_unused(ids)  # the containers' names say more than those of their daemons
+    _refuse_mounted(store, going)
     return Removed(gone, ids, store.images.remove(ids, gone))
 
 

@@ -82,6 +82,15 @@ class Images:
             found = rows.execute("SELECT id FROM images ORDER BY imported DESC, rowid DESC")
             return [_record(rows, row["id"]) for row in found.fetchall()]
 
+    def require_unused(self, ids: Iterable[Digest]) -> None:
+        """Raise ImageInUseError naming the containers if one of the images *ids* has any.
+
+        Also NotFoundError. ``remove`` looks again.
+        """
+        with self._parts.database.read() as rows:
+            for image_id in ids:
+                _refuse_if_used(rows, _record(rows, str(image_id)))
+
     def remove(self, ids: Iterable[Digest], names: Iterable[str] = ()) -> Sequence[Digest]:
         """Remove images with all their names, and the layers that no other image needs.
 
