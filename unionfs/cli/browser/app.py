@@ -121,7 +121,7 @@ class Browser(App[None]):
         try:
             view = View(self._source, place)
         except (UnionfsError, OSError) as error:
-            self.notify(shown(str(error)), severity="error")
+            self._complain(error)
             return
         old, self._view, self._place = self._view, view, place
         wishes = self._tree.wishes
@@ -132,6 +132,9 @@ class Browser(App[None]):
         if wishes.by_size:
             self._measure(place)
         self._title()
+
+    def _complain(self, error: Exception) -> None:
+        self.notify(shown(str(error)), severity="error", markup=False)
 
     def _title(self) -> None:
         wishes = self._tree.wishes
@@ -225,7 +228,7 @@ class Browser(App[None]):
         try:
             found = sizes(self._source, place, lambda: not worker.is_cancelled)
         except (UnionfsError, OSError) as error:
-            self.call_from_thread(self.notify, shown(str(error)), severity="error")
+            self.call_from_thread(self._complain, error)
             return
         if not worker.is_cancelled:
             self.call_from_thread(self._measured, place, found)

@@ -16,6 +16,7 @@ from textual.worker import get_current_worker
 
 from unionfs.cli import output
 from unionfs.cli.browser import labels
+from unionfs.errors import UnionfsError
 
 if TYPE_CHECKING:
     from unionfs.inspect.totals import Waste
@@ -56,8 +57,8 @@ class Search(ModalScreen[bytes | None]):
         try:
             found = list(islice(self._find(text, lambda: not worker.is_cancelled), _MOST))
             said = f"{len(found)} found" if len(found) < _MOST else f"the first {_MOST}"
-        except OSError as error:
-            found, said = [], f"{error.strerror}: the files were changed meanwhile"
+        except (UnionfsError, OSError):
+            found, said = [], "cannot be read: the files were changed meanwhile"
         if not worker.is_cancelled:
             self.app.call_from_thread(self._show, found, said)
 

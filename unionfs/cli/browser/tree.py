@@ -12,7 +12,9 @@ from textual.widgets.tree import TreeNode
 
 from unionfs.cli import output
 from unionfs.cli.browser import labels
+from unionfs.errors import UnionfsError
 from unionfs.inspect.browse import Entry, View
+from unionfs.inspect.text import shown
 
 _MOST = 2000  # names of a directory that are shown; searching finds the others
 
@@ -131,8 +133,10 @@ class FileTree(Tree[At]):
             return []
         try:
             entries = self.view.entries(path)
-        except OSError as error:
-            self.notify(f"{output.plain(path)}: {error.strerror} (r reads again)", severity="error")
+        except (UnionfsError, OSError) as error:
+            why = error.strerror if isinstance(error, OSError) else shown(str(error))
+            said = f"{output.plain(path)}: {why} (r reads again)"
+            self.notify(said, severity="error", markup=False)
             return []
         if self.wishes.only_changes:
             entries = [entry for entry in entries if entry.differs]
