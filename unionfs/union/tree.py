@@ -110,7 +110,7 @@ class Tree:
         """
         found: list[Part] = []
         for above in parts:
-            kind = self._probe(above, name)
+            kind = self.probe(above, name)
             if kind is None:
                 continue
             if kind != _DIR:
@@ -133,8 +133,12 @@ class Tree:
             parts = self.step(parts, name)
         return parts
 
-    def _probe(self, part: Part, name: bytes) -> int | None:
-        """Return the kind of *name* in *part*, 0 for a whiteout, None if it is not there."""
+    def probe(self, part: Part, name: bytes) -> int | None:
+        """Return the kind of *name* in *part*, 0 for a whiteout, None if it is not there.
+
+        As it is on the disk: not for layers with an override (``Layer.override``), nor for the
+        names of AUFS marks. Raises OSError.
+        """
         fd = part.fd()
         try:
             st = os.stat(name, dir_fd=fd, follow_symlinks=False)
@@ -154,7 +158,7 @@ class Tree:
         Then a whiteout is what removes the name. Raises OSError.
         """
         for part in node.lower_parts():
-            kind = self._probe(part, name)
+            kind = self.probe(part, name)
             if kind is not None:
                 return kind != 0
         return False
