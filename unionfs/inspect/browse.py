@@ -8,6 +8,7 @@ that was renamed everything is new, as it is to whoever looks at the mount.
 from __future__ import annotations
 
 import enum
+import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -163,6 +164,20 @@ def sizes(source: Source, place: int, going: Callable[[], bool]) -> dict[bytes, 
         if path != b"/":
             found[parent_of(path)] += found[path]
     return found
+
+
+def upper_size(source: Source) -> int:
+    """Return the bytes of all files that the upper of *source* holds. Raises OSError."""
+    total = 0
+    pending = [source.layers[0].path]
+    while pending:
+        with os.scandir(pending.pop()) as found:
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                elif entry.is_file(follow_symlinks=False):
+                    total += entry.stat(follow_symlinks=False).st_size
+    return total
 
 
 def find(source: Source, place: int, text: bytes, going: Callable[[], bool]) -> Iterator[bytes]:

@@ -216,6 +216,7 @@ def test_an_upper_that_changes_meanwhile(tmp_path: Path) -> None:
         (upper / "d/one").write_text("changed")
         await screen.pilot.press("r")
         assert screen.lines() == ["· d/", "A new  5B"]
+        await screen.until(lambda: screen.layers()[0] == "upper  12B")
         await screen.pilot.press("down", "enter")
         assert screen.lines() == ["· d/", "C one  7B", "  two  10B", "A new  5B"]
         await screen.pilot.press("w")

@@ -23,9 +23,9 @@ from unionfs.cli.browser.choosing import Going, Search, Wasted
 from unionfs.cli.browser.tree import At, FileTree
 from unionfs.errors import UnionfsError
 from unionfs.inspect.anatomy import events
-from unionfs.inspect.browse import View, as_of, find, sizes
+from unionfs.inspect.browse import View, as_of, find, sizes, upper_size
 from unionfs.inspect.explain import Explanation, explain
-from unionfs.inspect.stack import LayerName, Source, Stack
+from unionfs.inspect.stack import UPPER, LayerName, Source, Stack
 from unionfs.inspect.text import plain, shown
 from unionfs.inspect.totals import Totals, Waste, add_up
 
@@ -75,6 +75,7 @@ class Browser(App[None]):
         self._place = 0
         self._view: View | None = None
         self._totals: Totals | None = None
+        self._upper_size: int | None = None
 
     def compose(self) -> ComposeResult:
         """Make the widgets."""
@@ -95,6 +96,8 @@ class Browser(App[None]):
         self._tree.focus()
         if self._subject.whole is not None:
             self._count(self._subject.whole)
+        if self._source.upper:
+            self._weigh_upper()
 
     def on_unmount(self) -> None:
         """Close the layers."""
@@ -106,10 +109,16 @@ class Browser(App[None]):
         return self.query_one(FileTree)
 
     def _label(self, name: LayerName) -> Text:
-        totals = self._totals.layers if self._totals is not None else ()
-        return labels.of_layer(
-            name, next((one for one in totals if one.layer.digest == name.digest), None)
-        )
+        layers = self._totals.layers if self._totals is not None else ()
+        totals = next((one for one in layers if one.layer.digest == name.digest), None)
+        if name.label == UPPER:
+            return labels.of_layer(name, self._upper_size, None)
+        return labels.of_layer(name, None if totals is None else totals.size, totals)
+
+    def _label_all(self) -> None:
+        options = self.query_one("#layers", OptionList)
+        for place, name in enumerate(self._source.layers):
+            options.replace_option_prompt_at_index(place, self._label(name))
 
     @on(OptionList.OptionHighlighted, "#layers")
     def layer_chosen(self, event: OptionList.OptionHighlighted) -> None:
@@ -161,6 +170,8 @@ class Browser(App[None]):
     def action_read_again(self) -> None:
         """Read the layers again: a container's upper changes while it runs."""
         self._choose(self._place)
+        if self._source.upper:
+            self._weigh_upper()
 
     def action_search(self) -> None:
         """Find a name in the tree as of this layer."""
@@ -249,6 +260,17 @@ class Browser(App[None]):
 
     def _counted(self, totals: Totals) -> None:
         self._totals = totals
-        options = self.query_one("#layers", OptionList)
-        for place, name in enumerate(self._source.layers):
-            options.replace_option_prompt_at_index(place, self._label(name))
+        self._label_all()
+
+    @work(thread=True, exclusive=True, group="upper")
+    def _weigh_upper(self) -> None:
+        try:
+            size = upper_size(self._source)
+        except OSError:
+            return  # it was changed meanwhile: the next look tells
+        if not get_current_worker().is_cancelled:
+            self.call_from_thread(self._weighed, size)
+
+    def _weighed(self, size: int) -> None:
+        self._upper_size = size
+        self._label_all()

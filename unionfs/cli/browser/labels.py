@@ -27,11 +27,12 @@ _SIZE = 7
 _COMMAND = 110  # letters: three lines at most
 
 
-def of_layer(name: LayerName, totals: LayerTotals | None) -> Text:
+def of_layer(name: LayerName, size: int | None, totals: LayerTotals | None) -> Text:
     """Return the lines of a layer: what it is, how large, what it did, by which command."""
     text = Text.assemble((name.label, "bold"))
+    if size is not None:
+        text.append(f"  {output.size(size)}", "cyan")
     if totals is not None:
-        text.append(f"  {output.size(totals.size)}", "cyan")
         for state, tally in (
             (State.ADDED, totals.added),
             (State.CHANGED, totals.changed),
