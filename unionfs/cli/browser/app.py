@@ -252,9 +252,13 @@ class Browser(App[None]):
     @work(thread=True, group="count")
     def _count(self, whole: Source) -> None:
         worker = get_current_worker()
-        with Stack(whole) as stack:
-            told = events(stack, self._subject.opaque)
-            totals = add_up(whole.layers, takewhile(lambda _: not worker.is_cancelled, told))
+        try:
+            with Stack(whole) as stack:
+                told = events(stack, self._subject.opaque)
+                totals = add_up(whole.layers, takewhile(lambda _: not worker.is_cancelled, told))
+        except (UnionfsError, OSError) as error:
+            self.call_from_thread(self._complain, error)
+            return
         if not worker.is_cancelled:
             self.call_from_thread(self._counted, totals)
 
