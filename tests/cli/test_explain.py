@@ -130,3 +130,20 @@ def test_plain_directories_in_helper_form(tmp_path: Path, target: Path, options:
     )  # fmt: skip
     assert shown["write"] == {"what": "copy-up", "bytes": 4, "directories": 0}
     assert (gone["blame"]["layer"], gone["copies"][0]["layer"]) == ("upper", "layer 1")
+
+
+@pytest.mark.needs_fuse
+def test_relative_paths_of_a_daemon_that_says_nothing(tmp_path: Path, target: Path) -> None:
+    """It has left the directory that they counted from; a directory of the same name misleads."""
+    for name in ("x/low", "x/high", "x/upper", "x/work", "y/x/low"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "x" / "low" / "f").write_text("low")
+    words = f"lowerdir=high:low:{tmp_path}/y/x/low,upperdir=./upper,workdir=work,noxattrinfo"
+    cli = Cli(tmp_path / "no-store")
+    cli("-o", words, str(target), cwd=tmp_path / "x")
+    try:
+        [found] = cli.json("explain", str(target), "/f")
+    finally:
+        cli("umount", str(target))
+    assert found["shown"]["on_disk"] == str(tmp_path / "x" / "low" / "f")
+    assert found["components"][0]["layers"][0]["layer"] == "upper"

@@ -49,6 +49,7 @@ LIBRARIES: dict[str, set[str]] = {
     # What only one command needs, and takes long to import.
     "jinja2": {"cli.report"},
     "markupsafe": {"cli.report"},
+    "textual": {"cli.browser"},
 }
 
 

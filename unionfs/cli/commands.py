@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from unionfs import __version__
 from unionfs.cli import (
+    browse,
     committing,
     container,
     df,
@@ -53,6 +54,7 @@ def build() -> Parser:
     add_global_options(parser, top=True)
     parser.add_argument("-V", "--version", action="version", version=f"unionfs {__version__}")
     commands = Branch(parser)
-    for noun in (image, layer, container, committing, mounting, running, df, explain, serving):
+    nouns = (image, layer, container, committing, mounting, running, df, explain, browse, serving)
+    for noun in nouns:
         noun.register(commands)
     return parser

@@ -14,7 +14,7 @@ from unionfs.cli.tree import Branch
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rich.console import Console
+    from rich.console import RenderableType
 
     from unionfs.inspect.copies import Blame, Copy
     from unionfs.inspect.explain import Explanation, Step, Verdict
@@ -53,12 +53,12 @@ def _explain(context: Context) -> int:
     from rich.console import Console
 
     console = Console(highlight=False, emoji=False, markup=False)
-    with console.capture() as drawn:
+    with console.capture() as captured:
         for place, one in enumerate(found):
             if place:
                 console.print()
-            _print(console, one)
-    print(*(line.rstrip() for line in drawn.get().splitlines()), sep="\n")  # columns are padded
+            console.print(*drawn(one), sep="\n")
+    print(*(line.rstrip() for line in captured.get().splitlines()), sep="\n")  # padded columns
     return 0
 
 
@@ -156,23 +156,29 @@ def _text(path: bytes | None) -> str | None:
     return None if path is None else output.text_of(path)
 
 
-def _print(console: Console, found: Explanation) -> None:
+def drawn(found: Explanation) -> list[RenderableType]:
+    """Return an explanation as what rich prints, from top to bottom."""
     from rich.text import Text
 
+    parts: list[RenderableType] = [
+        Text.assemble((output.plain(found.path), _NAME), f" in {found.subject}")
+    ]
+    for step in found.steps:
+        parts += ["", *_drawn_step(step)]
+    return [*parts, "", conclusion(found)]
+
+
+def conclusion(found: Explanation) -> RenderableType:
+    """Return what follows from what the layers say, as what rich prints."""
     from unionfs.inspect import words
 
-    console.print(Text(f"{output.plain(found.path)}", _NAME), Text(f"in {found.subject}"))
-    for step in found.steps:
-        console.print()
-        _print_step(console, step)
-    console.print()
     style = _SHOWN if found.shown is not None else _GONE
     rows = [_Row("Answer", words.answer(found), style), *_details(found)]
     rows.append(_Row("A write", words.write(found.write)))
     if found.similar:
         names = ", ".join(output.plain(name) for name in found.similar)
         rows.append(_Row("Similar", names, "yellow"))
-    _print_rows(console, rows)
+    return _table(rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,14 +216,18 @@ def _origin(copy: Copy) -> Iterator[_Row]:
     yield _Row("On disk", output.plain(copy.path))
 
 
-def _print_step(console: Console, step: Step) -> None:
+def _drawn_step(step: Step) -> list[RenderableType]:
     from rich.text import Text
 
     title = Text(output.plain(step.path), "bold cyan")
     if step.link is not None:
         title.append(f" is a symbolic link to {output.plain(step.link)}: followed", "default")
-    console.print(title)
-    _print_rows(console, list(_rows(step.verdicts)), indent=2)
+    return [title, said(step, indent=2)]
+
+
+def said(step: Step, indent: int = 0) -> RenderableType:
+    """Return what the layers say about one component, as what rich prints."""
+    return _table(list(_rows(step.verdicts)), indent)
 
 
 def _rows(verdicts: Sequence[Verdict]) -> Iterator[_Row]:
@@ -257,8 +267,8 @@ def _joined(verdicts: Sequence[Verdict]) -> _Row:
     return _Row(label, words.verdict(verdicts[0]), style)
 
 
-def _print_rows(console: Console, rows: Sequence[_Row], indent: int = 0) -> None:
-    """Print *rows* in columns that fold within the width of the terminal (or 80)."""
+def _table(rows: Sequence[_Row], indent: int = 0) -> RenderableType:
+    """Return *rows* in columns that fold within the width of what they are printed on."""
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
@@ -270,4 +280,4 @@ def _print_rows(console: Console, rows: Sequence[_Row], indent: int = 0) -> None
         cells = [Text(row.label), Text(row.text, row.style)]
         note = [Text(f"◂ {row.note}", _SHOWN)] if row.note else []
         table.add_row(*cells, *note)
-    console.print(Padding(table, (0, 0, 0, indent)))
+    return Padding(table, (0, 0, 0, indent))

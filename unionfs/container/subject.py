@@ -20,7 +20,7 @@ from unionfs.digest import Digest
 from unionfs.errors import NotFoundError, UnionfsError
 from unionfs.inspect.stack import UPPER, LayerName, Source, called, numbered
 from unionfs.ondisk.flavour import Flavour
-from unionfs.options import MountConfig, has_relative, parse_helper_options
+from unionfs.options import MountConfig, absolute, has_relative, parse_helper_options
 from unionfs.store.records import ContainerRecord, ImageRecord
 from unionfs.store.store import Store
 from unionfs.syscalls import xattr
@@ -102,7 +102,7 @@ def _of_mount(store: Store | None, entry: MountEntry) -> Source:
         where = os.fsdecode(entry.target)
         raise UnknownMountError(
             f"{where}: its daemon does not say what it is mounted from"
-            " (it is another user's, or has noxattrinfo and another name)"
+            " (it is another user's: ask as that user; or it has noxattrinfo and another name)"
         )
     return source
 
@@ -153,10 +153,29 @@ def _config_of(pid: int) -> MountConfig | None:
             word[2:] or words[at + 1] for at, word in enumerate(words) if word.startswith("-o")
         ]
         config = parse_helper_options(options, privileged=os.stat(f"/proc/{pid}").st_uid == 0)
+        if not has_relative(config):
+            return config
+        begun = _begun_in(pid, config)
     except (OSError, IndexError, UnionfsError):
         return None
-    # A relative path counted from a directory that the daemon has left.
-    return None if has_relative(config) else config
+    return None if begun is None else absolute(config, begun)
+
+
+def _begun_in(pid: int, config: MountConfig) -> bytes | None:
+    """Return the directory that the relative paths of a daemon's command line counted from.
+
+    The daemon has left it, but holds its layers open: it is the one from which all paths lead to
+    one of those. None where there is none, or more than one. Raises OSError.
+    """
+    folder = f"/proc/{pid}/fd"
+    held = {os.fsencode(os.readlink(f"{folder}/{fd}")) for fd in os.listdir(folder)}
+    paths = [path for path in (*config.lowerdirs, config.upperdir) if path is not None]
+    ends = [b"/" + os.path.normpath(path) for path in paths if not path.startswith(b"/")]
+    begun = {path[: -len(end)] for path in held for end in ends if path.endswith(end)}
+    fitting = [
+        one for one in begun if all(os.path.normpath(os.path.join(one, p)) in held for p in paths)
+    ]
+    return (fitting[0] or b"/") if len(fitting) == 1 else None
 
 
 def _of_config(config: MountConfig, entry: MountEntry) -> Source:

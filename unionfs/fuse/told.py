@@ -14,7 +14,8 @@ ours alone: one that a layer really has is not shown, and nobody can set it.
 | ``stack`` | what is mounted, as JSON, for ``unionfs explain`` |
 
 The last three rows are for the mount's owner and for root, outside the container only. To answer,
-the directories on the path are read again: when somebody asks, and at no cost to others.
+each layer is asked for each name on the path (no directory is read for that, however large): when
+somebody asks, and at no cost to others.
 """
 
 from __future__ import annotations

@@ -1,14 +1,17 @@
 """Why a lookup ends as it does: the walk of ``Tree``, with what every layer says written down.
 
 The answer is always the driver's own (``Tree.lookup``, ``Tree.ready``), and what the layers say is
-read by the same functions (``scan``, the marks that ``Tree.ready`` left on its parts). Layers that
-the driver does not ask, because something above hides their directory, are asked here as well, and
-what they have is marked as hidden. Nothing of this runs while files are served.
+read by the same functions: ``Tree.probe``, ``scan`` where types are written down, and the marks
+that ``Tree.ready`` left on its parts. Layers that the driver does not ask, because something above
+hides their directory, are asked here as well, and what they have is marked as hidden. Nothing of
+this runs while files are served.
 """
 
 from __future__ import annotations
 
 import enum
+import errno
+import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +19,7 @@ from typing import NamedTuple
 
 from unionfs.errors import ConflictError
 from unionfs.ondisk.marks import read_dir_marks
+from unionfs.ondisk.whiteout import AUFS_OPAQUE, AUFS_PREFIX
 from unionfs.union.layer import Layer, Part
 from unionfs.union.node import Node
 from unionfs.union.scan import KIND, Scan, scan
@@ -158,23 +162,34 @@ class Reasons:
         """Return what *layer* has at *name*, not yet whether that counts."""
         if place is None:
             return Said(layer, Says.NO_DIRECTORY, name)
-        found = self._scan(place)
         said = Said(layer, Says.ABSENT, name, place.part)
-        if name in found.entries:
-            said.says, said.kind = Says.HAS, found.entries[name] & KIND
-        elif name in found.whiteouts:
+        kind = self._kind(place, name)
+        if kind == 0:
             said.says = Says.WHITEOUT
+        elif kind is not None:
+            said.says, said.kind = Says.HAS, kind
         return said
 
-    def _scan(self, place: Place) -> Scan:
-        """Read a directory; the driver has not looked at the marks of one that is hidden."""
+    def _kind(self, place: Place, name: bytes) -> int | None:
+        """Return what ``Tree.probe`` says; it reads no directory, however large that is."""
         part = place.part
+        if place.hidden is not None:  # the driver has not looked at its marks
+            part.whiteout_files = read_dir_marks(part.fd(), part.layer.flavour).whiteout_files
+        if part.layer.override is not None or (part.layer.aufs and name.startswith(AUFS_PREFIX)):
+            found = self._scan(part)
+            entry = found.entries.get(name)
+            return entry & KIND if entry is not None else 0 if name in found.whiteouts else None
+        try:
+            return self._tree.probe(part, name)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            return None
+
+    def _scan(self, part: Part) -> Scan:
         key = (part.layer.number, part.path())
         found = self._scans.get(key)
         if found is None:
-            if place.hidden is not None:
-                marks = read_dir_marks(part.fd(), part.layer.flavour)
-                part.whiteout_files = marks.whiteout_files
             found = self._scans[key] = scan(part)
         return found
 
@@ -221,7 +236,15 @@ def _merge(tree: Tree, child: Node, said: list[Said], path: bytes) -> None:
 
 
 def _is_opaque(part: Part) -> bool:
-    return part.opaque or (part.layer.aufs and scan(part).opaque)
+    return part.opaque or (part.layer.aufs and _has_marker(part))
+
+
+def _has_marker(part: Part) -> bool:
+    try:
+        os.stat(AUFS_OPAQUE, dir_fd=part.fd(), follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _compare(child: Node | None, said: list[Said]) -> None:

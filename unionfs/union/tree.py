@@ -111,7 +111,7 @@ class Tree:
         """
         found: list[Part] = []
         for above in parts:
-            kind = self._probe(above, name)
+            kind = self.probe(above, name)
             if kind is None:
                 continue
             if kind != _DIR:
@@ -134,8 +134,12 @@ class Tree:
             parts = self.step(parts, name)
         return parts
 
-    def _probe(self, part: Part, name: bytes) -> int | None:
-        """Return the kind of *name* in *part*, 0 for a whiteout, None if it is not there."""
+    def probe(self, part: Part, name: bytes) -> int | None:
+        """Return the kind of *name* in *part*, 0 for a whiteout, None if it is not there.
+
+        As it is on the disk: not for layers with an override (``Layer.override``), nor for the
+        names of AUFS marks. Raises OSError.
+        """
         fd = part.fd()
         try:
             st = os.stat(name, dir_fd=fd, follow_symlinks=False)
@@ -159,7 +163,7 @@ class Tree:
             return False
         if node.below is None:
             node.below = Below()
-        return node.below.shows(parts, name, self._probe)
+        return node.below.shows(parts, name, self.probe)
 
     def load(self, node: Node) -> dict[bytes, Node]:
         """Return the children of the directory *node* by name, reading its parts the first time.

@@ -243,3 +243,32 @@ def test_commands(created_by: object, command: str | None) -> None:
 def test_a_history_that_does_not_fit_blames_nobody() -> None:
     assert layer_commands([{"created_by": "A"}], 2) == [None, None]
     assert layer_commands([{"created_by": "A"}, {"empty_layer": True}], 1) == ["A"]
+
+
+def test_marks_of_aufs_are_asked_for_by_name(tmp_path: Path) -> None:
+    lower = [File(b"gone"), File(b"d/below"), File(b"d/both"), File(b"here")]
+    upper = [File(b".wh.gone"), File(b"d/.wh..wh..opq"), File(b"d/both"), File(b"both/.wh.x")]
+    layers = build_stack(os.fsencode(tmp_path) + b"/s", [lower, upper], writable=False)
+    source = plain_source(layers)
+    assert says(explain(source, b"/gone")) == ["whiteout: deletes it", "file, 10B"]
+    below = explain(source, b"/d/below")
+    assert below.blame is not None and below.blame.how is How.OPAQUE
+    assert explain(source, b"/d").steps[-1].verdicts[0].opaque
+    assert explain(source, b"/.wh.gone").outcome is Outcome.ABSENT
+    plain = explain(replace(source, aufs=False), b"/.wh.gone")
+    assert plain.outcome is Outcome.FOUND
+    assert explain(source, b"/" + b"n" * 300).outcome is Outcome.ABSENT
+
+
+def test_no_directory_is_read_for_what_the_layers_say(
+    said: Explain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mount says why while it serves: the largest directory must not hold its requests up."""
+
+    def scan(part: object) -> None:
+        raise AssertionError("a directory was read")
+
+    monkeypatch.setattr("unionfs.union.reasons.scan", scan)
+    assert said("/usr/share/doc/a").outcome is Outcome.HIDDEN
+    assert said("/opt/tool").outcome is Outcome.HIDDEN
+    assert said("/etc/motd").outcome is Outcome.FOUND
