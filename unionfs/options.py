@@ -84,12 +84,12 @@ class MountConfig:
     # Where the upper keeps owners, modes and types: 0 as files do, else an attribute
     # (ondisk.override): 1 security.fuseoverlayfs.override_stat, 2 user.containers.override_stat
     xattr_permissions: int = 0
-    # Read, but not honoured yet: see NOT_HONOURED_YET.
-    uid_map: tuple[IdRange, ...] = ()
+    uid_map: tuple[IdRange, ...] = ()  # who is shown in whose place (fuse.owners); empty: all
     gid_map: tuple[IdRange, ...] = ()
-    squash_to_root: bool = False
-    squash_to_uid: int | None = None
+    squash_to_root: bool = False  # all are shown as root's
+    squash_to_uid: int | None = None  # all are shown as this one's
     squash_to_gid: int | None = None
+    # Read, but not honoured yet: see NOT_HONOURED_YET.
     context: str | None = None
     acl: bool = True
     xattrs: bool = True
@@ -108,17 +108,14 @@ EXPLAINED = """\
   volatile              sync nothing: faster, and a crash of the machine may lose it all
   redirect_dir=off      renaming a directory of a lower layer fails with EXDEV
   xattr_permissions=2   keep owners and modes in user.containers.override_stat (1: security.…)
+  uidmapping=MAP        show other owners than on disk, :DISK:SHOWN:SIZE… (also gidmapping=)
+  squash_to_uid=UID     show all files as this user's (squash_to_gid=; squash_to_root: root's)
   noxattrinfo           answer no user.unionfs.* attributes about layers
   spin=MICROSECONDS     wait awake for the next request (off, auto; default: auto)
 """
 
 # Fields that the driver does not honour yet, with the option that sets each.
 NOT_HONOURED_YET = {
-    "uid_map": "uidmapping",
-    "gid_map": "gidmapping",
-    "squash_to_root": "squash_to_root",
-    "squash_to_uid": "squash_to_uid",
-    "squash_to_gid": "squash_to_gid",
     "context": "context",
     "acl": "noacl",
     "xattrs": "noxattrs",

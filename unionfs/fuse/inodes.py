@@ -14,6 +14,7 @@ import stat
 from pyfuse3 import ROOT_INODE, EntryAttributes
 
 from unionfs.fuse import native
+from unionfs.fuse.owners import Owners
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
 from unionfs.upper.holding import let_go, take_place
@@ -34,6 +35,7 @@ class Inodes:
     def __init__(self, tree: Tree, upper: Upper | None) -> None:
         self.tree = tree
         self.upper = upper
+        self.owners: Owners | None = None  # see ``State.map_owners``
         self._nodes: dict[int, Node] = {ROOT_INODE: tree.root}
         self._spare = _SPARE
         self._devices: dict[int, int] = {}
@@ -94,6 +96,8 @@ class Inodes:
         attr.st_nlink = _links(node, st)
         attr.st_uid = st.st_uid
         attr.st_gid = st.st_gid
+        if self.owners is not None:
+            self.owners.show(attr)
         attr.st_size = st.st_size
         attr.st_blocks = st.st_blocks
         if st.st_rdev:

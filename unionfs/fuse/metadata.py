@@ -15,7 +15,7 @@ from pyfuse3 import (
 )
 
 from unionfs.fuse import native, told
-from unionfs.fuse.callers import killer, killer_in, may
+from unionfs.fuse.callers import may
 from unionfs.fuse.carried import CarriedHandlers
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.syscalls import xattr
@@ -48,13 +48,14 @@ class MetadataHandlers(CarriedHandlers):
     def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         """Answer with attributes; of a directory that changes, let the extension do so from now."""
         node = self.inodes[inode]
-        if node.attr is None and node.kind == stat.S_IFDIR and self.by_node and not self.overrides:
+        if node.attr is None and node.kind == stat.S_IFDIR and self.by_node:
             self._share_dir(node)
         return self.inodes.attributes(node)
 
     def _share_dir(self, node: Node) -> None:
         part = node.upper_part()
-        if part is not None and not node.dead and native.hooks is not None:
+        shareable = self.files.inode_says_all and native.hooks is not None
+        if part is not None and not node.dead and shareable:
             native.hooks.share_dir(node.ino, part.fd(), len(node.parts) > 1)
 
     @answers_later
@@ -70,7 +71,7 @@ class MetadataHandlers(CarriedHandlers):
         node = self.inodes[inode]
         cut = None
         if fields.update_size:
-            cut = Cut(attr.st_size, kill=killer())
+            cut = Cut(attr.st_size, kill=self.killer())
         times = fields.update_atime or fields.update_mtime
         owner = fields.update_uid or fields.update_gid
         if not (owner or times or fields.update_mode or cut is not None):
@@ -87,6 +88,8 @@ class MetadataHandlers(CarriedHandlers):
         if owner:
             uid = attr.st_uid if fields.update_uid else -1
             gid = attr.st_gid if fields.update_gid else -1
+            if self.owners is not None:
+                uid, gid = self.owners.changed(uid, gid)
             attributes.chown(upper, node, uid, gid)
         if fields.update_mode:
             attributes.chmod(upper, node, stat.S_IMODE(attr.st_mode))
@@ -112,11 +115,12 @@ class MetadataHandlers(CarriedHandlers):
         self.writer()
         st = self.tree.stat(node)
         set_id = not node.is_dir and st.st_mode & (stat.S_ISUID | stat.S_ISGID)
-        if set_id and ctx.uid != st.st_uid and not self._may_change_mode(ctx):
+        owner = self.inodes.attributes(node).st_uid
+        if set_id and ctx.uid != owner and not self._may_change_mode(ctx):
             return
         upper = await self.copy_up(node)
         attributes.chown(upper, node, -1, -1)
-        kill = killer_in(ctx) if set_id else None
+        kill = self.killer_in(ctx) if set_id else None
         if kill is not None:
             attributes.chmod(upper, node, attributes.without_set_id(st, kill))
 
@@ -175,7 +179,7 @@ class MetadataHandlers(CarriedHandlers):
         value = xattr.get(self.tree.target(node), names.to_disk(name))
         if value is None:
             raise _missing(name)
-        return value
+        return value if self.owners is None else self.owners.shown_value(name, value)
 
     @answers
     def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
@@ -206,6 +210,8 @@ class MetadataHandlers(CarriedHandlers):
         if self.tree.layers[0].names.is_reserved(name) or self._is_told(name):
             raise FUSEError(errno.EPERM)
         self.writer()
+        if self.owners is not None:
+            value = self.owners.kept_value(name, value)
         if flags:
             there = xattr.get(self.tree.target(node), names.to_disk(name)) is not None
             if there and flags & os.XATTR_CREATE:
@@ -225,7 +231,7 @@ class MetadataHandlers(CarriedHandlers):
     def _drop_foreign_group(self, upper: Upper, node: Node, ctx: RequestContext) -> None:
         """Remove set-group-ID after a new ACL by one who is not in the group (posix_acl_update)."""
         st = self.tree.stat(node)
-        is_member = killer_in(ctx) if st.st_mode & stat.S_ISGID else None
+        is_member = self.killer_in(ctx) if st.st_mode & stat.S_ISGID else None
         if is_member is not None and not is_member(st.st_gid):
             attributes.chmod(upper, node, stat.S_IMODE(st.st_mode) & ~stat.S_ISGID)
 

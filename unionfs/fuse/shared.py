@@ -63,6 +63,8 @@ class SharedOperations(RootedOperations):
             return True
         name = self.tree.names_of(node).to_disk(acl.ACCESS)
         found = xattr.get(self.tree.target(node), name)
+        if found is not None and self.owners is not None:
+            found = self.owners.shown_value(acl.ACCESS, found)
         return may(caller(ctx), self.inodes.attributes(node), found, want)
 
     @answers
