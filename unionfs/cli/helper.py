@@ -11,9 +11,13 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from unionfs import __version__
 from unionfs.errors import RefusedError, UsageError
+
+if TYPE_CHECKING:
+    from unionfs.options import MountConfig
 
 USAGE = """\
 usage: unionfs -o lowerdir=DIR[:DIR…][,upperdir=DIR,workdir=DIR][,OPTION…] [SOURCE] TARGET
@@ -142,6 +146,15 @@ def _fuse_flag(call: Call, name: str) -> bool:
     return True
 
 
+def _for_machine(config: MountConfig) -> MountConfig:
+    """Return *config* less what has no meaning on this machine, which is ignored with a word."""
+    from unionfs.syscalls import selinux
+
+    if config.context is None or selinux.enabled():
+        return config
+    return replace(config, context=None, ignored=(*config.ignored, f"context={config.context}"))
+
+
 def _mount(call: Call) -> None:
     if not call.words:
         raise HelperUsageError("no mount point: unionfs -o OPTIONS TARGET (see: unionfs --help)")
@@ -153,7 +166,7 @@ def _mount(call: Call) -> None:
     from unionfs.daemon import spawn
     from unionfs.options import parse_helper_options
 
-    config = parse_helper_options(call.options, privileged=os.geteuid() == 0)
+    config = _for_machine(parse_helper_options(call.options, privileged=os.geteuid() == 0))
     if not call.sloppy:
         for option in config.ignored:
             print(f"unknown argument ignored: {option}", file=sys.stderr)

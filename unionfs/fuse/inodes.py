@@ -36,6 +36,7 @@ class Inodes:
         self.tree = tree
         self.upper = upper
         self.owners: Owners | None = None  # see ``State.map_owners``
+        self.static_nlink = False  # whether every directory shows one link
         self._nodes: dict[int, Node] = {ROOT_INODE: tree.root}
         self._spare = _SPARE
         self._devices: dict[int, int] = {}
@@ -93,7 +94,7 @@ class Inodes:
         attr = EntryAttributes()
         attr.st_ino = node.ino
         attr.st_mode = st.st_mode
-        attr.st_nlink = _links(node, st)
+        attr.st_nlink = self._links(node, st)
         attr.st_uid = st.st_uid
         attr.st_gid = st.st_gid
         if self.owners is not None:
@@ -110,6 +111,14 @@ class Inodes:
         attr.attr_timeout = FOREVER
         attr.entry_timeout = FOREVER
         node.attr = attr
+
+    def _links(self, node: Node, st: os.stat_result) -> int:
+        """Return st_nlink: 1 for a merged directory, as overlayfs has it (nobody counts those)."""
+        if node.dead:
+            return 0
+        if node.kind == _DIR:
+            return 1 if len(node.parts) > 1 or self.static_nlink else st.st_nlink
+        return node.nlink or st.st_nlink
 
     def expected(self, node: Node) -> int:
         """Return the number that the lower file *node* has or will have; 0 if not certain."""
@@ -187,15 +196,6 @@ class Inodes:
             child.gone_from(node, name)
             if not child.is_known:
                 let_go(self.tree, self.upper, child)
-
-
-def _links(node: Node, st: os.stat_result) -> int:
-    """Return st_nlink: 1 for a merged directory, as overlayfs has it (nobody counts those)."""
-    if node.dead:
-        return 0
-    if node.kind == _DIR:
-        return 1 if len(node.parts) > 1 else st.st_nlink
-    return node.nlink or st.st_nlink
 
 
 def absent() -> EntryAttributes:

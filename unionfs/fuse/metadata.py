@@ -56,7 +56,9 @@ class MetadataHandlers(CarriedHandlers):
         part = node.upper_part()
         shareable = self.files.inode_says_all and native.hooks is not None
         if part is not None and not node.dead and shareable:
-            native.hooks.share_dir(node.ino, part.fd(), len(node.parts) > 1)
+            native.hooks.share_dir(
+                node.ino, part.fd(), len(node.parts) > 1 or self.inodes.static_nlink
+            )
 
     @answers_later
     async def setattr(
@@ -171,6 +173,7 @@ class MetadataHandlers(CarriedHandlers):
         if name == native.CARRIER and (asked := native.carried()) is not None:
             return await self.carried(self.inodes[inode], *asked, ctx)
         node = self.inodes[inode]
+        self._check_offered(name)
         if name in told.NAMES and self.told is not None:
             return self.told.value(node, name, ctx)
         names = self.tree.names_of(node)
@@ -185,6 +188,7 @@ class MetadataHandlers(CarriedHandlers):
     def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
         """Answer with the names of attributes, the driver's own left out."""
         node = self.inodes[inode]
+        self._check_offered()
         names = self.tree.names_of(node)
         shown = []
         for name in xattr.names(self.tree.target(node)):
@@ -193,6 +197,8 @@ class MetadataHandlers(CarriedHandlers):
                 shown.append(public)
         if self.told is not None and not told.NAMES.isdisjoint(shown):
             shown = [name for name in shown if name not in told.NAMES]
+        if not self.acl:
+            shown = [name for name in shown if name not in _ACLS]
         if any(map(_is_trusted, shown)) and not _sees_trusted(ctx):
             shown = [name for name in shown if not _is_trusted(name)]
         return shown
@@ -205,6 +211,7 @@ class MetadataHandlers(CarriedHandlers):
         not copy the file up.
         """
         flags = native.xattr_flags()
+        self._check_offered(name)
         node = self.inodes[inode]
         names = self.tree.names_of(node)
         if self.tree.layers[0].names.is_reserved(name) or self._is_told(name):
@@ -225,6 +232,16 @@ class MetadataHandlers(CarriedHandlers):
         if name == DEFAULT_ACL and node.is_dir:
             upper.part(node).default_acl = None
 
+    def _check_offered(self, name: bytes = b"") -> None:
+        """Raise for an attribute (or all: no *name*) that the mount was asked not to have.
+
+        ENOSYS is "not supported" to the caller, and the kernel does not ask again.
+        """
+        if not self.xattrs:
+            raise FUSEError(errno.ENOSYS)
+        if not self.acl and name in _ACLS:
+            raise FUSEError(errno.EOPNOTSUPP)
+
     def _is_told(self, name: bytes) -> bool:
         return name in told.NAMES and self.told is not None
 
@@ -238,6 +255,7 @@ class MetadataHandlers(CarriedHandlers):
     @answers_later
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         """Remove an attribute; ENODATA if there is none, without a copy-up."""
+        self._check_offered(name)
         node = self.inodes[inode]
         names = self.tree.names_of(node)
         if names.is_reserved(name):

@@ -86,6 +86,8 @@ class Session:
         owners = owners_of(config, own, gives_owners=gives_owners)
         if owners is not None:
             self._operations.map_owners(owners)
+        self._operations.offer(acl=config.acl, xattrs=config.xattrs)
+        self._operations.inodes.static_nlink = config.static_nlink
         if config.xattrinfo:
             self._operations.tell(Told(self._tree, config, flavour))
 
@@ -261,6 +263,8 @@ def _fuse_options(config: MountConfig) -> set[str]:
         "debug": config.debug,
     }
     options = {name for name, wanted in flags.items() if wanted}
+    if config.context is not None:
+        options.add("context=" + _escaped(f'"{config.context}"'))
     options.add("fsname=" + _escaped(config.fsname))
     options.add("subtype=" + _escaped(config.subtype))
     return options

@@ -36,6 +36,7 @@ class State:
 
     ``_copying`` has an event for each node that a thread is copying up; whoever needs that copy
     waits for it. Everything else in the mount is free to go on meanwhile, with the old content.
+    ``acl``, ``xattrs``: whether files have ACLs, and attributes at all.
     ``owners``: how IDs in the mount and on disk differ (None: they do not).
     ``told``: what the mount tells of its layers in attributes (None: nothing).
 
@@ -49,6 +50,7 @@ class State:
         self.files = Files(tree)
         self.by_node = False
         self.overrides = upper is not None and upper.override is not None
+        self.acl = self.xattrs = True
         self.owners: Owners | None = None
         self.leaving = False
         self.told: Told | None = None
@@ -61,6 +63,10 @@ class State:
     def tell(self, told: Told) -> None:
         """From now on answer for the attributes of ``fuse.told``; before the first request only."""
         self.told = told
+
+    def offer(self, *, acl: bool, xattrs: bool) -> None:
+        """Say whether there are ACLs, and attributes at all; before mounting only."""
+        self.acl, self.xattrs = acl and xattrs, xattrs
 
     def map_owners(self, owners: Owners) -> None:
         """From now on show other owners than the disk's; before the first request only."""
