@@ -54,8 +54,9 @@ class MetadataHandlers(CarriedHandlers):
 
     def _share_dir(self, node: Node) -> None:
         part = node.upper_part()
-        shareable = self.files.inode_says_all and native.hooks is not None
-        if part is not None and not node.dead and shareable:
+        if not self.files.inode_says_all or native.hooks is None:
+            return
+        if part is not None and not node.dead:
             native.hooks.share_dir(
                 node.ino, part.fd(), len(node.parts) > 1 or self.inodes.static_nlink
             )
