@@ -166,7 +166,7 @@ _MEANINGLESS = frozenset(
 
 _REFUSED = {
     "plugins": "layers come as directories only",
-    "remount": "a mount's options cannot be changed; unmount it and mount it again",
+    "remount": "of a container's mount; unmount it and mount it again",
 }
 
 

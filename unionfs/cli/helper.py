@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,9 @@ usage: unionfs -o lowerdir=DIR[:DIR…][,upperdir=DIR,workdir=DIR][,OPTION…] [
 As mount.*: -f fake, -s sloppy, -n no mtab, -t TYPE.
 Options beside the directories: unionfs mount --help
 """
+
+
+_MOUNT_S_DEFAULTS = "suid,dev"  # of mount(8), which mount.fuse3 adds as well
 
 
 class HelperUsageError(UsageError):
@@ -66,6 +69,11 @@ def run(argv: Sequence[str]) -> int:
     if call.answer is not None:
         print(call.answer, end="")
         return 0
+    if _asks_remount(call.options):
+        _remount(call)
+        return 0
+    if as_mount and os.geteuid() == 0:
+        call.options.insert(0, _MOUNT_S_DEFAULTS)
     _mount(call)
     return 0
 
@@ -146,6 +154,32 @@ def _fuse_flag(call: Call, name: str) -> bool:
     return True
 
 
+def _asks_remount(options: Sequence[str]) -> bool:
+    """Return whether a word among *options* may be ``remount``: quick, as every mount asks."""
+    if not any("remount" in word for word in options):
+        return False
+    from unionfs.daemon.remount import is_asked
+
+    return is_asked(options)
+
+
+def _remount(call: Call) -> None:
+    from unionfs.daemon.remount import remount
+
+    if not call.words:
+        raise HelperUsageError("no mount point to remount (see: unionfs --help)")
+    if call.fake:
+        return
+    target = os.fsencode(call.words[-1])
+    _name_ignored(call, remount(target, call.options, privileged=os.geteuid() == 0))
+
+
+def _name_ignored(call: Call, options: Iterable[str]) -> None:
+    if not call.sloppy:
+        for option in options:
+            print(f"unknown argument ignored: {option}", file=sys.stderr)
+
+
 def _for_machine(config: MountConfig) -> MountConfig:
     """Return *config* less what has no meaning on this machine, which is ignored with a word."""
     from unionfs.syscalls import selinux
@@ -167,9 +201,7 @@ def _mount(call: Call) -> None:
     from unionfs.options import parse_helper_options
 
     config = _for_machine(parse_helper_options(call.options, privileged=os.geteuid() == 0))
-    if not call.sloppy:
-        for option in config.ignored:
-            print(f"unknown argument ignored: {option}", file=sys.stderr)
+    _name_ignored(call, config.ignored)
     if len(call.words) > 1 and config.fsname == "unionfs":
         config = replace(config, fsname=call.words[0])
     target = os.fsencode(call.words[-1])
