@@ -84,15 +84,15 @@ class MountConfig:
     # Where the upper keeps owners, modes and types: 0 as files do, else an attribute
     # (ondisk.override): 1 security.fuseoverlayfs.override_stat, 2 user.containers.override_stat
     xattr_permissions: int = 0
-    # Read, but not honoured yet: see NOT_HONOURED_YET.
-    uid_map: tuple[IdRange, ...] = ()
+    uid_map: tuple[IdRange, ...] = ()  # who is shown in whose place (fuse.owners); empty: all
     gid_map: tuple[IdRange, ...] = ()
-    squash_to_root: bool = False
-    squash_to_uid: int | None = None
+    squash_to_root: bool = False  # all are shown as root's
+    squash_to_uid: int | None = None  # all are shown as this one's
     squash_to_gid: int | None = None
-    context: str | None = None
-    acl: bool = True
-    xattrs: bool = True
+    context: str | None = None  # the SELinux label of all files
+    acl: bool = True  # False: permission bits alone count, and no ACL can be set
+    xattrs: bool = True  # False: there are no attributes, nor ACLs
+    static_nlink: bool = False  # every directory shows one link
     xattrinfo: bool = True  # answer for user.unionfs.layer and the like (fuse.told)
     lower_names: tuple[LowerName, ...] = ()  # as lowerdirs; empty: these are no image's
     ignored: tuple[str, ...] = ()  # options to name as "unknown argument ignored: X"
@@ -108,21 +108,14 @@ EXPLAINED = """\
   volatile              sync nothing: faster, and a crash of the machine may lose it all
   redirect_dir=off      renaming a directory of a lower layer fails with EXDEV
   xattr_permissions=2   keep owners and modes in user.containers.override_stat (1: security.…)
+  uidmapping=MAP        show other owners than on disk, :DISK:SHOWN:SIZE… (also gidmapping=)
+  squash_to_uid=UID     show all files as this user's (squash_to_gid=; squash_to_root: root's)
+  noacl, noxattrs       let permission bits alone count; have no attributes at all
+  context=LABEL         give all files this SELinux label
+  static_nlink          show one link of every directory
   noxattrinfo           answer no user.unionfs.* attributes about layers
   spin=MICROSECONDS     wait awake for the next request (off, auto; default: auto)
 """
-
-# Fields that the driver does not honour yet, with the option that sets each.
-NOT_HONOURED_YET = {
-    "uid_map": "uidmapping",
-    "gid_map": "gidmapping",
-    "squash_to_root": "squash_to_root",
-    "squash_to_uid": "squash_to_uid",
-    "squash_to_gid": "squash_to_gid",
-    "context": "context",
-    "acl": "noacl",
-    "xattrs": "noxattrs",
-}
 
 _FLAGS: dict[str, dict[str, Any]] = {
     "ro": {"read_only": True},
@@ -145,6 +138,7 @@ _FLAGS: dict[str, dict[str, Any]] = {
     "debug": {"debug": True},
     "squash_to_root": {"squash_to_root": True},
     "noacl": {"acl": False},
+    "static_nlink": {"static_nlink": True},
     "noxattrs": {"xattrs": False},
     "noxattrinfo": {"xattrinfo": False},
 }
@@ -162,11 +156,17 @@ _MEANINGLESS = frozenset(
         "comment",
         "diratime",
         "nodiratime",
+        "kernel_cache",
+        "threaded=0",
+        "writeback=0",
+        "xino=auto",
+        "xino=on",
     )
 )
 
 _REFUSED = {
-    "remount": "a mount's options cannot be changed; unmount it and mount it again",
+    "plugins": "layers come as directories only",
+    "remount": "of a container's mount; unmount it and mount it again",
 }
 
 
@@ -206,9 +206,7 @@ def apply_options(base: MountConfig, words: Iterable[str], *, privileged: bool) 
             ignored.append(os.fsdecode(option))
         else:
             fields |= meaning
-    config = replace(base, **fields, ignored=tuple(ignored))
-    _refuse_unsupported(config)
-    return config
+    return replace(base, **fields, ignored=tuple(ignored))
 
 
 def split_options(text: bytes) -> Iterator[bytes]:
@@ -256,19 +254,13 @@ def _meaning(option: bytes) -> dict[str, Any] | None:
         return _FLAGS[name]
     if name in _VALUED:
         raise BadOptionError(f"option {name} needs a value: {name}=…")
-    return {} if name in _MEANINGLESS or name.startswith("x-") else None
+    meaningless = name in _MEANINGLESS or os.fsdecode(option) in _MEANINGLESS
+    return {} if meaningless or name.startswith("x-") else None
 
 
 def _harmless(meaning: dict[str, Any]) -> bool:
     """Return whether an ordinary user's mount can have *meaning*: it is always nosuid and nodev."""
     return not (meaning.get("suid") or meaning.get("dev"))
-
-
-def _refuse_unsupported(config: MountConfig) -> None:
-    plain = MountConfig(())
-    for field, option in NOT_HONOURED_YET.items():
-        if getattr(config, field) != getattr(plain, field):
-            raise UnsupportedOptionError(f"option {option} is not supported yet")
 
 
 def _unquoted(value: bytes) -> bytes:
@@ -316,6 +308,14 @@ def _text(value: bytes) -> str:
 
 def _directory(name: str, value: bytes) -> dict[str, Any]:
     return {name: _checked_path(name, os.fsencode(_text(value)))}
+
+
+def _context(name: str, value: bytes) -> dict[str, Any]:
+    """Read an SELinux label: quotes may protect the commas in it, its colons are its own."""
+    label = os.fsdecode(_unquoted(value))
+    if not re.fullmatch(r"[\w.,:\\-]{1,4000}", label, re.ASCII):
+        raise BadOptionError(f"option {name}: {label[:80]!r} is no SELinux label")
+    return {name: label.replace("\\", "")}
 
 
 def _string(name: str, value: bytes) -> dict[str, Any]:
@@ -386,7 +386,7 @@ _VALUED: dict[str, Callable[[str, bytes], dict[str, Any]]] = {
     "workdir": _directory,
     "fsname": _string,
     "subtype": _string,
-    "context": _string,
+    "context": _context,
     "redirect_dir": _redirect_dir,
     "fsync": _fsync,
     "noxattrs": _noxattrs,

@@ -143,9 +143,23 @@ class TestAsMount:
         assert call("mount.unionfs", "o", "/m", "-N", "/proc/1/ns/mnt", "-o", LOWER) == 1
         assert "-N /proc/1/ns/mnt: mounting in another namespace" in capsys.readouterr().err
 
-    def test_remount_is_refused(self, mounts, capsys):
-        assert call("mount.unionfs", "o", "/m", "-o", f"remount,ro,{LOWER}") == 1
-        assert "remount is refused" in capsys.readouterr().err and not mounts
+    @pytest.mark.parametrize("name", ["mount.unionfs", "unionfs"])
+    def test_remount_mounts_nothing(self, mounts, capsys, name):
+        assert call(name, "o", "/nothing-here", "-o", f"remount,ro,{LOWER}") == 1
+        assert "/nothing-here is not a mount of unionfs" in capsys.readouterr().err and not mounts
+
+    def test_remount_needs_a_mount_point(self, capsys):
+        assert call("mount.unionfs", "-o", "remount,ro") == 2
+        assert "no mount point" in capsys.readouterr().err
+
+    def test_roots_mounts_have_set_id_programs_and_devices(self, mounts, monkeypatch):
+        """As mount(8) has it by default, and as mount.fuse3 asks of a mount program."""
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        call("mount.unionfs", "o", "/m", "-o", LOWER)
+        call("mount.unionfs", "o", "/m", "-o", f"{LOWER},nodev")
+        call("unionfs", "o", "/m", "-o", LOWER)
+        flags = [(config.suid, config.dev) for config, *_ in mounts]
+        assert flags == [(True, True), (True, False), (True, False)]
 
 
 class TestErrors:

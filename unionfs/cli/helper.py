@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from unionfs import __version__
 from unionfs.errors import RefusedError, UsageError
+
+if TYPE_CHECKING:
+    from unionfs.options import MountConfig
 
 USAGE = """\
 usage: unionfs -o lowerdir=DIR[:DIR…][,upperdir=DIR,workdir=DIR][,OPTION…] [SOURCE] TARGET
@@ -28,6 +32,9 @@ usage: unionfs -o lowerdir=DIR[:DIR…][,upperdir=DIR,workdir=DIR][,OPTION…] [
 As mount.*: -f fake, -s sloppy, -n no mtab, -t TYPE.
 Options beside the directories: unionfs mount --help
 """
+
+
+_MOUNT_S_DEFAULTS = "suid,dev"  # of mount(8), which mount.fuse3 adds as well
 
 
 class HelperUsageError(UsageError):
@@ -62,6 +69,11 @@ def run(argv: Sequence[str]) -> int:
     if call.answer is not None:
         print(call.answer, end="")
         return 0
+    if _asks_remount(call.options):
+        _remount(call)
+        return 0
+    if as_mount and os.geteuid() == 0:
+        call.options.insert(0, _MOUNT_S_DEFAULTS)
     _mount(call)
     return 0
 
@@ -142,6 +154,41 @@ def _fuse_flag(call: Call, name: str) -> bool:
     return True
 
 
+def _asks_remount(options: Sequence[str]) -> bool:
+    """Return whether a word among *options* may be ``remount``: quick, as every mount asks."""
+    if not any("remount" in word for word in options):
+        return False
+    from unionfs.daemon.remount import is_asked
+
+    return is_asked(options)
+
+
+def _remount(call: Call) -> None:
+    from unionfs.daemon.remount import remount
+
+    if not call.words:
+        raise HelperUsageError("no mount point to remount (see: unionfs --help)")
+    if call.fake:
+        return
+    target = os.fsencode(call.words[-1])
+    _name_ignored(call, remount(target, call.options, privileged=os.geteuid() == 0))
+
+
+def _name_ignored(call: Call, options: Iterable[str]) -> None:
+    if not call.sloppy:
+        for option in options:
+            print(f"unknown argument ignored: {option}", file=sys.stderr)
+
+
+def _for_machine(config: MountConfig) -> MountConfig:
+    """Return *config* less what has no meaning on this machine, which is ignored with a word."""
+    from unionfs.syscalls import selinux
+
+    if config.context is None or selinux.enabled():
+        return config
+    return replace(config, context=None, ignored=(*config.ignored, f"context={config.context}"))
+
+
 def _mount(call: Call) -> None:
     if not call.words:
         raise HelperUsageError("no mount point: unionfs -o OPTIONS TARGET (see: unionfs --help)")
@@ -153,10 +200,8 @@ def _mount(call: Call) -> None:
     from unionfs.daemon import spawn
     from unionfs.options import parse_helper_options
 
-    config = parse_helper_options(call.options, privileged=os.geteuid() == 0)
-    if not call.sloppy:
-        for option in config.ignored:
-            print(f"unknown argument ignored: {option}", file=sys.stderr)
+    config = _for_machine(parse_helper_options(call.options, privileged=os.geteuid() == 0))
+    _name_ignored(call, config.ignored)
     if len(call.words) > 1 and config.fsname == "unionfs":
         config = replace(config, fsname=call.words[0])
     target = os.fsencode(call.words[-1])

@@ -20,6 +20,7 @@ from unionfs.ondisk.flavour import Flavour
 from unionfs.options import LowerName, MountConfig, apply_options, defaults
 from unionfs.store.records import ContainerRecord, ImageRecord
 from unionfs.store.store import Store
+from unionfs.syscalls import selinux
 
 CONTROL = b"control"  # in a container's directory: the socket of its daemon
 # Fields that the store decides, with the option of each, which `-o` may not have then.
@@ -135,6 +136,8 @@ def _configure(store: Store, image_id: Digest, wish: Wish) -> MountConfig:
     for name, option in _STORE_S.items():
         if getattr(config, name) != getattr(plain, name):
             raise UsageError(f"-o {option}: the store decides this for its mounts")
+    if config.context is not None and not selinux.enabled():
+        raise UsageError("-o context: this machine has no SELinux")
     for option in config.ignored:
         if not apply_options(plain, [option], privileged=True).ignored:
             raise UsageError(f"-o {option}: only root's mounts can have this")

@@ -18,7 +18,6 @@ import pyfuse3
 import trio
 
 from unionfs.fuse import loop
-from unionfs.fuse.callers import killer_in
 from unionfs.fuse.state import State
 from unionfs.syscalls.space import fallocate
 from unionfs.union.node import Node
@@ -137,7 +136,7 @@ class CarriedHandlers(State):
         For requests of which the kernel does not say so, nor looks afterwards.
         """
         if self.tree.stat_open(fd).st_mode & (stat.S_ISUID | stat.S_ISGID):
-            kill = killer_in(ctx)
+            kill = self.killer_in(ctx)
             if kill is not None:
                 drop_set_id(self.writer(), fd, kill)
                 self.changed(node)

@@ -9,7 +9,6 @@ import trio
 from pyfuse3 import FileInfo, FUSEError, RequestContext
 
 from unionfs.fuse import loop
-from unionfs.fuse.callers import killer, killer_in
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.fuse.state import State
 from unionfs.union.node import Node
@@ -31,7 +30,7 @@ class DataHandlers(State):
             raise FUSEError(errno.ENOSYS)
         node = self.inodes[inode]
         if flags & os.O_TRUNC:
-            handle = await self._open_cut(node, kill=killer_in(ctx))
+            handle = await self._open_cut(node, kill=self.killer_in(ctx))
             return FileInfo(fh=handle, keep_cache=True)
         write = flags & 3 != os.O_RDONLY
         if write:
@@ -79,7 +78,7 @@ class DataHandlers(State):
         Where opening made no copy-up (``by_node``) the first write does, with its errors.
         """
         node = self.node_of(fh)
-        kill = killer()
+        kill = self.killer()
         file = node.file
         if file is None or not file.writable:
             await self.own_data(node)

@@ -48,15 +48,17 @@ class Files:
 
     ``limit`` is how many descriptors without a handle are kept at most, where the process may have
     four times as many. A descriptor is not to be used across an ``await``: duplicate it.
+    ``inode_says_all``: what an upper file's inode says is what is shown, so that the extension may
+    answer with it.
     """
 
     def __init__(self, tree: Tree, limit: int = 1024) -> None:
         self._tree = tree
-        self._inode_says_all = tree.layers[0].override is None
         self._limit = min(limit, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._next = 0
         self._open: dict[Node, None] = {}
         self.by_node = False
+        self.inode_says_all = tree.layers[0].override is None
         self.nodes: dict[int, Node] = {}
         self.dirs: dict[int, Node] = {}
 
@@ -161,10 +163,10 @@ class Files:
         """Let the extension answer reads of *node*, and more where the file says all there is.
 
         That is not so of the copy of a lower file with several names, whose count is the union's,
-        nor where owners and modes are in an attribute.
+        nor where owners and modes are in an attribute, or are translated.
         """
         if self.by_node and native.hooks is not None:
-            own = file.writable and not node.nlink and self._inode_says_all
+            own = file.writable and not node.nlink and self.inode_says_all
             native.hooks.share(node.ino, file.fd, own)
 
     def names_changed(self, node: Node) -> None:

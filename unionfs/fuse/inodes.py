@@ -14,6 +14,7 @@ import stat
 from pyfuse3 import ROOT_INODE, EntryAttributes
 
 from unionfs.fuse import native
+from unionfs.fuse.owners import Owners
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
 from unionfs.upper.holding import let_go, take_place
@@ -34,6 +35,8 @@ class Inodes:
     def __init__(self, tree: Tree, upper: Upper | None) -> None:
         self.tree = tree
         self.upper = upper
+        self.owners: Owners | None = None  # see ``State.map_owners``
+        self.static_nlink = False  # whether every directory shows one link
         self._nodes: dict[int, Node] = {ROOT_INODE: tree.root}
         self._spare = _SPARE
         self._devices: dict[int, int] = {}
@@ -91,9 +94,11 @@ class Inodes:
         attr = EntryAttributes()
         attr.st_ino = node.ino
         attr.st_mode = st.st_mode
-        attr.st_nlink = _links(node, st)
+        attr.st_nlink = self._links(node, st)
         attr.st_uid = st.st_uid
         attr.st_gid = st.st_gid
+        if self.owners is not None:
+            self.owners.show(attr)
         attr.st_size = st.st_size
         attr.st_blocks = st.st_blocks
         if st.st_rdev:
@@ -106,6 +111,14 @@ class Inodes:
         attr.attr_timeout = FOREVER
         attr.entry_timeout = FOREVER
         node.attr = attr
+
+    def _links(self, node: Node, st: os.stat_result) -> int:
+        """Return st_nlink: 1 for a merged directory, as overlayfs has it (nobody counts those)."""
+        if node.dead:
+            return 0
+        if node.kind == _DIR:
+            return 1 if len(node.parts) > 1 or self.static_nlink else st.st_nlink
+        return node.nlink or st.st_nlink
 
     def expected(self, node: Node) -> int:
         """Return the number that the lower file *node* has or will have; 0 if not certain."""
@@ -183,15 +196,6 @@ class Inodes:
             child.gone_from(node, name)
             if not child.is_known:
                 let_go(self.tree, self.upper, child)
-
-
-def _links(node: Node, st: os.stat_result) -> int:
-    """Return st_nlink: 1 for a merged directory, as overlayfs has it (nobody counts those)."""
-    if node.dead:
-        return 0
-    if node.kind == _DIR:
-        return 1 if len(node.parts) > 1 else st.st_nlink
-    return node.nlink or st.st_nlink
 
 
 def absent() -> EntryAttributes:

@@ -15,7 +15,7 @@ from pyfuse3 import (
 )
 
 from unionfs.fuse import native, told
-from unionfs.fuse.callers import killer, killer_in, may
+from unionfs.fuse.callers import may
 from unionfs.fuse.carried import CarriedHandlers
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.syscalls import xattr
@@ -48,14 +48,18 @@ class MetadataHandlers(CarriedHandlers):
     def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         """Answer with attributes; of a directory that changes, let the extension do so from now."""
         node = self.inodes[inode]
-        if node.attr is None and node.kind == stat.S_IFDIR and self.by_node and not self.overrides:
+        if node.attr is None and node.kind == stat.S_IFDIR and self.by_node:
             self._share_dir(node)
         return self.inodes.attributes(node)
 
     def _share_dir(self, node: Node) -> None:
         part = node.upper_part()
-        if part is not None and not node.dead and native.hooks is not None:
-            native.hooks.share_dir(node.ino, part.fd(), len(node.parts) > 1)
+        if not self.files.inode_says_all or native.hooks is None:
+            return
+        if part is not None and not node.dead:
+            native.hooks.share_dir(
+                node.ino, part.fd(), len(node.parts) > 1 or self.inodes.static_nlink
+            )
 
     @answers_later
     async def setattr(
@@ -70,7 +74,7 @@ class MetadataHandlers(CarriedHandlers):
         node = self.inodes[inode]
         cut = None
         if fields.update_size:
-            cut = Cut(attr.st_size, kill=killer())
+            cut = Cut(attr.st_size, kill=self.killer())
         times = fields.update_atime or fields.update_mtime
         owner = fields.update_uid or fields.update_gid
         if not (owner or times or fields.update_mode or cut is not None):
@@ -87,6 +91,8 @@ class MetadataHandlers(CarriedHandlers):
         if owner:
             uid = attr.st_uid if fields.update_uid else -1
             gid = attr.st_gid if fields.update_gid else -1
+            if self.owners is not None:
+                uid, gid = self.owners.changed(uid, gid)
             attributes.chown(upper, node, uid, gid)
         if fields.update_mode:
             attributes.chmod(upper, node, stat.S_IMODE(attr.st_mode))
@@ -113,11 +119,12 @@ class MetadataHandlers(CarriedHandlers):
         self.writer()
         st = self.tree.stat(node)
         set_id = not node.is_dir and st.st_mode & (stat.S_ISUID | stat.S_ISGID)
-        if set_id and ctx.uid != st.st_uid and not self._may_change_mode(ctx):
+        owner = self.inodes.attributes(node).st_uid
+        if set_id and ctx.uid != owner and not self._may_change_mode(ctx):
             return
         upper = await self.copy_up(node)
         attributes.chown(upper, node, -1, -1)
-        kill = killer_in(ctx) if set_id else None
+        kill = self.killer_in(ctx) if set_id else None
         if kill is not None:
             attributes.chmod(upper, node, attributes.without_set_id(st, kill))
 
@@ -169,6 +176,7 @@ class MetadataHandlers(CarriedHandlers):
         if name == native.CARRIER and (asked := native.carried()) is not None:
             return await self.carried(self.inodes[inode], *asked, ctx)
         node = self.inodes[inode]
+        self._check_offered(name)
         if name in told.NAMES and self.told is not None:
             return self.told.value(node, name, ctx)
         names = self.tree.names_of(node)
@@ -177,12 +185,13 @@ class MetadataHandlers(CarriedHandlers):
         value = xattr.get(self.tree.target(node), names.to_disk(name))
         if value is None:
             raise _missing(name)
-        return value
+        return value if self.owners is None else self.owners.shown_value(name, value)
 
     @answers
     def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
         """Answer with the names of attributes, the driver's own left out."""
         node = self.inodes[inode]
+        self._check_offered()
         names = self.tree.names_of(node)
         shown = []
         for name in xattr.names(self.tree.target(node)):
@@ -191,6 +200,8 @@ class MetadataHandlers(CarriedHandlers):
                 shown.append(public)
         if self.told is not None and not told.NAMES.isdisjoint(shown):
             shown = [name for name in shown if name not in told.NAMES]
+        if not self.acl:
+            shown = [name for name in shown if name not in _ACLS]
         if any(map(_is_trusted, shown)) and not _sees_trusted(ctx):
             shown = [name for name in shown if not _is_trusted(name)]
         return shown
@@ -203,11 +214,14 @@ class MetadataHandlers(CarriedHandlers):
         not copy the file up.
         """
         flags = native.xattr_flags()
+        self._check_offered(name)
         node = self.inodes[inode]
         names = self.tree.names_of(node)
         if self.tree.layers[0].names.is_reserved(name) or self._is_told(name):
             raise FUSEError(errno.EPERM)
         self.writer()
+        if self.owners is not None:
+            value = self.owners.kept_value(name, value)
         if flags:
             there = xattr.get(self.tree.target(node), names.to_disk(name)) is not None
             if there and flags & os.XATTR_CREATE:
@@ -221,19 +235,30 @@ class MetadataHandlers(CarriedHandlers):
         if name == DEFAULT_ACL and node.is_dir:
             upper.part(node).default_acl = None
 
+    def _check_offered(self, name: bytes = b"") -> None:
+        """Raise for an attribute (or all: no *name*) that the mount was asked not to have.
+
+        ENOSYS is "not supported" to the caller, and the kernel does not ask again.
+        """
+        if not self.xattrs:
+            raise FUSEError(errno.ENOSYS)
+        if not self.acl and name in _ACLS:
+            raise FUSEError(errno.EOPNOTSUPP)
+
     def _is_told(self, name: bytes) -> bool:
         return name in told.NAMES and self.told is not None
 
     def _drop_foreign_group(self, upper: Upper, node: Node, ctx: RequestContext) -> None:
         """Remove set-group-ID after a new ACL by one who is not in the group (posix_acl_update)."""
         st = self.tree.stat(node)
-        is_member = killer_in(ctx) if st.st_mode & stat.S_ISGID else None
+        is_member = self.killer_in(ctx) if st.st_mode & stat.S_ISGID else None
         if is_member is not None and not is_member(st.st_gid):
             attributes.chmod(upper, node, stat.S_IMODE(st.st_mode) & ~stat.S_ISGID)
 
     @answers_later
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         """Remove an attribute; ENODATA if there is none, without a copy-up."""
+        self._check_offered(name)
         node = self.inodes[inode]
         names = self.tree.names_of(node)
         if names.is_reserved(name):

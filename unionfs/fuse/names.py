@@ -145,8 +145,13 @@ class NameHandlers(State):
         del self.files.dirs[fh]
 
     def owner(self, ctx: RequestContext) -> Owner:
-        """Return who owns what the caller makes."""
+        """Return who owns what the caller makes, in the mount."""
         return Owner(ctx.uid, ctx.gid)
+
+    def _maker(self, ctx: RequestContext) -> Owner:
+        """Return who owns what the caller makes, on disk."""
+        owner = self.owner(ctx)
+        return owner if self.owners is None else self.owners.maker(owner)
 
     def _parent(self, inode: int) -> tuple[Upper, Node]:
         """Return the upper, and the directory *inode* brought into it, for a change of names."""
@@ -180,7 +185,7 @@ class NameHandlers(State):
         """Make and open a regular file, with a name or without (O_TMPFILE)."""
         nameless = native.asks_tmpfile()
         upper, parent = self._parent(parent_inode)
-        owner = self.owner(ctx)
+        owner = self._maker(ctx)
         mode = _masked(upper, parent, mode & _MODE, ctx)
         if nameless:
             node, fd = create.make_nameless(upper, parent, mode, owner)
@@ -206,7 +211,7 @@ class NameHandlers(State):
         """Make a directory."""
         upper, parent = self._parent(parent_inode)
         mode = _masked(upper, parent, mode & _MODE, ctx)
-        node = create.make_dir(upper, parent, name, mode, self.owner(ctx))
+        node = create.make_dir(upper, parent, name, mode, self._maker(ctx))
         return self._show(parent, name, node)
 
     @answers
@@ -216,7 +221,7 @@ class NameHandlers(State):
         """Make a device, fifo, socket or regular file; EPERM for what would be a whiteout."""
         create.check_device(mode, rdev)
         upper, parent = self._parent(parent_inode)
-        owner = self.owner(ctx)
+        owner = self._maker(ctx)
         mode = _masked(upper, parent, mode, ctx)
         node = create.make_special(upper, parent, name, mode, rdev, owner)
         return self._show(parent, name, node)
@@ -227,7 +232,7 @@ class NameHandlers(State):
     ) -> EntryAttributes:
         """Make a symbolic link."""
         upper, parent = self._parent(parent_inode)
-        node = create.make_symlink(upper, parent, name, target, self.owner(ctx))
+        node = create.make_symlink(upper, parent, name, target, self._maker(ctx))
         return self._show(parent, name, node)
 
     @answers_later

@@ -23,7 +23,7 @@ class Operations(NameHandlers, DataHandlers, MetadataHandlers, pyfuse3.Operation
 
     supports_dot_lookup = False
     enable_writeback_cache = False
-    enable_acl = True
+    enable_acl = True  # whether the kernel heeds ACLs
     rooted = False  # whether an ordinary user is root here (``rooted``)
     shared = False  # whether he is, and others are let in (``shared``)
 
@@ -33,6 +33,11 @@ class Operations(NameHandlers, DataHandlers, MetadataHandlers, pyfuse3.Operation
         None where there is none; with *read_only* it is only asked which files are the same.
         """
         super().__init__(tree, upper, read_only=read_only)
+
+    def offer(self, *, acl: bool, xattrs: bool) -> None:
+        """As ``State.offer``; without ACLs the kernel does not look for any."""
+        super().offer(acl=acl, xattrs=xattrs)
+        self.enable_acl = self.enable_acl and self.acl
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         """Take back the references that the kernel gives up.

@@ -38,7 +38,7 @@ class RootedOperations(Operations):
         return ctx.uid in (_ROOT, self._uid)
 
     def owner(self, ctx: RequestContext) -> Owner:
-        """Return who owns what the caller makes."""
+        """Return who owns what the caller makes, in the mount."""
         return Owner(
             _ROOT if ctx.uid == self._uid else ctx.uid, _ROOT if ctx.gid == self._gid else ctx.gid
         )

@@ -13,13 +13,17 @@ import pyfuse3
 from unionfs.errors import ConflictError, UnavailableError
 from unionfs.fuse import loop, native
 from unionfs.fuse.operations import Operations
+from unionfs.fuse.owners import owners_of, squashes
 from unionfs.fuse.told import Told
 from unionfs.ondisk import override
 from unionfs.ondisk.flavour import Flavour
 from unionfs.options import MountConfig
+from unionfs.syscalls.capability import CAP_CHOWN, has_capability
+from unionfs.syscalls.idmap import own_ids
 from unionfs.union.layer import FdPool, Layer
 from unionfs.union.override import OverrideTree
 from unionfs.union.stack import find_overrides, flavour_of, open_layers, tree_of
+from unionfs.upper.create import Owner
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import WorkDir
 
@@ -60,12 +64,14 @@ class Session:
             if config.aufs or flavour is Flavour.USER:
                 _find_overrides(config, layers)
             self._tree = tree_of(layers, pool)
+            gives_owners = _gives_owners(config, layers[0])
             if self._work is not None:
                 self._upper = Upper(
                     self._tree,
                     self._work,
                     volatile=config.volatile and writable,
                     redirect_dir=config.redirect_dir,
+                    gives_owners=gives_owners,
                 )
         except BaseException:
             for layer in layers:
@@ -76,6 +82,12 @@ class Session:
         self._operations = self._kind_of_operations()(
             self._tree, self._upper, read_only=not writable
         )
+        own = Owner(os.geteuid(), os.getegid())
+        owners = owners_of(config, own, gives_owners=gives_owners)
+        if owners is not None:
+            self._operations.map_owners(owners)
+        self._operations.offer(acl=config.acl, xattrs=config.xattrs)
+        self._operations.inodes.static_nlink = config.static_nlink
         if config.xattrinfo:
             self._operations.tell(Told(self._tree, config, flavour))
 
@@ -178,6 +190,16 @@ def _mark_upper(config: MountConfig, upper: Layer, lowers: list[Layer]) -> None:
     upper.keep_owners_as(spelling)
 
 
+def _gives_owners(config: MountConfig, top: Layer) -> bool:
+    """Return whether files get the owners that they should have.
+
+    Where all are shown as one's, only if this process can do it for any owner that there may be.
+    """
+    if not squashes(config) or top.override is not None:
+        return True
+    return has_capability(CAP_CHOWN) and own_ids() is None
+
+
 def _refuse_loops(config: MountConfig, target: bytes) -> None:
     """Refuse directories inside one another, where a mount would change its own layers.
 
@@ -241,6 +263,8 @@ def _fuse_options(config: MountConfig) -> set[str]:
         "debug": config.debug,
     }
     options = {name for name, wanted in flags.items() if wanted}
+    if config.context is not None:
+        options.add("context=" + _escaped(f'"{config.context}"'))
     options.add("fsname=" + _escaped(config.fsname))
     options.add("subtype=" + _escaped(config.subtype))
     return options

@@ -62,7 +62,9 @@ class SharedOperations(RootedOperations):
         if self.is_root(ctx):
             return True
         name = self.tree.names_of(node).to_disk(acl.ACCESS)
-        found = xattr.get(self.tree.target(node), name)
+        found = xattr.get(self.tree.target(node), name) if self.acl else None
+        if found is not None and self.owners is not None:
+            found = self.owners.shown_value(acl.ACCESS, found)
         return may(caller(ctx), self.inodes.attributes(node), found, want)
 
     @answers

@@ -10,13 +10,15 @@ from functools import partial
 import pyfuse3
 import trio
 
-from unionfs.fuse import loop
+from unionfs.fuse import callers, loop
 from unionfs.fuse.files import Files
 from unionfs.fuse.inodes import Inodes
+from unionfs.fuse.owners import Owners
 from unionfs.fuse.told import Told
 from unionfs.syscalls.copy import KeepGoing
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
+from unionfs.upper.attributes import IsMember
 from unionfs.upper.copyup import Cut, FileCopy, copy_removed_dir, ensure_dir
 from unionfs.upper.data import DataCopy, lacks_data
 from unionfs.upper.upper import Upper
@@ -35,6 +37,8 @@ class State:
 
     ``_copying`` has an event for each node that a thread is copying up; whoever needs that copy
     waits for it. Everything else in the mount is free to go on meanwhile, with the old content.
+    ``acl``, ``xattrs``: whether files have ACLs, and attributes at all.
+    ``owners``: how IDs in the mount and on disk differ (None: they do not).
     ``told``: what the mount tells of its layers in attributes (None: nothing).
 
     ``_flushes`` counts the requests that wait for pages of the kernel's.
@@ -49,6 +53,8 @@ class State:
         self.files = Files(tree)
         self.by_node = False
         self.overrides = upper is not None and upper.override is not None
+        self.acl = self.xattrs = True
+        self.owners: Owners | None = None
         self.leaving = False
         self.told: Told | None = None
         self._copying: dict[Node, trio.Event] = {}
@@ -61,6 +67,25 @@ class State:
     def tell(self, told: Told) -> None:
         """From now on answer for the attributes of ``fuse.told``; before the first request only."""
         self.told = told
+
+    def offer(self, *, acl: bool, xattrs: bool) -> None:
+        """Say whether there are ACLs, and attributes at all; before mounting only."""
+        self.acl, self.xattrs = acl and xattrs, xattrs
+
+    def map_owners(self, owners: Owners) -> None:
+        """From now on show other owners than the disk's; before the first request only."""
+        self.owners = self.inodes.owners = owners
+        self.files.inode_says_all = False
+
+    def killer(self) -> IsMember | None:
+        """As ``callers.killer``, for groups on disk."""
+        found = callers.killer()
+        return found if self.owners is None else self.owners.member(found)
+
+    def killer_in(self, ctx: pyfuse3.RequestContext) -> IsMember | None:
+        """As ``callers.killer_in``, for groups on disk."""
+        found = callers.killer_in(ctx)
+        return found if self.owners is None else self.owners.member(found)
 
     def dir_of(self, fh: int) -> Node:
         """Return the directory that *fh* stands for."""

@@ -38,6 +38,15 @@ def own_ids() -> IdMap | None:
     return None if all(_has_all(ids) for ids in found) else found
 
 
+def overflow_ids() -> tuple[int, int]:
+    """Return the user and the group ID that stand for those without a name (proc(5))."""
+    found = []
+    for name in ("overflowuid", "overflowgid"):
+        with open(f"/proc/sys/kernel/{name}", "rb") as file:
+            found.append(int(file.read()))
+    return found[0], found[1]
+
+
 def _inside(path: str) -> tuple[range, ...]:
     with open(path, "rb") as table:
         lines = [line.split() for line in table]

@@ -244,7 +244,8 @@ class FileCopy:
                 drop_set_id(upper, self._target, self._cut.kill)
                 os.utime(self._target, ns=(st.st_atime_ns, written))
             return
-        os.chown(copy, st.st_uid, st.st_gid, follow_symlinks=False)
+        if upper.gives_owners:
+            os.chown(copy, st.st_uid, st.st_gid, follow_symlinks=False)
         index.mark_origin(upper, target, self._origin, st)
         copy_xattrs(path, source.layer.names, copy, upper.names)
         if not stat.S_ISLNK(st.st_mode):

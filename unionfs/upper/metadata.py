@@ -54,7 +54,7 @@ def copy_to_fd(
         overrides.write(upper, fd, override.of(st))
     else:
         mine = os.fstat(fd)
-        if (mine.st_uid, mine.st_gid) != (st.st_uid, st.st_gid):
+        if upper.gives_owners and (mine.st_uid, mine.st_gid) != (st.st_uid, st.st_gid):
             os.fchown(fd, st.st_uid, st.st_gid)
         copy_xattrs(source, names, fd, upper.names)
         os.fchmod(fd, stat.S_IMODE(st.st_mode))

@@ -23,10 +23,18 @@ class Upper:
     ``volatile``: nothing is ever synced. ``redirect_dir``: directories with lower parts may be
     renamed by a redirect. ``override`` and ``names`` are the layer's. ``uid`` and ``gid`` are what
     new files get without being asked. ``settle`` makes a copy's data safe before its rename.
+    ``gives_owners``: a copy gets the owner that it is a copy of; not so where nobody is shown it and
+    this process could not.
     """
 
     def __init__(
-        self, tree: Tree, work: WorkDir, *, volatile: bool = False, redirect_dir: bool = True
+        self,
+        tree: Tree,
+        work: WorkDir,
+        *,
+        volatile: bool = False,
+        redirect_dir: bool = True,
+        gives_owners: bool = True,
     ) -> None:
         """Check that work and upper directory belong together.
 
@@ -41,6 +49,7 @@ class Upper:
         self.volatile = volatile
         self.redirect_dir = redirect_dir
         self.settle = settle_on(self.layer.root.fd())
+        self.gives_owners = gives_owners
         self.uid = os.geteuid()
         self.gid = os.getegid()
         if work.device != self.layer.device:

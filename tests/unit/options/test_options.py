@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from unionfs.options import (
     EXPLAINED,
-    NOT_HONOURED_YET,
     BadOptionError,
     IdRange,
     MountConfig,
@@ -108,8 +107,8 @@ class TestLists:
         assert config.lowerdirs == (b"/b",) and config.read_only is False
 
     def test_unknown_ones_are_kept_to_be_named(self):
-        config = with_lower("private,index=off,timeout=3,xino=auto")
-        assert config.ignored == ("private", "index=off", "timeout=3", "xino=auto")
+        config = with_lower("private,index=off,timeout=3,xino=off")
+        assert config.ignored == ("private", "index=off", "timeout=3", "xino=off")
 
     def test_what_fstab_adds_is_nothing_to_name(self):
         assert with_lower("defaults,_netdev,x-systemd.automount,comment=x").ignored == ()
@@ -196,33 +195,58 @@ class TestLayersTogether:
         assert config.workdir is None and config.ignored == ("workdir=/w",)
 
 
-class TestNotYet:
-    @pytest.mark.parametrize(
-        "option",
-        [
-            "uidmapping=:0:100000:65536",
-            "gidmapping=0:100000:1:1:5:2",
-            "squash_to_root",
-            "squash_to_uid=1000",
-            "squash_to_gid=0",
-            'context="u:r:t:s0:c1,c2"',
-            "noacl",
-            "noxattrs=1",
-        ],
-    )
-    def test_refused_by_name(self, option):
-        with pytest.raises(UnsupportedOptionError, match=option.split("=")[0]):
+class TestRefused:
+    @pytest.mark.parametrize("option", ["plugins=/a.so", "remount,ro"])
+    def test_by_name(self, option):
+        with pytest.raises(UnsupportedOptionError, match=option.split("=")[0].split(",")[0]):
             with_lower(option)
 
-    def test_saying_no_is_honoured(self):
-        assert with_lower("xattr_permissions=0,noxattrs=0").ignored == ()
 
-    def test_every_field_of_the_table_exists(self):
-        assert all(hasattr(MountConfig(()), field) for field in NOT_HONOURED_YET)
+class TestAttributes:
+    @pytest.mark.parametrize(
+        ("options", "acl", "xattrs"),
+        [
+            ("noacl", False, True),
+            ("noxattrs=1", True, False),
+            ("noxattrs", True, False),
+            ("noxattrs,noxattrs=0", True, True),
+        ],
+    )
+    def test_less_of_them(self, options, acl, xattrs):
+        config = with_lower(options)
+        assert (config.acl, config.xattrs, config.ignored) == (acl, xattrs, ())
 
-    def test_remount(self):
-        with pytest.raises(UnsupportedOptionError, match="remount"):
-            with_lower("remount,ro")
+    @pytest.mark.parametrize(
+        "text",
+        [
+            'context="system_u:object_r:container_file_t:s0:c1,c2"',
+            r"context=system_u:object_r:container_file_t:s0:c1\,c2",
+        ],
+    )
+    def test_a_label_keeps_its_commas_and_colons(self, text):
+        label = "system_u:object_r:container_file_t:s0:c1,c2"
+        assert with_lower(text + ",ro").context == label and with_lower(text + ",ro").read_only
+
+    @pytest.mark.parametrize("label", ['""', "a b", '"a\\"b"', "a\0b"])
+    def test_no_label(self, label):
+        with pytest.raises(BadOptionError, match="context"):
+            with_lower(f"context={label}")
+
+
+class TestAsIfNothingWasSaid:
+    @pytest.mark.parametrize(
+        "option", ["kernel_cache", "threaded=0", "writeback=0", "xino=on", "xino=auto", "defaults"]
+    )
+    def test_what_is_so_anyway(self, option):
+        assert with_lower(option).ignored == ()
+
+    @pytest.mark.parametrize(
+        "option",
+        ["threaded=1", "writeback=1", "xino=off", "ino32_t", "fast_ino", "timeout=3", "max_write=4",
+         "splice_read", "nonempty"],
+    )  # fmt: skip
+    def test_what_is_not_is_named(self, option):
+        assert with_lower(option).ignored == (option,)
 
 
 class TestIdMaps:
@@ -260,9 +284,12 @@ class TestAbsolute:
         assert not has_relative(found)
 
 
+EXAMPLES = {"MICROSECONDS": "5", "MAP": ":0:100000:65536", "UID": "1000"}
+
+
 def test_what_the_help_explains_is_what_there_is():
     explained = [line.split("  ")[1].partition("=") for line in EXPLAINED.splitlines()]
     for names, equals, value in explained:
         for name in names.split(", "):
-            word = name + equals + {"BYTES": "4096", "MICROSECONDS": "5"}.get(value, value)
+            word = name + equals + EXAMPLES.get(value, value)
             assert apply_options(defaults(privileged=True), [word], privileged=True).ignored == ()
