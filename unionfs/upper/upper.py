@@ -23,8 +23,8 @@ class Upper:
     ``volatile``: nothing is ever synced. ``redirect_dir``: directories with lower parts may be
     renamed by a redirect. ``override`` and ``names`` are the layer's. ``uid`` and ``gid`` are what
     new files get without being asked. ``settle`` makes a copy's data safe before its rename.
-    ``gives_owners``: a copy gets the owner that it is a copy of; not so where nobody is shown it and
-    this process could not.
+    ``gives_owners``: a copy gets the owner that it is a copy of; not so where nobody is shown it
+    and this process could not.
     """
 
     def __init__(
