@@ -57,7 +57,7 @@ def _has_journal(device: int) -> bool:
     block = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"
     name = os.path.basename(os.path.realpath(block))
     try:
-        with open(f"/sys/fs/ext4/{name}/journal_task", encoding="ascii") as file:
-            return file.read().strip().isdecimal()
-    except (OSError, ValueError):
+        with open(f"/sys/fs/ext4/{name}/journal_task", "rb") as file:
+            return file.read().strip().isdigit()
+    except OSError:
         return False
