@@ -14,7 +14,7 @@ import tempfile
 import time
 
 from scripts.demo import image, story
-from scripts.demo.narrate import Narrator, SurpriseError
+from scripts.demo.narrate import Narrator, RefusedError, SurpriseError
 from unionfs.syscalls.mount import mount_table
 
 _OWN_MOUNTS = ("unshare", "--mount", "--propagation", "private")
@@ -34,7 +34,10 @@ def main() -> int:
         path = f"{programs}:{os.environ.get('PATH', os.defpath)}"
         narrator = Narrator({"UNIONFS_ROOT": root, "PATH": path})
         try:
-            story.tell(narrator, root, source)
+            story.tell(narrator, root, source, given=bool(given))
+        except RefusedError as refused:
+            print(f"\ndemo: {refused}", file=sys.stderr)
+            return 1
         except SurpriseError as surprise:
             print(f"\ndemo: this was not to happen: {surprise}", file=sys.stderr)
             return 1

@@ -16,6 +16,10 @@ class SurpriseError(Exception):
     """A command did not do what the demo had just said that it would."""
 
 
+class RefusedError(Exception):
+    """A command would not take what the demo was given; it has said why."""
+
+
 class Narrator:
     """Tells the story on standard output; commands run with *environment*."""
 
@@ -45,7 +49,8 @@ class Narrator:
         errors = None if live else subprocess.PIPE
         done = self._call(words, errors)
         said = [line for text in (done.stdout, done.stderr) for line in (text or "").splitlines()]
-        for line in said[:lines] or ["(no output)"]:
+        silence = [] if live and done.returncode else ["(no output)"]
+        for line in said[:lines] or silence:
             print(f"    {line}")
         if len(said) > lines:
             print(f"    … and {len(said) - lines} more lines")

@@ -6,15 +6,23 @@ import hashlib
 import os
 import shlex
 
-from scripts.demo.narrate import Narrator
+from scripts.demo.narrate import Narrator, RefusedError, SurpriseError
 from scripts.demo.work import Container, Trace, do_all
 
 IMAGE = "demo"
 
 
-def tell(narrator: Narrator, root: str, source: str) -> None:
-    """Tell the whole story with the image *source* and the store *root*; raises SurpriseError."""
-    _import(narrator, root, source)
+def tell(narrator: Narrator, root: str, source: str, *, given: bool) -> None:
+    """Tell the whole story with the image *source* and the store *root*.
+
+    Raises RefusedError when *source*, *given* by the user, is not taken, else SurpriseError.
+    """
+    try:
+        _import(narrator, root, source)
+    except SurpriseError:
+        if not given:
+            raise
+        raise RefusedError(f"there is nothing to show: {source} could not be imported") from None
     before = _fingerprint(root)
     left, right = _two_containers(narrator, root)
     narrator.chapter("Work in one of them")

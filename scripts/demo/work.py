@@ -76,9 +76,15 @@ def _edit(narrator: Narrator, container: Container) -> Sequence[Trace]:
 
 
 def _compile(narrator: Narrator, container: Container) -> Sequence[Trace]:
-    if not container.program("gcc") and not container.program("cc"):
-        return []
     compiler = "gcc" if container.program("gcc") else "cc"
+    if not container.program(compiler):
+        return []
+    check = f"echo 'int main(void) {{ return 0; }}' | {compiler} -x c -o /dev/null -"
+    if narrator.ask("unionfs", "run", container.name, "--", "sh", "-c", check).returncode:
+        narrator.say(
+            f"The image has a {compiler}, which compiles nothing: parts of it are missing."
+        )
+        return []
     narrator.say(
         "The image has a C compiler. A program, put there from outside, is compiled and run:"
     )
