@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from unionfs.digest import Digest
+from unionfs.digest import BadDigestError, Digest
 from unionfs.errors import ConflictError, NotFoundError
 from unionfs.store.fixups import Fixups, visible_layers
 from unionfs.store.garbage import Garbage
@@ -186,6 +186,10 @@ def _by_digest(rows: sqlite3.Connection, text: str) -> ImageRecord | None:
     Raises NotFoundError if no image of that name has it.
     """
     repository, at, digest = text.rpartition("@")
+    try:
+        Digest.parse(digest)
+    except BadDigestError:
+        return None
     found = rows.execute(
         "SELECT id FROM images WHERE manifest_digest = ? OR (? AND id = ?)",
         (digest, bool(at), digest),
