@@ -10,10 +10,24 @@ static PyObject *native_descriptor(PyObject *self, PyObject *unused)
 	return PyLong_FromLong(session_descriptor());
 }
 
+static PyObject *native_enable(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	session_enable();
+	Py_RETURN_NONE;
+}
+
 static PyObject *native_misses(PyObject *self, PyObject *unused)
 {
 	(void)self, (void)unused;
 	return PyLong_FromUnsignedLongLong(session_misses());
+}
+
+static PyObject *native_hear_releases(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	session_hear_releases();
+	Py_RETURN_NONE;
 }
 
 static PyObject *native_share(PyObject *self, PyObject *args)
@@ -194,12 +208,16 @@ static PyObject *native_counts(PyObject *self, PyObject *unused)
 static PyMethodDef methods[] = {
 	{"descriptor", native_descriptor, METH_NOARGS,
 	 "Return the hooked session's descriptor; -1 while no session is hooked."},
+	{"enable", native_enable, METH_NOARGS,
+	 "Hook the session that is mounted next."},
 	{"misses", native_misses, METH_NOARGS,
 	 "Return how many reads found no request."},
 	{"caller", native_caller, METH_NOARGS,
 	 "Return the user, group and process ID of who made the request read last."},
 	{"kills_privileges", native_kills, METH_NOARGS,
 	 "Return whether the request read last is to remove set-id bits from its file."},
+	{"hear_releases", native_hear_releases, METH_NOARGS,
+	 "Leave RELEASE to Python, whose handles are in use, from now on."},
 	{"share", native_share, METH_VARARGS,
 	 "Answer READ of a node (its number) from this descriptor, until unshare; and what changes or asks"
 	 " for its content and attributes, if it is its own."},
@@ -246,7 +264,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 8) < 0)
+	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 9) < 0)
 		Py_CLEAR(made);
 	return made;
 }

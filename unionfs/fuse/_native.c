@@ -45,6 +45,7 @@
 #include <unistd.h>
 
 static int session_fd = -1;
+static int enabled; /* Python uses this module: one of another version is loaded, and left alone */
 #define NAME_ONLY 2 /* unionfs.fuse.native.NAME_ONLY */
 
 static uint64_t init_unique;
@@ -54,6 +55,8 @@ static uint32_t caller[3];    /* user, group and process of the request being ha
 static int kill_privileges;  /* the request being handled has to remove set-id bits */
 static unsigned long long counts[OPCODES];
 static unsigned long misses;
+
+static int releases_heard; /* handles are Python's: it has to know of their end */
 
 static int in_a_row; /* requests answered without Python, which must get its turn (signals, threads) */
 static unsigned long long answered;
@@ -102,7 +105,7 @@ static int answer(int fd, const struct fuse_in_header *head, size_t size)
 			done = shared_answer(fd, head, size) || known_answer_getattr(fd, head);
 			break;
 		case FUSE_RELEASE: /* nothing was opened: see OPEN above */
-			done = answer_with(fd, head, 0, NULL, 0);
+			done = !releases_heard && answer_with(fd, head, 0, NULL, 0);
 			break;
 		case FUSE_GETXATTR:
 			done = known_answer_getxattr(fd, head, size);
@@ -240,6 +243,16 @@ int session_kills_privileges(void)
 	return kill_privileges;
 }
 
+void session_enable(void)
+{
+	enabled = 1;
+}
+
+void session_hear_releases(void)
+{
+	releases_heard = 1;
+}
+
 unsigned long long session_misses(void)
 {
 	return misses;
@@ -270,7 +283,7 @@ fuse_session_mount(struct fuse_session *session, const char *mountpoint)
 	if (real == NULL)
 		return -1;
 	result = real(session, mountpoint);
-	if (result != 0)
+	if (result != 0 || !enabled)
 		return result;
 	fd = fuse_session_fd(session);
 	flags = fcntl(fd, F_GETFL);

@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 8  # of the interface below; an extension that was built from other sources is not used
+VERSION = 9  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 CARRIER = b"unionfs.carried"  # the attribute that GETXATTR asks for when it stands for another
@@ -26,6 +26,9 @@ class Hooks(Protocol):
 
     def descriptor(self) -> int:
         """Return the hooked session's descriptor; -1 while no session is hooked."""
+
+    def enable(self) -> None:
+        """Hook the session that is mounted next."""
 
     def misses(self) -> int:
         """Return how many reads found no request."""
@@ -53,6 +56,9 @@ class Hooks(Protocol):
 
     def set_root_number(self, ino: int) -> None:
         """Show the inode number *ino* for the root; 0: the node's, which is 1."""
+
+    def hear_releases(self) -> None:
+        """Leave RELEASE to Python, which gives handles; before the first request only."""
 
     def share(self, node: int, fd: int, own: bool) -> None:
         """Answer READ of *node* (its number) from the descriptor *fd*, until ``unshare``.
@@ -113,7 +119,10 @@ def _load() -> Hooks | None:
         return None
     finally:
         sys.setdlopenflags(flags)
-    return module if getattr(module, "VERSION", 0) == VERSION else None
+    if getattr(module, "VERSION", 0) != VERSION:
+        return None
+    module.enable()
+    return module
 
 
 def _never() -> bool:

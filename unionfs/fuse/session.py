@@ -119,7 +119,9 @@ class Session:
         if native.hooked():
             assert native.hooks is not None
             native.hooks.set_root_number(self._operations.inodes.root_number())
-            if not self._operations.shared:
+            if self._operations.shared:
+                native.hooks.hear_releases()
+            else:
                 self._operations.serve_by_node()
             loop.install_hooked(_fuse_descriptor(), spin=self.config.spin)
         else:
