@@ -8,6 +8,7 @@ store: the images of all share layers, and each gives its images and containers 
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
@@ -21,6 +22,21 @@ from pathlib import Path
 from typing import Any
 
 KILLED = -signal.SIGKILL
+# What the commands import, so that their processes need not: most of their time would be that.
+_USED = (
+    "cli.commands",
+    "cli.progress",
+    "image.importer",
+    "container.commit",
+    "container.images",
+    "container.mount",
+    "container.remove",
+    "container.state",
+    "container.umount",
+    "container.usage",
+    "daemon.serve",
+    "fuse.session",
+)
 _LONGEST = 0.25  # seconds after which what is to be killed is, at the latest
 _SHARE = 0.25  # of the commands
 # What another's image with the same layers, or one's own killed command, may rightly bring about.
@@ -92,17 +108,15 @@ class Somebody:
         if not self.containers:
             return
         name = self._random.choice(sorted(self.containers))
-        home = Path(
-            self._root, "containers", json.loads(self._say("--json", "inspect", name))["id"]
-        )
+        identity = json.loads(self._say("--json", "inspect", name))["id"]
         if self._call("mount", name) == 0:
-            note = home / "merged/note"
-            found = note.read_text() if note.exists() else ""
-            if found != self.containers[name]:
-                self.wrong.append(f"{name} says {found!r}, not {self.containers[name]!r}")
+            note = Path(self._root, "containers", identity, "merged/note")
+            before = self.containers[name]
+            if before is not None and note.read_text() != before:
+                self.wrong.append(f"{name} says {note.read_text()!r}, not {before!r}")
             self._serial += 1
-            self.containers[name] = str(self._serial)
-            note.write_text(self.containers[name])
+            note.write_text(f"{name} {self._serial}")
+            self.containers[name] = f"{name} {self._serial}"
         self._say("umount", name)
 
     def _remove_image(self) -> None:
@@ -190,6 +204,8 @@ def had(somebody: Somebody) -> dict[str, Any]:
 def main() -> None:
     """Be one of several."""
     root, sources, name, seed, seconds = sys.argv[1:]
+    for module in _USED:
+        importlib.import_module(f"unionfs.{module}")
     somebody = Somebody(root, sources.split(","), name, int(seed))
     somebody.run(float(seconds))
     print(json.dumps(had(somebody)))

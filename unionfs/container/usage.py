@@ -69,13 +69,11 @@ class Usage:
 
 def usage(store: Store) -> Usage:
     """Return what *store* takes. Raises OSError."""
-    layers = {layer.diff_id: layer for layer in store.layers.list()}
+    containers, images, layers = _listed(store)
     sizes = _Sizes(
         {diff_id: _of_layer(store, layer) for diff_id, layer in layers.items()},
         {diff_id: _of_blobs(store, diff_id) for diff_id in layers},
     )
-    images = {image.id: image for image in store.images.list()}
-    containers = store.containers.list()
     sweep = Sweep(dry=True, measured=True)
     store.sweep(sweep)
     return Usage(
@@ -87,6 +85,17 @@ def usage(store: Store) -> Usage:
         blobs=sum(sizes.blobs.values()),
         garbage=sum(one.size for one in sweep.found),
     )
+
+
+def _listed(
+    store: Store,
+) -> tuple[Sequence[ContainerRecord], Mapping[Digest, ImageRecord], Mapping[Digest, LayerRecord]]:
+    """Return what is there and refers to what is there: others add and remove meanwhile."""
+    containers = store.containers.list()
+    images = {image.id: image for image in store.images.list()}
+    layers = {layer.diff_id: layer for layer in store.layers.list()}
+    images = {key: image for key, image in images.items() if set(image.diff_ids) <= layers.keys()}
+    return [one for one in containers if one.image_id in images], images, layers
 
 
 @dataclass(frozen=True, slots=True)
