@@ -10,7 +10,6 @@ digest in the end says that nothing was overlooked.
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +18,7 @@ from typing import BinaryIO, NamedTuple, cast
 
 from unionfs.digest import Digest
 from unionfs.errors import CorruptError
-from unionfs.image.files import Section
-from unionfs.image.shipping import kept_blob, write_layer
+from unionfs.image.shipping import damage, kept_blob, opened, write_layer
 from unionfs.store.layers import MissingLayerError
 from unionfs.store.records import BlobRecord
 from unionfs.store.store import Store
@@ -29,12 +27,9 @@ from unionfs.tarball.compare import differences
 from unionfs.tarball.compression import open_decompressed
 from unionfs.tarball.limits import UNLIMITED
 from unionfs.tarball.names import components
-from unionfs.tarball.recipe import RecipeError, pieces, require_whole
-from unionfs.tarball.verify import VerifyingReader
+from unionfs.tarball.recipe import RecipeError, opened_tar, require_whole
 
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-_CHUNK = 1 << 20
 
 
 class Fault(NamedTuple):
@@ -57,9 +52,9 @@ def verify_layer(store: Store, diff_id: Digest, told: Callable[[int], None]) -> 
     try:
         blob = kept_blob(store, diff_id, None)
         if blob is not None:
-            damage = _damage(store, blob)
-            if damage is not None:
-                yield Fault(None, damage)
+            wrong = damage(store, blob)
+            if wrong is not None:
+                yield Fault(None, wrong)
                 blob = None
         with store.failures_named(f"verifying layer {diff_id}"):
             yield from _Verification(store, diff_id, fd, told).run(blob)
@@ -98,8 +93,8 @@ class _Verification:
     def _by_recipe(self, recipe: str) -> Iterator[Fault]:
         changed: list[bytes] = []
         with open(recipe, "rb") as file, self._made() as wanted:
-            tar = _Pulled(pieces(file, self._found, changed.append))
-            applied = self._apply(cast("BinaryIO", tar), wanted, content=False)
+            tar = opened_tar(file, self._found, changed.append)
+            applied = self._apply(tar, wanted, content=False)
             names = {b"/".join(components(name, UNLIMITED)) for name in changed}
             seen = False
             for path, says in differences(wanted, self._found, content=False):
@@ -111,7 +106,7 @@ class _Verification:
             yield from self._overlooked(applied.diff_id)
 
     def _by_blob(self, blob: BlobRecord) -> Iterator[Fault]:
-        with self._made() as wanted, _opened(self._store, blob) as section:
+        with self._made() as wanted, opened(self._store, blob) as section:
             tar = open_decompressed(cast("BinaryIO", section))
             applied = self._apply(tar, wanted, content=True)
             for path, says in differences(wanted, self._found, content=True):
@@ -155,46 +150,3 @@ class _Verification:
                 yield fd
             finally:
                 os.close(fd)
-
-
-def _damage(store: Store, blob: BlobRecord) -> str | None:
-    """Return what is wrong with a kept blob's bytes, None if nothing is."""
-    try:
-        with _opened(store, blob) as section:
-            reader = VerifyingReader(cast("BinaryIO", section), blob.digest, blob.size)
-            while reader.read(_CHUNK):
-                pass
-            reader.finish()
-    except OSError as error:
-        return f"its kept blob {blob.digest} cannot be read: {error.strerror}"
-    except CorruptError as error:
-        return f"its kept blob is damaged: {error}"
-    return None
-
-
-def _opened(store: Store, blob: BlobRecord) -> Section:
-    fd = os.open(store.blobs.path(blob.digest), _READ)
-    return Section(fd, 0, os.fstat(fd).st_size)
-
-
-class _Pulled(io.RawIOBase):
-    """Reads what a generator yields, in pieces of about the size that is asked for."""
-
-    def __init__(self, source: Iterator[bytes]) -> None:
-        super().__init__()
-        self._source = source
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def read(self, count: int | None = -1) -> bytes:
-        """Return the next pieces, *count* bytes or somewhat more, less only at the end."""
-        found: list[bytes] = []
-        size = 0
-        for piece in self._source:
-            found.append(piece)
-            size += len(piece)
-            if count is not None and 0 <= count <= size:
-                break
-        return b"".join(found)

@@ -57,7 +57,10 @@ class Checker:
         images: Images,
         containers: Containers,
         garbage: Garbage,
+        restore: Callable[[Digest], None],
     ) -> None:
+        """*restore* makes the directory of a layer again, of what is left of it."""
+        self._restore = restore
         self._parts = parts
         self._blobs = blobs
         self._layers = layers
@@ -100,22 +103,26 @@ class Checker:
             yield Problem(what, f"has rows in {table} that refer to nothing")
 
     def _layer(self, layer: LayerRecord) -> Iterator[Problem]:
+        row = "layers", "diff_id", str(layer.diff_id)
+        with self._at_rest(layer.diff_id.hex, *row) as resting:
+            found = self._faults(layer) if resting else []
+        yield from found  # without the lock, which a restoring takes
+
+    def _faults(self, layer: LayerRecord) -> list[Problem]:
         what = f"layer {layer.diff_id}"
         path = self._parts.layout.layer(layer.diff_id)
-        with self._at_rest(layer.diff_id.hex, "layers", "diff_id", str(layer.diff_id)) as resting:
-            if not resting:
-                return
-            if not os.path.isdir(os.path.join(path, TREE)):
-                yield Problem(what, "its directory is gone: import an image that has it again")
-                return
-            yield from _too_open(what, path)
-            try:
-                sidecar = self._layers.sidecar(layer.diff_id)
-                if sidecar.diff_id != layer.diff_id:
-                    yield Problem(what, f"its directory says that it is {sidecar.diff_id}")
-            except MissingLayerError as error:
-                yield Problem(what, f"is half-made: {error}")
-            yield from self._recipe(what, layer, os.path.join(path, RECIPE))
+        again = "made it again", partial(self._restore, layer.diff_id)
+        if not os.path.isdir(os.path.join(path, TREE)):
+            return [Problem(what, "its directory is gone", *again)]
+        found = list(_too_open(what, path))
+        try:
+            sidecar = self._layers.sidecar(layer.diff_id)
+            if sidecar.diff_id != layer.diff_id:
+                says = f"its directory says that it is {sidecar.diff_id}"
+                found.append(Problem(what, says, *again))
+        except MissingLayerError as error:
+            found.append(Problem(what, f"is half-made: {error}", *again))
+        return [*found, *self._recipe(what, layer, os.path.join(path, RECIPE))]
 
     def _recipe(self, what: str, layer: LayerRecord, path: str) -> Iterator[Problem]:
         try:

@@ -16,10 +16,11 @@ Recipes with records of kind 1 were written before there were any.
 
 from __future__ import annotations
 
+import io
 import os
 import zlib
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import zstandard
 
@@ -143,6 +144,35 @@ def pieces(
                 is_whole = False
         if changed is not None and is_whole and record.crc not in (None, crc):
             changed(record.name)
+
+
+def opened_tar(
+    recipe: BinaryIO, root_fd: int, changed: Callable[[bytes], None] | None = None
+) -> BinaryIO:
+    """Return the tar of ``pieces`` as something that can be read; reading raises as that does."""
+    return cast("BinaryIO", _Pulled(pieces(recipe, root_fd, changed)))
+
+
+class _Pulled(io.RawIOBase):
+    """Reads what a generator yields, in pieces of about the size that is asked for."""
+
+    def __init__(self, source: Iterator[bytes]) -> None:
+        super().__init__()
+        self._source = source
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, count: int | None = -1) -> bytes:
+        """Return the next pieces, *count* bytes or somewhat more, less only at the end."""
+        found: list[bytes] = []
+        size = 0
+        for piece in self._source:
+            found.append(piece)
+            size += len(piece)
+            if count is not None and 0 <= count <= size:
+                break
+        return b"".join(found)
 
 
 def require_whole(recipe: BinaryIO) -> bool:
