@@ -94,10 +94,11 @@ class _Verification:
         changed: list[bytes] = []
         with open(recipe, "rb") as file, self._made() as wanted:
             tar = opened_tar(file, self._found, changed.append)
-            applied = self._apply(tar, wanted, content=False)
+            sparse: set[bytes] = set()
+            applied = self._apply(tar, wanted, sparse)
             names = {b"/".join(components(name, UNLIMITED)) for name in changed}
             seen = False
-            for path, says in differences(wanted, self._found, content=False):
+            for path, says in differences(wanted, self._found, with_content=sparse):
                 seen = True
                 yield Fault(path, says)
             for name in sorted(names):
@@ -108,8 +109,8 @@ class _Verification:
     def _by_blob(self, blob: BlobRecord) -> Iterator[Fault]:
         with self._made() as wanted, opened(self._store, blob) as section:
             tar = open_decompressed(cast("BinaryIO", section))
-            applied = self._apply(tar, wanted, content=True)
-            for path, says in differences(wanted, self._found, content=True):
+            applied = self._apply(tar, wanted)
+            for path, says in differences(wanted, self._found):
                 yield Fault(path, says)
         if applied.diff_id != self._diff_id:
             yield Fault(None, f"its kept blob has the tar {applied.diff_id}")
@@ -128,14 +129,14 @@ class _Verification:
                 None, f"the content of some file is another: its tar has the digest {digest}"
             )
 
-    def _apply(self, tar: BinaryIO, wanted: int, *, content: bool) -> Applied:
+    def _apply(self, tar: BinaryIO, wanted: int, sparse: set[bytes] | None = None) -> Applied:
         return apply_layer(
             tar,
             wanted,
             flavour=self._store.flavour,
             limits=UNLIMITED,
             progress=self._told,
-            content=content,
+            sparse_only=sparse,
         )
 
     @contextmanager

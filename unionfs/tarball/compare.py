@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import NamedTuple
 
+from unionfs.ondisk import override
 from unionfs.ondisk.whiteout import is_whiteout
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import name_path, open_beneath
@@ -38,21 +39,24 @@ class Difference(NamedTuple):
     says: str
 
 
-def differences(wanted: int, found: int, *, content: bool) -> Iterator[Difference]:
+def differences(
+    wanted: int, found: int, *, with_content: Container[bytes] | None = None
+) -> Iterator[Difference]:
     """Yield where the directory *found* is not as *wanted*.
 
-    Without *content* the bytes of files are compared only where *wanted* has some: it may have
-    been made without (``apply_layer``). Raises OSError.
+    Of *wanted* only the files *with_content* have their bytes (``apply_layer``), None: all. Raises
+    OSError.
     """
-    yield from _Comparison(wanted, found, content).run()
+    yield from _Comparison(wanted, found, with_content).run()
 
 
 class _Comparison:
     """One comparison; ``_names`` has the first name of each file with several, in either tree."""
 
-    def __init__(self, wanted: int, found: int, content: bool) -> None:
+    def __init__(self, wanted: int, found: int, with_content: Container[bytes] | None) -> None:
         self._roots = wanted, found
-        self._content = content
+        self._with_content = with_content
+        self._spelling = override.of_layer(wanted)
         self._names: tuple[dict[_Identity, bytes], dict[_Identity, bytes]] = ({}, {})
 
     def run(self) -> Iterator[Difference]:
@@ -108,14 +112,19 @@ class _Comparison:
         yield from self._links(path, old, new)
         if stat.S_ISLNK(old.st_mode):
             yield from _target(path, *(os.readlink(name, dir_fd=fd) for fd in (wanted, found)))
-        elif self._is_to_be_read(old, new) and not _same_content(wanted, found, name):
+        elif (
+            stat.S_ISREG(old.st_mode)
+            and old.st_size == new.st_size
+            and self._has_content(path, name_path(wanted, name), old)
+            and not _same_content(wanted, found, name)
+        ):
             yield Difference(path, "has other content")
 
-    def _is_to_be_read(self, old: os.stat_result, new: os.stat_result) -> bool:
-        """Return whether two files of one kind may have the same content, and are to."""
-        if not stat.S_ISREG(old.st_mode) or old.st_size != new.st_size:
-            return False
-        return self._content or old.st_blocks > 0
+    def _has_content(self, path: bytes, target: bytes, st: os.stat_result) -> bool:
+        """Return whether the file *target* has its bytes; what stands for a link always does."""
+        if self._with_content is None or path in self._with_content:
+            return True
+        return override.kind_of(st, target, self._spelling) == stat.S_IFLNK
 
     def _metadata(
         self,

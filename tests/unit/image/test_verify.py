@@ -23,7 +23,7 @@ MEMBERS = (
     tars.file(
         "./d/file", b"content", mode=0o4755, xattrs={"user.a": b"1", "trusted.overlay.x": b"y"}
     ),
-    tars.file("d/other", b"another"),
+    tars.file("d/other", b"another", xattrs={"user.long": b"x" * 2000}),  # it takes a block
     tars.file("large", bytes(range(256)) * 9000),
     tars.file("implied/by/this", b"!"),
     tars.hardlink("link", "d/file"),
