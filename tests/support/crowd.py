@@ -27,6 +27,8 @@ _USED = (
     "cli.commands",
     "cli.progress",
     "image.importer",
+    "image.verify",
+    "container.check",
     "container.commit",
     "container.images",
     "container.mount",
@@ -69,6 +71,8 @@ class Somebody:
             (2, lambda: self._other("gc")),
             (1, lambda: self._other("gc", "--blobs")),
             (1, lambda: self._other("df")),
+            (1, lambda: self._other("check")),
+            (1, self._verify),
             (1, self._tag),
         ]
         end = time.monotonic() + seconds
@@ -79,6 +83,10 @@ class Somebody:
         name = self._fresh("image")
         source = self._random.choice(self._sources)
         self._make(self.images, name, "image", "import", source, "--name", name)
+
+    def _verify(self) -> None:
+        if self.images:
+            self._call("image", "verify", self._any_image())
 
     def _tag(self) -> None:
         if self.images:
