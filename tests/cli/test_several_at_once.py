@@ -42,12 +42,17 @@ def sources(place: Path) -> list[str]:
     """Images of which any two share layers, compressed and not, one with a fix-up."""
     noise = random.Random(7)
     layers = [
-        tar(dir_("usr", mode=0o711), *(file(f"usr/{n}-{m}", noise.randbytes(30_000)) for m in "ab"))
-        for n in range(3)
+        tar(
+            dir_("usr", mode=0o711),
+            file(f"usr/{n}-large", noise.randbytes(100_000)),
+            *(file(f"usr/{n}-{m}", b"%d" % m) for m in range(150)),  # so that storing takes a while
+        )
+        for n in range(9)
     ]
     layers.append(tar(file("usr/loose", b"loose")))
     found = []
-    for number, group in enumerate(([0, 1, 3], [1, 2], [0, 2, 3])):
+    groups = [0, 1, 2, 3, 9], [1, 4, 5], [0, 2, 4, 9], [6, 7, 0], [7, 8, 3, 5], [8, 6]
+    for number, group in enumerate(groups):
         chosen = [layers[n] for n in group]
         layout = Layout(place / f"layout{number}")
         layout.index(layout.image(chosen))
