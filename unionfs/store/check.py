@@ -19,7 +19,7 @@ from unionfs.digest import BadDigestError, Digest
 from unionfs.errors import CorruptError
 from unionfs.store.blobs import Blobs
 from unionfs.store.containers import Containers
-from unionfs.store.garbage import LAYER, Garbage, Sweep
+from unionfs.store.garbage import CONTAINER, FIXUP, LAYER, Garbage, Sweep, Trash
 from unionfs.store.images import Images
 from unionfs.store.layers import Layers, MissingLayerError
 from unionfs.store.layout import RECIPE, TREE
@@ -194,16 +194,28 @@ class Checker:
         """Yield what garbage collection would take: what died half-way is no fault of the store."""
         sweep = Sweep(dry=True)
         self._garbage.sweep(sweep)
-        known = {str(layer.diff_id) for layer in self._layers.list()}
         for one in sweep.found:
-            expected = one.kind in (SCRATCH, LOCK) or (one.kind == LAYER and one.name in known)
             yield Problem(
                 f"{one.kind} {one.name}",
                 "nothing refers to it",
                 "removed it",
                 partial(self._garbage.sweep, Sweep()),
-                harmless=expected,
+                harmless=self._died_half_way(one),
             )
+
+    def _died_half_way(self, one: Trash) -> bool:
+        """Return whether a command that was killed leaves garbage like this, all of it whole.
+
+        What else has no row may have lost it.
+        """
+        if one.kind == LAYER:
+            try:
+                return str(self._layers.sidecar(Digest.parse(one.name)).diff_id) == one.name
+            except MissingLayerError:
+                return False
+        if one.kind == CONTAINER:
+            return _is_empty(os.path.join(self._containers.path(one.name), "upper"))
+        return one.kind in (SCRATCH, LOCK, FIXUP)
 
     @contextmanager
     def _at_rest(self, lock: str, table: str, column: str, value: str) -> Iterator[bool]:
@@ -233,6 +245,14 @@ def _layers_of(image: ImageRecord) -> Sequence[Digest]:
         return tuple(Digest.parse(one) for one in found)
     except (ValueError, KeyError, TypeError, BadDigestError, CorruptError):
         return ()
+
+
+def _is_empty(path: str) -> bool:
+    """Return whether the directory *path* is there and has nothing in it."""
+    try:
+        return not os.listdir(path)
+    except OSError:
+        return False
 
 
 def _rm(path: str) -> None:

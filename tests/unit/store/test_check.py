@@ -23,6 +23,7 @@ from unionfs.store.blobs import Shipped
 from unionfs.store.store import Store
 
 BASE, TOP = tar(dir_("usr", mode=0o700), file("usr/a", b"1")), tar(file("usr/b", b"2"))
+UNUSED = tar(file("unused", b""))
 BLOB = b"as it was shipped"
 
 
@@ -139,6 +140,20 @@ def extra_layer(shop: Shop) -> None:
 
 def extra_container(shop: Shop) -> None:
     shutil.copytree(shop.home, shop.home.with_name("0" * 64))
+    (shop.home.with_name("0" * 64) / "upper/changed").touch()
+
+
+def unborn_container(shop: Shop) -> None:
+    shutil.copytree(shop.home, shop.home.with_name("0" * 64))
+
+
+def whole_layer(shop: Shop) -> None:
+    unused_layer(shop)
+    shop.sql("DELETE FROM layers WHERE diff_id = ?", str(diff_id(UNUSED)))
+
+
+def whole_fixup(shop: Shop) -> None:
+    shutil.copytree(shop.fixup, shop.fixup.with_name("0" * 64))
 
 
 def extra_blob(shop: Shop) -> None:
@@ -162,7 +177,10 @@ def half_made(shop: Shop) -> None:
 
 
 def unused_layer(shop: Shop) -> None:
-    ingest(shop.store, tar(file("unused", b"")))
+    ingest(shop.store, UNUSED)
+
+
+HARMLESS = (half_made, unused_layer, whole_layer, whole_fixup, unborn_container)
 
 
 @pytest.mark.parametrize(
@@ -192,6 +210,9 @@ def unused_layer(shop: Shop) -> None:
         (lost_row, "database /", "rows in names", False),
         (half_made, "temporary directory dead", "nothing refers to it", True),
         (unused_layer, "layer sha256:", "nothing refers to it", True),
+        (whole_layer, "layer sha256:", "nothing refers to it", True),
+        (whole_fixup, f"fix-up sha256:{'0' * 64}", "nothing refers to it", True),
+        (unborn_container, f"container {'0' * 64}", "nothing refers to it", True),
     ],
 )
 def test_a_fault_is_named_and_repaired_where_that_is_possible(
@@ -204,7 +225,7 @@ def test_a_fault_is_named_and_repaired_where_that_is_possible(
     assert first.what.startswith(what)
     assert says in first.says
     assert (first.repairable, first.done) == (repaired is not False, None)
-    assert first.harmless == (damage in (half_made, unused_layer))
+    assert first.harmless == (damage in HARMLESS)
     after = shop.check(repair=True)[0]
     assert (after.done is not None) == bool(repaired)
     left = shop.check()
