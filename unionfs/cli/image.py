@@ -1,4 +1,4 @@
-"""``unionfs image``: import, ls, inspect, rm; export is beside this."""
+"""``unionfs image``: import, ls, inspect, rm; export, pull and push are beside this."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from unionfs.cli import anatomy, exporting, history, output, report
+from unionfs.cli import anatomy, exporting, history, output, registry, report
 from unionfs.cli.context import Context, ending_cleanly
 from unionfs.cli.tree import Branch
 from unionfs.errors import UsageError
@@ -30,6 +30,7 @@ def register(commands: Branch) -> None:
     images = commands.branch("image", "import, export, list, inspect and remove images")
     _register_import(images)
     exporting.register(images)
+    registry.register(images)
     images.command("ls", _ls, "list images")
     inspect = images.command("inspect", _inspect, "show all that is known about an image")
     inspect.add_argument("image", metavar="IMAGE")

@@ -52,6 +52,8 @@ class _Link(NamedTuple):
 class ArchiveFiles:
     """The plain files of the tar behind *fd*, which this object owns. *path* is for errors."""
 
+    is_local = True
+
     def __init__(self, fd: int, path: str, limits: Limits) -> None:
         """Read the index. Raises TarFormatError, BadArchiveError, LimitError, OSError."""
         start = os.pread(fd, header.BLOCK, 0)
