@@ -97,7 +97,7 @@ no_database_server() {
 
 # So would this one, a registry open to the network.
 no_registry_server() {
-    local unit=/etc/systemd/system/docker-registry.service
+    local unit=${REGISTRY_UNIT:-/etc/systemd/system/docker-registry.service}
     [ -e "$unit" ] || [ -L "$unit" ] || { mkdir -p "${unit%/*}" && ln -s /dev/null "$unit"; }
 }
 
