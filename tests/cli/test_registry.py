@@ -284,18 +284,52 @@ def test_the_registry_goes_in_the_middle(own: Cli, registry: Registry) -> None:
     as_before(own)
 
 
-@pytest.mark.needs_root
-def test_a_full_disk_leaves_the_store_as_it_was(registry: Registry, tmp_path: Path) -> None:
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Cli]:
+    """A store, not there yet, on a disk of 9 MiB."""
     if not leftovers.in_own_namespace():
         kernel.own_mount_namespace()
-    place = os.fsencode(tmp_path / "small")
-    os.mkdir(place)
-    kernel.mount(b"tmpfs", place, b"tmpfs", 0, b"size=9m,mode=0700")
-    try:
-        small = Cli(tmp_path / "small/store")
-        why = small.fails("image", "pull", PLAIN, registry.name("web"))
-        assert "No space left" in why or "no space" in why
-        as_before(small)
-        pull(small, registry.name("base"))
-    finally:
-        kernel.umount(place, kernel.MNT_DETACH)
+    place = tmp_path / "small"
+    place.mkdir()
+    kernel.mount(b"tmpfs", os.fsencode(place), b"tmpfs", 0, b"size=9m,mode=0700")
+    yield Cli(place / "store")
+    kernel.umount(os.fsencode(place), kernel.MNT_DETACH)
+
+
+@pytest.mark.needs_root
+def test_a_disk_that_a_pull_fills(small: Cli, registry: Registry) -> None:
+    why = small.fails("image", "pull", PLAIN, registry.name("web"))
+    assert "no space left in the store" in why
+    as_before(small)
+    pull(small, registry.name("base"))
+
+
+@pytest.mark.needs_root
+def test_a_disk_that_a_push_or_an_export_fills(small: Cli, registry: Registry) -> None:
+    """Layers that have to be compressed anew do not fit beside their trees."""
+    image = pull(small, registry.name("web"), "--no-keep-blobs")
+    before = sorted(small.root.rglob("*"))
+    why = small.fails("image", "push", PLAIN, image, registry.name("full:1"))
+    assert "no space left in the store" in why
+    assert "No space left" in small.fails("image", "export", image, f"oci:{small.root.parent}/out")
+    assert sorted(small.root.rglob("*")) == before
+    assert os.listdir(small.root.parent) == ["store"]
+    other = small.root.parents[1] / "out"
+    small.run("image", "export", image, f"oci:{other}")
+    assert (other / "index.json").exists()
+
+
+def test_a_push_killed_in_the_middle_and_started_again(
+    own: Cli, registry: Registry, relay: Relay, layout: Layout
+) -> None:
+    own("image", "import", f"oci:{layout.path}:web", "--name", "web")
+    relay.most = 0  # no answer comes
+    process = own.start("image", "push", PLAIN, "web", relay.name("again:1"))
+    assert relay.holding.wait(30)
+    process.kill()
+    process.communicate(timeout=30)
+    relay.cut()
+    assert len(os.listdir(own.root / "tmp")) > 0
+    own("image", "push", PLAIN, "web", registry.name("again:1"))
+    assert raw(registry, "again:1") == raw(registry, "web")
+    assert os.listdir(own.root / "tmp") == []
