@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -271,6 +272,19 @@ def test_killed_in_the_middle_and_started_again(own: Cli, registry: Registry, re
     assert os.listdir(own.root / "tmp") == []
 
 
+def test_told_to_end_in_the_middle(own: Cli, relay: Relay) -> None:
+    """Nothing stays, though the registry says nothing any more."""
+    relay.most = 2 * MB
+    process = own.start("image", "pull", PLAIN, relay.name("web"))
+    assert relay.holding.wait(30)
+    layers = own.root / "layers/sha256"
+    wait_until(lambda: len(os.listdir(layers)) == 2)
+    process.terminate()
+    process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+    as_before(own)
+
+
 def test_the_registry_goes_in_the_middle(own: Cli, registry: Registry) -> None:
     with Relay(registry) as relay:
         relay.most = 2 * MB
@@ -323,7 +337,7 @@ def test_a_push_killed_in_the_middle_and_started_again(
     own: Cli, registry: Registry, relay: Relay, layout: Layout
 ) -> None:
     own("image", "import", f"oci:{layout.path}:web", "--name", "web")
-    relay.most = 0  # no answer comes
+    relay.swallows = b"PATCH"  # the first layer never arrives
     process = own.start("image", "push", PLAIN, "web", relay.name("again:1"))
     assert relay.holding.wait(30)
     process.kill()

@@ -86,11 +86,14 @@ class Registry:
 
 class Relay:
     """Passes connections on to *registry*, whose answers it holds back after *most* bytes of one
-    connection, where *most* is set; ``requests`` has what was asked for, ``GET /v2/…``."""
+    connection, where *most* is set, and which hears no request of the method *swallows*.
+    ``requests`` has what was asked for, ``GET /v2/…``; ``holding`` is set when it keeps somebody
+    waiting."""
 
     def __init__(self, registry: Registry) -> None:
         self.requests: list[str] = []
         self.most: int | None = None
+        self.swallows = b""
         self.holding = threading.Event()
         self._registry = registry
         self._open: list[socket.socket] = []
@@ -138,6 +141,11 @@ class Relay:
                     if ready is client:
                         for method, path in _REQUEST.findall(data):
                             self.requests.append(f"{method.decode()} {path.decode()}")
+                            if method == self.swallows:
+                                self.holding.set()
+                                while client.recv(1 << 14):
+                                    pass
+                                return
                         server.sendall(data)
                         continue
                     passed += len(data)

@@ -82,6 +82,9 @@ class ArchiveFiles:
             member.startswith(wanted + b"/") for member in self._members
         )
 
+    def interrupt(self) -> None:
+        """Do nothing: what is here does not keep anybody waiting."""
+
     def close(self) -> None:
         """Close the archive."""
         os.close(self._fd)

@@ -125,6 +125,9 @@ class Files(Protocol):
     def has(self, name: bytes) -> bool:
         """Return whether something has that *name*."""
 
+    def interrupt(self) -> None:
+        """Let no thread wait any longer for what it reads; it fails there."""
+
 
 class DirectoryFiles:
     """The files below the directory *fd*, which this object owns. *path* is for errors."""
@@ -150,6 +153,9 @@ class DirectoryFiles:
     def has(self, name: bytes) -> bool:
         """Return whether something has that *name*."""
         return exists(self._fd, name)
+
+    def interrupt(self) -> None:
+        """Do nothing: what is here does not keep anybody waiting."""
 
     def close(self) -> None:
         """Close the directory."""

@@ -99,7 +99,7 @@ class _Import:
         self._files = files
         self._limits = limits
         self._progress = progress
-        self._stop = Stop()
+        self._stop = Stop(files.interrupt)
 
     def run(self, plan: Plan, names: Sequence[str]) -> ImageRecord:
         """Store the layers of *plan* that are not there, then the image."""

@@ -66,6 +66,10 @@ class RemoteFiles:
         """Return whether something has that *name*."""
         return name in self._documents or name in self._manifests or name in self._blobs
 
+    def interrupt(self) -> None:
+        """Let no thread wait any longer for what it reads; it fails there."""
+        self._proxies.interrupt()
+
     def close(self) -> None:
         """Let go of skopeo."""
         self._proxies.close()
@@ -124,7 +128,7 @@ class RemoteBlob(Content):
             self._proxy.interrupt()
             with self._lock:
                 os.close(self._fd)
-                self._proxy.close()
+                self._proxies.drop(self._proxy)
                 self._proxy = None
         super().close()
 
@@ -145,7 +149,7 @@ class RemoteBlob(Content):
         try:
             self._fd = proxy.blob(self._blob.image, self._blob.digest, self._blob.size)
         except BaseException:
-            proxy.close()
+            self._proxies.drop(proxy)
             raise
         self._proxy = proxy
 

@@ -194,19 +194,37 @@ class Proxies:
     def __init__(self, access: Access) -> None:
         self._access = access
         self._idle: list[Proxy] = []
+        self._busy: list[Proxy] = []
         self._lock = threading.Lock()
 
     def take(self) -> Proxy:
         """Return a proxy for one blob. Raises SkopeoMissingError, RegistryError."""
         with self._lock:
             if self._idle:
-                return self._idle.pop()
-        return Proxy(self._access)
+                self._busy.append(self._idle.pop())
+                return self._busy[-1]
+        proxy = Proxy(self._access)
+        with self._lock:
+            self._busy.append(proxy)
+        return proxy
 
     def give_back(self, proxy: Proxy) -> None:
         """Let *proxy*, whose blob ended well, be used again."""
         with self._lock:
+            self._busy.remove(proxy)
             self._idle.append(proxy)
+
+    def drop(self, proxy: Proxy) -> None:
+        """End *proxy*, whose blob did not end."""
+        with self._lock:
+            self._busy.remove(proxy)
+        proxy.close()
+
+    def interrupt(self) -> None:
+        """Make those end that fetch something: what waits for them goes on."""
+        with self._lock:
+            for proxy in self._busy:
+                proxy.interrupt()
 
     def close(self) -> None:
         """End those that are idle."""
