@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -217,6 +217,30 @@ def test_who_may_not_is_told(own: Cli, tmp_path: Path, layout: Layout) -> None:
         )  # fmt: skip
         own("image", "push", PLAIN, "--authfile", str(authfile), "base", closed.name("other"))
         own("image", "pull", PLAIN, "--authfile", str(authfile), closed.name("other"))
+
+
+def _longer(data: bytes) -> bytes:
+    return data + bytes(1 << 17)  # more than a pipe holds
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda data: data[:-9] + b"\0" + data[-8:], lambda data: data[: len(data) // 2], _longer],
+    ids=["other", "shorter", "longer"],
+)
+def test_a_registry_that_gives_something_else(
+    own: Cli, tmp_path: Path, layout: Layout, change: Callable[[bytes], bytes]
+) -> None:
+    with Registry(tmp_path) as lying:
+        target = f"docker://{lying.name('web')}"
+        skopeo_copy(f"oci:{layout.path}:web", target, "--dest-tls-verify=false")
+        digest = web_layers(lying)[1].removeprefix("sha256:")
+        (blob,) = lying.data.glob(f"**/blobs/sha256/*/{digest}/data")
+        blob.write_bytes(change(blob.read_bytes()))
+        why = own.fails("image", "pull", PLAIN, lying.name("web"))
+    assert lying.name("web") in why
+    assert "corrupted blob" in why or "is longer than" in why
+    as_before(own)
 
 
 def test_what_is_not_there(own: Cli, registry: Registry, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import threading
 from dataclasses import dataclass
 
 from unionfs.digest import Digest
+from unionfs.errors import UnionfsError
 from unionfs.image import skopeo
 from unionfs.image.documents import Fields, decode, descriptor
 from unionfs.image.files import Content, MissingFileError, Section, shown
@@ -98,6 +99,7 @@ class RemoteBlob(Content):
         self._left = blob.size  # bytes that have not come yet
         self._proxy: Proxy | None = None
         self._fd = -1
+        self._failure: UnionfsError | None = None  # why no more can be read
         self._lock = threading.Lock()  # held while reading: a descriptor in use is not closed
 
     def start(self, count: int) -> bytes:
@@ -133,6 +135,8 @@ class RemoteBlob(Content):
         super().close()
 
     def _fetch(self, count: int) -> bytes:
+        if self._failure is not None:
+            raise self._failure
         if not self._left:
             return b""
         if self._proxy is None:
@@ -141,7 +145,11 @@ class RemoteBlob(Content):
             data = os.read(self._fd, min(count, self._left))
             self._left -= len(data)
             if not data or not self._left:
-                self._end()
+                try:
+                    self._end()
+                except UnionfsError as error:
+                    self._failure = error
+                    raise
         return data
 
     def _begin(self) -> None:
