@@ -172,6 +172,34 @@ static PyObject *native_asks_tmpfile(PyObject *self, PyObject *unused)
 	return PyBool_FromLong(carried_tmpfile());
 }
 
+static PyObject *native_pass_through(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	passing_wanted();
+	Py_RETURN_NONE;
+}
+
+static PyObject *native_back(PyObject *self, PyObject *arg)
+{
+	long fd = PyLong_AsLong(arg);
+
+	(void)self;
+	if (fd == -1 && PyErr_Occurred())
+		return NULL;
+	return PyLong_FromLong(passing_back(session_descriptor(), (int)fd));
+}
+
+static PyObject *native_unback(PyObject *self, PyObject *arg)
+{
+	long backing = PyLong_AsLong(arg);
+
+	(void)self;
+	if (backing == -1 && PyErr_Occurred())
+		return NULL;
+	passing_unback(session_descriptor(), (int)backing);
+	Py_RETURN_NONE;
+}
+
 static PyObject *native_set_root_number(PyObject *self, PyObject *arg)
 {
 	unsigned long long ino = PyLong_AsUnsignedLongLong(arg);
@@ -245,6 +273,11 @@ static PyMethodDef methods[] = {
 	 "Return the flags of the SETXATTR read last."},
 	{"asks_tmpfile", native_asks_tmpfile, METH_NOARGS,
 	 "Return whether the CREATE read last asks for a file without a name."},
+	{"pass_through", native_pass_through, METH_NOARGS,
+	 "Ask the kernel of the session mounted next to read files by itself."},
+	{"back", native_back, METH_O,
+	 "Return the kernel's number for a file that it is to read by itself; 0: it refuses."},
+	{"unback", native_unback, METH_O, "Let the kernel forget such a number."},
 	{"set_root_number", native_set_root_number, METH_O,
 	 "Show this inode number for the root; 0: the node's, which is 1."},
 	{"counts", native_counts, METH_NOARGS,
@@ -264,7 +297,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 9) < 0)
+	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 10) < 0)
 		Py_CLEAR(made);
 	return made;
 }

@@ -24,6 +24,7 @@
  *     not there (_absent.c);
  *   - what pyfuse3 has no handler for travels as what it has one for (_carry.c);
  *   - the root shows its real inode number (_number.c);
+ *   - where that is wanted, the kernel reads files by itself (_passing.c);
  *   - requests are counted by opcode;
  *   - an empty queue is asked again for some microseconds before the read gives up (_spin.c).
  *
@@ -50,7 +51,10 @@ static int enabled; /* Python uses this module: one of another version is loaded
 
 static uint64_t init_unique;
 static uint64_t listing_unique;
-static uint32_t init_offered; /* the kernel's flags */
+static union { /* older headers know the first fields only */
+	struct fuse_init_in in;
+	char all[64];
+} init_offered;
 static uint32_t caller[3];    /* user, group and process of the request being handled */
 static int kill_privileges;  /* the request being handled has to remove set-id bits */
 static unsigned long long counts[OPCODES];
@@ -142,6 +146,7 @@ again:
 		counts[head->opcode]++;
 	known_request(head, (size_t)size);
 	absent_request(head, (size_t)size);
+	passing_request(head);
 	if (answer(fd, head, (size_t)size)) {
 		known_done(head->unique);
 		goto again;
@@ -154,7 +159,11 @@ again:
 	switch (head->opcode) {
 	case FUSE_INIT:
 		init_unique = head->unique;
-		init_offered = ((struct fuse_init_in *)(head + 1))->flags;
+		memset(&init_offered, 0, sizeof(init_offered));
+		memcpy(&init_offered, head + 1,
+		       (size_t)size - sizeof(*head) < sizeof(init_offered)
+			       ? (size_t)size - sizeof(*head)
+			       : sizeof(init_offered));
 		break;
 	case FUSE_GETATTR:
 	case FUSE_SETATTR:
@@ -205,9 +214,10 @@ static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userd
 		if (count > 1 && head->error == 0) {
 			struct fuse_init_out *init = parts[1].iov_base;
 
-			init->flags |= init_offered & (FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2 |
+			init->flags |= init_offered.in.flags & (FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2 |
 						       FUSE_DONT_MASK);
 			init->flags &= ~(uint32_t)(FUSE_ATOMIC_O_TRUNC | FUSE_AUTO_INVAL_DATA);
+			passing_init(init, &init_offered.in);
 		}
 	}
 	if (listing_unique && head->unique == listing_unique) {
@@ -217,9 +227,11 @@ static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userd
 	}
 	absent_done(head->unique);
 	if (count > 1) {
+		passing_reply(head, parts[1].iov_base, parts[1].iov_len);
 		number_answer(head, parts[1].iov_base, parts[1].iov_len);
 		known_reply(head, parts[1].iov_base, parts[1].iov_len);
 	} else {
+		passing_reply(head, NULL, 0);
 		number_answer(head, NULL, 0);
 		known_reply(head, NULL, 0);
 	}

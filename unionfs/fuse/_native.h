@@ -67,6 +67,14 @@ uint32_t carried_request(const void **body, size_t *size); /* its opcode; 0: not
 uint32_t carried_flags(void); /* of the SETXATTR read last */
 int carried_tmpfile(void); /* whether the CREATE read last was a TMPFILE */
 
+/* _passing.c */
+void passing_wanted(void); /* before the session is mounted */
+void passing_init(struct fuse_init_out *out, const struct fuse_init_in *offered);
+void passing_request(const struct fuse_in_header *head);
+void passing_reply(const struct fuse_out_header *head, void *body, size_t size);
+int passing_back(int session, int fd); /* 0: the kernel refuses */
+void passing_unback(int session, int backing);
+
 /* _number.c */
 void number_root(uint64_t ino); /* what st_ino of the root is to show; 0: as the node */
 void number_asked(const struct fuse_in_header *head); /* a request that is answered by attributes */

@@ -26,7 +26,7 @@ class DataHandlers(State):
         The kernel has checked permissions and handles O_APPEND, O_EXCL and O_NOFOLLOW itself;
         O_TRUNC comes along, so that a copy-up need not copy what goes anyway.
         """
-        if self.by_node:
+        if self.files.by_node:
             raise FUSEError(errno.ENOSYS)
         node = self.inodes[inode]
         if flags & os.O_TRUNC:
@@ -121,7 +121,7 @@ class DataHandlers(State):
     @answers
     def release(self, fh: int) -> None:
         """Close a file."""
-        if not self.by_node:
+        if not self.files.by_node:
             self.files.close(fh)
 
     @answers_later

@@ -7,6 +7,9 @@ There are two ways. With handles (pyfuse3 alone), the descriptor lives from the 
 last release. By node (``by_node``: the session is hooked and opening needs no request), the daemon
 does not know who has a file open: it opens a file when data is asked for, and keeps the descriptor
 until the kernel forgets the node or too many are open.
+
+A handle may say that the kernel is to read a file by itself (``pass_through``): its upper bits are
+then the number under which the kernel has the descriptor, which the hook takes from there.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from unionfs.union.metacopy import open_readable
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
 
+_BACKING_SHIFT = 40  # of a handle's bits; unionfs/fuse/_passing.c
 _TRIES = 8  # descriptors that are looked at to find one that may be closed
 
 
@@ -30,10 +34,11 @@ class OpenFile:
     ``fd`` is its descriptor, ``writable`` whether that can be written, ``lower`` whether it is on a
     lower layer's file, ``opens`` how many handles there are. ``settled``: that the file has its
     content at its name is on the disk. Until then fdatasync(2) would not do: a copy-up ends with a
-    rename, which it does not sync.
+    rename, which it does not sync. ``backing``: the kernel's number for ``fd``, which it reads by
+    itself (0: it does not). That is decided once for all openers, since it wants them to be alike.
     """
 
-    __slots__ = ("fd", "lower", "opens", "settled", "writable")
+    __slots__ = ("backing", "fd", "lower", "opens", "settled", "writable")
 
     def __init__(self, fd: int, *, writable: bool, lower: bool = False) -> None:
         self.fd = fd
@@ -41,6 +46,7 @@ class OpenFile:
         self.lower = lower
         self.opens = 0
         self.settled = False
+        self.backing = 0
 
 
 class Files:
@@ -49,7 +55,7 @@ class Files:
     ``limit`` is how many descriptors without a handle are kept at most, where the process may have
     four times as many. A descriptor is not to be used across an ``await``: duplicate it.
     ``inode_says_all``: what an upper file's inode says is what is shown, so that the extension may
-    answer with it.
+    answer with it. ``pass_through``: the kernel reads files by itself; they must never change.
     """
 
     def __init__(self, tree: Tree, limit: int = 1024) -> None:
@@ -58,6 +64,7 @@ class Files:
         self._next = 0
         self._open: dict[Node, None] = {}
         self.by_node = False
+        self.pass_through = False
         self.inode_says_all = tree.layers[0].override is None
         self.nodes: dict[int, Node] = {}
         self.dirs: dict[int, Node] = {}
@@ -65,10 +72,13 @@ class Files:
     def open(self, node: Node, *, write: bool) -> int:
         """Return a handle of *node*, which for writing must be in the upper. Raises OSError."""
         file = self.data(node, write=write)
+        if self.pass_through and not file.opens and native.hooks is not None:
+            file.backing = native.hooks.back(file.fd)
         file.opens += 1
         self._next += 1
-        self.nodes[self._next] = node
-        return self._next
+        handle = self._next | file.backing << _BACKING_SHIFT
+        self.nodes[handle] = node
+        return handle
 
     def data(self, node: Node, *, write: bool) -> OpenFile:
         """Return the open file of *node*, opened or opened for writing as needed.
@@ -191,6 +201,8 @@ class Files:
         """Close the descriptor of *node*, if it has one."""
         if node.file is not None:
             self._unshare(node)
+            if node.file.backing and native.hooks is not None:
+                native.hooks.unback(node.file.backing)
             os.close(node.file.fd)
             node.file = None
             del self._open[node]

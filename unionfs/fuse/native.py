@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 9  # of the interface below; an extension that was built from other sources is not used
+VERSION = 10  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 CARRIER = b"unionfs.carried"  # the attribute that GETXATTR asks for when it stands for another
@@ -59,6 +59,21 @@ class Hooks(Protocol):
 
     def hear_releases(self) -> None:
         """Leave RELEASE to Python, which gives handles; before the first request only."""
+
+    def pass_through(self) -> None:
+        """Ask the kernel for FUSE_PASSTHROUGH, and take backing files out of the handles of opens.
+
+        Before the session is mounted.
+        """
+
+    def back(self, fd: int) -> int:
+        """Let the kernel read the file *fd* by itself; return its number for it, 0 if it refuses.
+
+        The number goes into the upper bits of handles (``files``); it is good until ``unback``.
+        """
+
+    def unback(self, backing: int) -> None:
+        """Let the kernel forget a number that no open to come needs."""
 
     def share(self, node: int, fd: int, own: bool) -> None:
         """Answer READ of *node* (its number) from the descriptor *fd*, until ``unshare``.

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unionfs.cli.option_help import EXPLAINED
 from unionfs.options import (
-    EXPLAINED,
     BadOptionError,
     IdRange,
     MountConfig,
