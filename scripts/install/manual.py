@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from scripts.install.words import Command, Operand, Option
 from unionfs import __version__
 from unionfs.cli.helper import USAGE
-from unionfs.options import EXPLAINED
+from unionfs.cli.option_help import EXPLAINED
 
 _DESCRIPTION = (
     "mounts container root filesystems from images. The read-only layers of an image are stacked "
