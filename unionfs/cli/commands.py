@@ -12,6 +12,7 @@ from unionfs.cli import (
     container,
     df,
     explain,
+    gc,
     image,
     layer,
     mounting,
@@ -54,7 +55,19 @@ def build() -> Parser:
     add_global_options(parser, top=True)
     parser.add_argument("-V", "--version", action="version", version=f"unionfs {__version__}")
     commands = Branch(parser)
-    nouns = (image, layer, container, committing, mounting, running, df, explain, browse, serving)
+    nouns = (
+        image,
+        layer,
+        container,
+        committing,
+        mounting,
+        running,
+        df,
+        gc,
+        explain,
+        browse,
+        serving,
+    )
     for noun in nouns:
         noun.register(commands)
     return parser

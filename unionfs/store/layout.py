@@ -15,6 +15,7 @@ _NESTED = tuple(
 )
 _EMPTY = "empty"
 TREE = "diff"  # in a published layer or fix-up: the directory to mount
+RECIPE = "recipe"  # in a published layer: how its tar was written
 _DATABASE = "store.db"
 _SPARE = "spare"
 _MAY_BE_THERE = frozenset((*_OURS, _EMPTY, _DATABASE, _SPARE, "lost+found"))
