@@ -23,6 +23,7 @@ from unionfs.errors import RefusedError, UsageError
 
 _MAX_ID = 2**32 - 2  # 2**32 - 1 is "no such ID" to the kernel
 
+_MAX_READAHEAD = 1 << 16  # KiB; what a request can carry is far less
 _MAX_SPIN = 1000  # microseconds; longer than any round trip that is worth waiting for awake
 
 _QUOTED = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
@@ -80,6 +81,7 @@ class MountConfig:
     volatile: bool = False  # nothing is ever synced, fsync is answered at once
     redirect_dir: bool = True  # False: renaming a directory with lower parts is EXDEV
     passthrough: bool = False  # the kernel reads the layers' files itself; read-only mounts only
+    readahead: int | None = None  # KiB; None: automatic; 0: the kernel's own
     spin: int | None = None  # microseconds to busy-poll for the next request; None: automatic
     debug: bool = False
     # Where the upper keeps owners, modes and types: 0 as files do, else an attribute
@@ -328,6 +330,12 @@ def _data(name: str, value: bytes) -> dict[str, Any]:
     return {"passthrough": value == b"passthrough"}
 
 
+def _readahead(name: str, value: bytes) -> dict[str, Any]:
+    if value == b"auto":
+        return {name: None}
+    return {name: 0 if value == b"off" else _number(name, value, _MAX_READAHEAD)}
+
+
 def _xattr_permissions(name: str, value: bytes) -> dict[str, Any]:
     return {name: _number(name, value, 2)}
 
@@ -381,6 +389,7 @@ _VALUED: dict[str, Callable[[str, bytes], dict[str, Any]]] = {
     "noxattrs": _noxattrs,
     "spin": _spin,
     "data": _data,
+    "readahead": _readahead,
     "uidmapping": _id_map,
     "gidmapping": _id_map,
     "squash_to_uid": _id,

@@ -113,6 +113,19 @@ static PyObject *native_answered(PyObject *self, PyObject *unused)
 	return PyLong_FromUnsignedLongLong(session_answered());
 }
 
+static PyObject *native_write_after_init(PyObject *self, PyObject *args)
+{
+	const char *text;
+	Py_ssize_t size;
+	int fd;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "iy#", &fd, &text, &size))
+		return NULL;
+	session_write_after_init(fd, text, (size_t)size);
+	Py_RETURN_NONE;
+}
+
 static PyObject *native_set_spin(PyObject *self, PyObject *arg)
 {
 	long limit = PyLong_AsLong(arg);
@@ -263,6 +276,8 @@ static PyMethodDef methods[] = {
 	 " how many they are."},
 	{"answered", native_answered, METH_NOARGS,
 	 "Return how many requests were answered without Python."},
+	{"write_after_init", native_write_after_init, METH_VARARGS,
+	 "Write this to a descriptor when INIT has been answered, and close it."},
 	{"set_spin", native_set_spin, METH_O,
 	 "Let reads of an empty queue try again for at most so many microseconds; 0: never."},
 	{"spun", native_spun, METH_NOARGS,
@@ -297,7 +312,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 10) < 0)
+	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 11) < 0)
 		Py_CLEAR(made);
 	return made;
 }

@@ -57,6 +57,11 @@ static union { /* older headers know the first fields only */
 } init_offered;
 static uint32_t caller[3];    /* user, group and process of the request being handled */
 static int kill_privileges;  /* the request being handled has to remove set-id bits */
+static struct {
+	int fd; /* 0: nothing is to be written */
+	size_t size;
+	char text[32];
+} after_init;
 static unsigned long long counts[OPCODES];
 static unsigned long misses;
 
@@ -202,6 +207,37 @@ static void finish_entries(char *data, size_t size)
 	}
 }
 
+void session_write_after_init(int fd, const char *text, size_t size)
+{
+	after_init.fd = fd;
+	after_init.size = size < sizeof(after_init.text) ? size : sizeof(after_init.text);
+	memcpy(after_init.text, text, after_init.size);
+}
+
+/* Answer INIT, and do what has to follow it. */
+static ssize_t finish_init(int fd, struct iovec *parts, int count)
+{
+	const struct fuse_out_header *head = parts[0].iov_base;
+	ssize_t written;
+
+	init_unique = 0;
+	if (count > 1 && head->error == 0) {
+		struct fuse_init_out *init = parts[1].iov_base;
+
+		init->flags |= init_offered.in.flags &
+			       (FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_DONT_MASK);
+		init->flags &= ~(uint32_t)(FUSE_ATOMIC_O_TRUNC | FUSE_AUTO_INVAL_DATA);
+		passing_init(init, &init_offered.in);
+	}
+	written = writev(fd, parts, count);
+	if (after_init.fd) {
+		(void)!write(after_init.fd, after_init.text, after_init.size);
+		close(after_init.fd);
+		after_init.fd = 0;
+	}
+	return written;
+}
+
 static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userdata)
 {
 	struct fuse_out_header *head = parts[0].iov_base;
@@ -209,17 +245,8 @@ static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userd
 	(void)userdata;
 	if (head->unique == 0) /* a notification, perhaps of another thread's */
 		return writev(fd, parts, count);
-	if (init_unique && head->unique == init_unique) {
-		init_unique = 0;
-		if (count > 1 && head->error == 0) {
-			struct fuse_init_out *init = parts[1].iov_base;
-
-			init->flags |= init_offered.in.flags & (FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2 |
-						       FUSE_DONT_MASK);
-			init->flags &= ~(uint32_t)(FUSE_ATOMIC_O_TRUNC | FUSE_AUTO_INVAL_DATA);
-			passing_init(init, &init_offered.in);
-		}
-	}
+	if (init_unique && head->unique == init_unique)
+		return finish_init(fd, parts, count);
 	if (listing_unique && head->unique == listing_unique) {
 		listing_unique = 0;
 		if (count > 1 && head->error == 0)

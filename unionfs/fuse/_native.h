@@ -20,6 +20,7 @@ int session_descriptor(void); /* -1: no session is hooked */
 int session_kills_privileges(void);
 void session_caller(uint32_t *uid, uint32_t *gid, uint32_t *pid); /* of the request read last */
 void session_enable(void); /* before the session is mounted */
+void session_write_after_init(int fd, const char *text, size_t size); /* and close it */
 void session_hear_releases(void);
 unsigned long long session_misses(void);
 unsigned long long session_answered(void);

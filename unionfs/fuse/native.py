@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 10  # of the interface below; an extension that was built from other sources is not used
+VERSION = 11  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 CARRIER = b"unionfs.carried"  # the attribute that GETXATTR asks for when it stands for another
@@ -112,6 +112,9 @@ class Hooks(Protocol):
 
     def answered(self) -> int:
         """Return how many requests were answered without Python."""
+
+    def write_after_init(self, fd: int, text: bytes) -> None:
+        """Write *text* (at most 31 bytes) to *fd* when INIT has been answered, and close it."""
 
     def set_spin(self, limit: int) -> None:
         """Let reads of an empty queue try again for at most *limit* microseconds; 0: never."""

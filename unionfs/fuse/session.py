@@ -12,6 +12,7 @@ import pyfuse3
 
 from unionfs.errors import ConflictError, UnavailableError
 from unionfs.fuse import loop, native
+from unionfs.fuse.ahead import read_ahead
 from unionfs.fuse.operations import Operations
 from unionfs.fuse.owners import owners_of, squashes
 from unionfs.fuse.told import Told
@@ -124,6 +125,7 @@ class Session:
         except RuntimeError as error:
             raise UnavailableError(f"cannot mount on {os.fsdecode(self.target)}: {error}") from None
         self._mounted = True
+        read_ahead(self.target, self.config.readahead)
         if native.hooked():
             assert native.hooks is not None
             native.hooks.set_root_number(self._operations.inodes.root_number())

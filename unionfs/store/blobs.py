@@ -76,14 +76,16 @@ class Blobs:
                     (str(blob.digest), str(blob.diff_id), blob.media_type, blob.size),
                 )
 
-    def drop(self, blob: BlobRecord, unless: Callable[[sqlite3.Connection], bool]) -> bool:
+    def drop(
+        self, blob: BlobRecord, unless: Callable[[sqlite3.Connection], bool] | None = None
+    ) -> bool:
         """Keep *blob* no longer, *unless* that is true of the database. Return whether it went.
 
         Raises OSError.
         """
         with self._parts.scratch.locked(_lock_name(blob.digest)):
             with self._parts.database.write() as rows:
-                if unless(rows):
+                if unless is not None and unless(rows):
                     return False
                 rows.execute("DELETE FROM blobs WHERE digest = ?", (str(blob.digest),))
             self._remove(blob.digest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 
@@ -155,6 +156,22 @@ class Images:
         if image.chain_id is not None and self._has_fixup(image_id):
             paths.insert(0, self._fixups.readable_path(image.chain_id))
         return paths or [self._parts.layout.empty]
+
+    def lacks_fixup(self, image: ImageRecord) -> bool:
+        """Return whether the directory that belongs on top of the layers of *image* is gone."""
+        if image.chain_id is None or not self._has_fixup(image.id):
+            return False
+        return not os.path.isdir(self._fixups.path(image.chain_id))
+
+    def make_fixup(self, image: ImageRecord) -> None:
+        """Make that directory again. Raises MissingLayerError, StoreFullError, StoreFailedError."""
+        assert image.chain_id is not None
+        with (
+            self._parts.failures_named(f"repairing image {image.id}"),
+            self._parts.scratch.locked(image.chain_id.hex),
+        ):
+            self._parts.scratch.discard(self._parts.layout.fixup(image.chain_id))
+            self._fixups.make(image.chain_id, image.diff_ids)
 
     def _has_fixup(self, image_id: Digest) -> bool:
         with self._parts.database.read() as rows:

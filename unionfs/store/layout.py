@@ -68,6 +68,10 @@ class Layout:
                     pass  # not a name of ours: we neither use it nor remove it
         return found
 
+    def directories(self) -> list[str]:
+        """Return the store's own directories, outermost first; all are for their owner only."""
+        return [self.root, *(os.path.join(self.root, name) for name in (*_OURS, *_NESTED))]
+
     def exists(self) -> bool:
         """Return whether a store has been made here. Raises OSError (EACCES)."""
         try:

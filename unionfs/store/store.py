@@ -13,6 +13,7 @@ from unionfs.digest import Digest
 from unionfs.errors import UnavailableError
 from unionfs.ondisk.flavour import Flavour
 from unionfs.store.blobs import Blobs
+from unionfs.store.check import Checker, Problem
 from unionfs.store.containers import Containers
 from unionfs.store.database import Database, DatabaseUnavailableError
 from unionfs.store.garbage import Garbage, Lease, Sweep
@@ -67,6 +68,11 @@ class Store:
     def sweep(self, sweep: Sweep, *, blobs: bool = False) -> None:
         """Let *sweep* have the garbage, as ``Garbage.sweep``."""
         self._garbage.sweep(sweep, blobs=blobs)
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield what is wrong with the store, as ``Checker.problems``."""
+        parts = self._parts, self.blobs, self.layers, self.images, self.containers, self._garbage
+        return Checker(*parts).problems()
 
     @contextmanager
     def scratch(self) -> Iterator[str]:

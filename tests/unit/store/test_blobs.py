@@ -45,7 +45,7 @@ def test_a_blob_is_kept_and_dropped(store: Store):
     assert store.blobs.of_layer(diff_id(ONE)) == [blob]
     assert Path(store.blobs.path(digest)).read_bytes() == SHIPPED
     assert not store.blobs.drop(blob, lambda rows: True)
-    assert store.blobs.drop(blob, lambda rows: False)
+    assert store.blobs.drop(blob)
     assert store.blobs.list() == []
     assert not os.path.exists(store.blobs.path(digest))
 
