@@ -128,7 +128,8 @@ def _open_to_all(place: Path) -> None:
     """Let everybody read *place*, whatever the umask of who installs it."""
     for path in _below(place):
         if not path.is_symlink():
-            path.chmod(path.stat().st_mode & 0o755 | (0o755 if path.is_dir() else 0o644))
+            runs = path.is_dir() or path.stat().st_mode & 0o100
+            path.chmod(0o755 if runs else 0o644)
 
 
 def _below(place: Path) -> Iterator[Path]:

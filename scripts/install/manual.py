@@ -139,9 +139,10 @@ def _options(command: Command, program: Command | None = None) -> Iterator[str]:
 
 
 def _mount_options() -> Iterator[tuple[str, str]]:
-    for line in EXPLAINED.strip().split("\n"):
-        name, meaning = re.split(r"  +", line.strip(), maxsplit=1)
-        yield (name, meaning)
+    """Yield the options of the help text with their meanings, which go on where a name would be."""
+    for row in re.split(r"\n  (?=\S)", "\n" + EXPLAINED.rstrip())[1:]:
+        name, meaning = re.split(r"  +", row, maxsplit=1)
+        yield name, " ".join(meaning.split())
 
 
 def _tagged(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
@@ -170,8 +171,7 @@ def roff(text: str) -> str:
 
     An ellipsis becomes three dots, as pages spell it: terminals of an ASCII locale have none.
     """
-    escaped = (
-        text.replace("…", "...").replace("\\", r"\e").replace("-", r"\-").replace('"', r"\(dq")
-    )
-    escaped = "".join(c if c.isascii() else rf"\[u{ord(c):04X}]" for c in text)
-    return rf"\&{escaped}" if escaped[:1] in (".", "'") else escaped
+    for character, spelled in (("\\", r"\e"), ("…", "..."), ("-", r"\-"), ('"', r"\(dq")):
+        text = text.replace(character, spelled)
+    text = "".join(c if c.isascii() else rf"\[u{ord(c):04X}]" for c in text)
+    return rf"\&{text}" if text[:1] in (".", "'") else text

@@ -11,6 +11,7 @@ import pytest
 
 from scripts.install import manual, words
 from unionfs.cli import commands
+from unionfs.cli.option_help import EXPLAINED
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +78,10 @@ def test_it_has_what_else_a_page_has(page: str) -> None:
 def test_text_is_printed_as_it_is(text: str, printed: str) -> None:
     page = f".TH X 1 2026-01-01\n.SH NAME\nx \\- y\n.SH Z\n{manual.roff(text)}\n"
     assert printed in shown(page)
+
+
+def test_every_mount_option_has_its_meaning(page: str) -> None:
+    text = " ".join(shown(page).partition("MOUNT OPTIONS")[2].partition("EXIT STATUS")[0].split())
+    for line in EXPLAINED.replace("…", "...").splitlines():
+        for part in line.strip().split("  ", maxsplit=1):
+            assert part.strip() in text
