@@ -23,6 +23,7 @@ from unionfs.errors import RefusedError, UsageError
 
 _MAX_ID = 2**32 - 2  # 2**32 - 1 is "no such ID" to the kernel
 
+_MAX_READAHEAD = 1 << 16  # KiB; what a request can carry is far less
 _MAX_SPIN = 1000  # microseconds; longer than any round trip that is worth waiting for awake
 
 _QUOTED = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
@@ -79,6 +80,8 @@ class MountConfig:
     subtype: str = "unionfs"
     volatile: bool = False  # nothing is ever synced, fsync is answered at once
     redirect_dir: bool = True  # False: renaming a directory with lower parts is EXDEV
+    passthrough: bool = False  # the kernel reads the layers' files itself; read-only mounts only
+    readahead: int | None = None  # KiB; None: automatic; 0: the kernel's own
     spin: int | None = None  # microseconds to busy-poll for the next request; None: automatic
     debug: bool = False
     # Where the upper keeps owners, modes and types: 0 as files do, else an attribute
@@ -97,25 +100,6 @@ class MountConfig:
     lower_names: tuple[LowerName, ...] = ()  # as lowerdirs; empty: these are no image's
     ignored: tuple[str, ...] = ()  # options to name as "unknown argument ignored: X"
 
-
-# What a mount's user may ask for, with the meaning, for the help texts.
-EXPLAINED = """\
-  ro                    allow no changes
-  allow_other           let other users in; allow_root: only root (root's default: allow_other)
-  suid, dev             let set-ID programs and device files work: in root's mounts only
-  noexec                let no program run
-  atime                 keep access times
-  volatile              sync nothing: faster, and a crash of the machine may lose it all
-  redirect_dir=off      renaming a directory of a lower layer fails with EXDEV
-  xattr_permissions=2   keep owners and modes in user.containers.override_stat (1: security.…)
-  uidmapping=MAP        show other owners than on disk, :DISK:SHOWN:SIZE… (also gidmapping=)
-  squash_to_uid=UID     show all files as this user's (squash_to_gid=; squash_to_root: root's)
-  noacl, noxattrs       let permission bits alone count; have no attributes at all
-  context=LABEL         give all files this SELinux label
-  static_nlink          show one link of every directory
-  noxattrinfo           answer no user.unionfs.* attributes about layers
-  spin=MICROSECONDS     wait awake for the next request (off, auto; default: auto)
-"""
 
 _FLAGS: dict[str, dict[str, Any]] = {
     "ro": {"read_only": True},
@@ -339,6 +323,19 @@ def _spin(name: str, value: bytes) -> dict[str, Any]:
     return {name: 0 if value == b"off" else _number(name, value, _MAX_SPIN)}
 
 
+def _data(name: str, value: bytes) -> dict[str, Any]:
+    if value not in (b"auto", b"cached", b"passthrough"):
+        said = os.fsdecode(value)
+        raise BadOptionError(f"option {name}: {said!r} is neither auto, cached nor passthrough")
+    return {"passthrough": value == b"passthrough"}
+
+
+def _readahead(name: str, value: bytes) -> dict[str, Any]:
+    if value == b"auto":
+        return {name: None}
+    return {name: 0 if value == b"off" else _number(name, value, _MAX_READAHEAD)}
+
+
 def _xattr_permissions(name: str, value: bytes) -> dict[str, Any]:
     return {name: _number(name, value, 2)}
 
@@ -391,6 +388,8 @@ _VALUED: dict[str, Callable[[str, bytes], dict[str, Any]]] = {
     "fsync": _fsync,
     "noxattrs": _noxattrs,
     "spin": _spin,
+    "data": _data,
+    "readahead": _readahead,
     "uidmapping": _id_map,
     "gidmapping": _id_map,
     "squash_to_uid": _id,

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import Cli
+from tests.support.images import Layout, sha256
+from tests.support.tars import file, tar
 
 
 @pytest.fixture
@@ -93,18 +95,82 @@ def test_rm_takes_a_name_and_with_the_last_one_the_image(own: Cli, rootfs: Path)
     assert own.json("image", "ls") == own.json("layer", "ls") == []
 
 
-def test_rm_of_an_id_takes_all_names_and_tells_them(own: Cli, rootfs: Path) -> None:
+def test_rm_of_an_id_with_several_names_takes_force_and_then_tells_them(
+    own: Cli, rootfs: Path
+) -> None:
     own.env["SOURCE_DATE_EPOCH"] = "1"
     own("image", "import", f"rootfs:{rootfs}", "--name", "a")
     own("image", "import", f"rootfs:{rootfs}", "--name", "b")
     image = own.json("image", "inspect", "a")["id"]
-    printed = own("image", "rm", image.partition(":")[2][:12]).splitlines()
+    short = image.partition(":")[2][:12]
+    assert own.fails("image", "rm", short) == (
+        f"image {short} has several names (a:latest, b:latest):"
+        " remove names, or all of it with --force"
+    )
+    printed = own("image", "rm", "--force", short).splitlines()
     assert printed[:3] == [
         "removed name a:latest",
         "removed name b:latest",
         f"removed image {image}",
     ]
     assert own.json("image", "ls") == []
+
+
+def test_force_takes_no_image_from_under_a_container(own: Cli, rootfs: Path) -> None:
+    """docker's does, of a stopped one, which can never be started again then."""
+    own("image", "import", f"rootfs:{rootfs}", "--name", "a")
+    own("create", "a", "--name", "one")
+    (image,) = own.json("image", "ls")
+    for word in ("a", image["id"]):
+        error = own.fails("image", "rm", "--force", word)
+        assert error == "image a:latest is used by container one"
+    assert own.json("image", "inspect", "a")["names"] == ["a:latest"]
+
+
+def test_force_forgives_what_is_not_there(own: Cli, rootfs: Path) -> None:
+    own("image", "import", f"rootfs:{rootfs}", "--name", "a")
+    done = own.run("image", "rm", "--force", "none", "a")
+    assert (done.returncode, done.stderr) == (0, "unionfs: no such image: none\n")
+    assert own.json("image", "ls") == []
+
+
+def test_tag_and_untag(own: Cli, rootfs: Path) -> None:
+    image = own("image", "import", f"rootfs:{rootfs}", "--name", "a").strip()
+    (rootfs / "more").touch()
+    other = own("image", "import", f"rootfs:{rootfs}", "--name", "here/b:1").strip()
+    assert own("image", "tag", "a", "c") == own("image", "tag", image[7:19], "d:2") == ""
+    assert own.json("image", "inspect", "c")["names"] == ["a:latest", "c:latest", "d:2"]
+    done = own.run("image", "tag", "b:1", "c")
+    assert done.stderr == f"unionfs: c was a name of image {image} before\n"
+    assert own.json("image", "inspect", "c")["id"] == other
+    assert "lower-case" in own.fails("image", "tag", "a", "UPPER", status=2)
+    assert own.fails("image", "tag", "none", "x") == "no such image: none"
+    assert "an ID cannot be taken away" in own.fails("image", "untag", "a", image)
+    assert own("image", "untag", "a", "d:2", "b:1").splitlines() == [
+        "removed name a:latest",
+        "removed name d:2",
+        "removed name here/b:1",
+    ]
+    assert own.json("image", "inspect", image)["names"] == []
+    assert own.json("image", "inspect", other)["names"] == ["c:latest"]
+    own("create", image, "--name", "one")  # it is whole, only nameless
+
+
+def test_a_manifests_digest_names_its_image(own: Cli, tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "layout")
+    entry = layout.image([tar(file("a", b"1"))])
+    layout.index(entry)
+    image = own("image", "import", f"oci:{layout.path}", "--name", "here.org/team/a:1").strip()
+    for word in (
+        entry["digest"],
+        f"team/a@{entry['digest']}",
+        f"here.org/team/a@{entry['digest']}",
+        f"team/a@{image}",
+    ):
+        assert own.json("image", "inspect", word)["id"] == image
+    for word in (f"b@{entry['digest']}", f"team/a@{sha256(b'')}", entry["digest"][:-1] + "g"):
+        assert own.fails("image", "inspect", word) == f"no such image: {word}"
+    assert own("image", "rm", entry["digest"]).startswith(f"removed image {image}\n")
 
 
 def test_rm_of_several_is_all_or_none(own: Cli, rootfs: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import kernel
 from tests.support.extension import FEATURES, HOLE, Feature
-from tests.support.files import write
+from tests.support.files import read, write
 from tests.support.stacks import Dir, File, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
@@ -144,3 +144,15 @@ def test_the_carrier_is_an_attribute_like_any_other(union, layers):
     path = union(layers).root + b"/sparse"
     with pytest.raises(OSError, match="not supported"):
         os.getxattr(path, "unionfs.carried")
+
+
+@pytest.mark.needs_extension
+@pytest.mark.parametrize(
+    ("option", "kib"), [("atime", 512), ("readahead=1024", 1024), ("readahead=off", 128)]
+)
+def test_the_kernel_reads_ahead_as_far_as_said(scratch, union, option, kib):
+    layers = build_stack(scratch + b"/s", [[File(b"f")]], writable=False)
+    root = union(layers, options=[option.encode()]).root
+    st = os.stat(root)
+    device = f"{os.major(st.st_dev)}:{os.minor(st.st_dev)}"
+    assert read(f"/sys/class/bdi/{device}/read_ahead_kb".encode()) == b"%d\n" % kib

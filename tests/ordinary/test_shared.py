@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tests.support.files import as_user, read, refused, write
 from tests.support.layers import apply, emit
 from tests.support.mounts import HelperMount
 from tests.support.ordinary import GID, UID, User
-from tests.support.stacks import Layers
+from tests.support.stacks import File, Layers, build_stack
 from unionfs.ondisk.flavour import Flavour
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
@@ -107,3 +108,22 @@ def test_an_acl_lets_in_whom_it_names(root: bytes) -> None:
     assert as_user(lambda: read(secret), uid=1002, gid=1002) == 13
     with refused(13):
         raise OSError(as_user(lambda: os.listxattr(root + b"/closed/inside")), "")
+
+
+def test_a_closed_file_is_closed_in_the_daemon_too(scratch: bytes, union: Callable) -> None:
+    """A removed file would take room on the disk, and the daemon run out of descriptors."""
+    mounted = union(build_stack(scratch + b"/s", [[File(b"lower")]]))
+    descriptors = f"/proc/{mounted.pid}/fd"
+    for number in range(5):
+        write(mounted.root + b"/made%d" % number, b"x" * 100)
+        os.unlink(mounted.root + b"/made%d" % number)
+    read(mounted.root + b"/lower")
+
+    def left() -> list[str]:
+        found = [os.readlink(f"{descriptors}/{fd}") for fd in os.listdir(descriptors)]
+        return [path for path in found if path.endswith(("(deleted)", "/lower"))]
+
+    deadline = time.monotonic() + 5  # a release is sent after close(2) has returned
+    while left() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [path for path in left() if "unionfs-" not in path] == []

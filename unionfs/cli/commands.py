@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from unionfs import __version__
 from unionfs.cli import (
     browse,
+    checking,
     committing,
     container,
     df,
     explain,
+    gc,
     image,
     layer,
     mounting,
@@ -54,7 +56,7 @@ def build() -> Parser:
     add_global_options(parser, top=True)
     parser.add_argument("-V", "--version", action="version", version=f"unionfs {__version__}")
     commands = Branch(parser)
-    nouns = (image, layer, container, committing, mounting, running, df, explain, browse, serving)
-    for noun in nouns:
+    containers = (container, committing, mounting, running)
+    for noun in (image, layer, *containers, df, gc, checking, explain, browse, serving):
         noun.register(commands)
     return parser

@@ -1,4 +1,4 @@
-"""``unionfs image``: import, ls, inspect, rm; export is beside this."""
+"""``unionfs image``: import, ls, inspect; the others are beside this."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from unionfs.cli import anatomy, exporting, history, output, report
+from unionfs.cli import anatomy, exporting, history, naming, output, report
 from unionfs.cli.context import Context, ending_cleanly
 from unionfs.cli.tree import Branch
 from unionfs.errors import UsageError
@@ -27,14 +27,13 @@ class BadLimitError(UsageError):
 
 def register(commands: Branch) -> None:
     """Add the commands of this noun."""
-    images = commands.branch("image", "import, export, list, inspect and remove images")
+    images = commands.branch("image", "import, export, list, inspect, name and remove images")
     _register_import(images)
     exporting.register(images)
     images.command("ls", _ls, "list images")
     inspect = images.command("inspect", _inspect, "show all that is known about an image")
     inspect.add_argument("image", metavar="IMAGE")
-    rm = images.command("rm", _rm, "remove names of images, and images without any left")
-    rm.add_argument("images", metavar="IMAGE", nargs="+")
+    naming.register(images)
     anatomy.register(images)
     history.register(commands, images)
     report.register(images)
@@ -204,27 +203,3 @@ def _print(image: ImageRecord, document: Mapping[str, Any]) -> None:
             **output.config_fields(document["config"]),
         }
     )
-
-
-def _rm(context: Context) -> int:
-    from unionfs.container.images import remove_images
-
-    with context.store() as store:
-        removed = remove_images(store, context.args.images)
-    if context.json:
-        output.print_json(
-            {
-                "names": list(removed.names),
-                "images": [str(one) for one in removed.images],
-                "layers": [str(one) for one in removed.layers],
-            }
-        )
-        return 0
-    if len(removed.names) > len(removed.images):
-        for name in removed.names:
-            print(f"removed name {name}")
-    for image in removed.images:
-        print(f"removed image {image}")
-    for layer in removed.layers:
-        print(f"removed layer {layer}")
-    return 0

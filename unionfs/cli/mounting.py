@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from unionfs.cli import output
 from unionfs.cli.context import Context, find_container
+from unionfs.cli.option_help import EXPLAINED
 from unionfs.cli.tree import Branch
 from unionfs.errors import NotFoundError, UsageError
-from unionfs.options import EXPLAINED
 
 if TYPE_CHECKING:
     from unionfs.container.mount import Plan, Wish

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from unionfs.container.state import read_state
 from unionfs.digest import Digest
-from unionfs.errors import ConflictError
+from unionfs.errors import ConflictError, NotFoundError
 from unionfs.store.inuse import unused, users
 from unionfs.store.names import name_meant
 from unionfs.store.records import ImageRecord
@@ -21,6 +21,10 @@ class ImageMountedError(ConflictError):
     """The image is mounted with no container behind it."""
 
 
+class SeveralNamesError(ConflictError):
+    """An image that is named by its ID has several names, which were not to go by force."""
+
+
 @dataclass(frozen=True, slots=True)
 class Removed:
     """What went: names, images of which no name is left, and layers that no image needs."""
@@ -30,18 +34,33 @@ class Removed:
     layers: Sequence[Digest]
 
 
-def remove_images(store: Store, words: Sequence[str]) -> Removed:
+def remove_images(
+    store: Store, words: Sequence[str], *, force: bool = False, note: Callable[[str], None]
+) -> Removed:
     """Remove what *words* stand for, all or none.
 
-    A name takes the image along when it is the last one, as with docker and podman; an ID takes it
-    with all its names. Raises NotFoundError, AmbiguousError, ImageMountedError, and ConflictError
-    naming the containers.
+    As with docker and podman: a name takes the image along when it is the last one; an ID takes
+    the image with its one name, and with several by *force* only, which also makes of an image that
+    is not there a *note* instead of an error. (docker's force takes an image from under a stopped
+    container as well. Here a container always keeps its layers.) Raises NotFoundError,
+    AmbiguousError, SeveralNamesError, ImageMountedError, and ConflictError naming the containers.
     """
     images: dict[Digest, ImageRecord] = {}
     names: dict[Digest, set[str]] = {}
     for word in words:
-        image = store.images.resolve(word)
+        try:
+            image = store.images.resolve(word)
+        except NotFoundError as error:
+            if not force:
+                raise
+            note(str(error))
+            continue
         name = name_meant(word, image.names)
+        if name is None and len(image.names) > 1 and not force:
+            raise SeveralNamesError(
+                f"image {word} has several names ({', '.join(image.names)}):"
+                " remove names, or all of it with --force"
+            )
         images[image.id] = image
         names.setdefault(image.id, set()).update(image.names if name is None else [name])
     going = [image for image in images.values() if names[image.id] == set(image.names)]

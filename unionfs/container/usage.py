@@ -6,20 +6,14 @@ of their upper, which have to be walked.
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unionfs.digest import Digest
 from unionfs.store.records import ContainerRecord, ImageRecord, LayerRecord
 from unionfs.store.store import Store
-from unionfs.syscalls.at import open_beneath
-
-_BLOCK = 512  # the unit of st_blocks, whatever the filesystem's (stat(2))
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_VANISHED = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
+from unionfs.syscalls.treesize import tree_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,71 +63,6 @@ def usage(store: Store) -> Usage:
     )
 
 
-def tree_bytes(path: bytes) -> int:
-    """Return the bytes that the tree at *path* takes on disk, a file with several names once.
-
-    Walks by descriptors, follows no link, does not cross into another filesystem, and lets things
-    vanish while it looks. Raises OSError if *path* itself cannot be read.
-    """
-    top = os.open(path, _DIRECTORY)
-    try:
-        status = os.fstat(top)
-        walk = _Walk(top, status.st_dev, status.st_blocks)
-        walk.run()
-    finally:
-        os.close(top)
-    return walk.blocks * _BLOCK
-
-
-class _Walk:
-    """One walk below a directory: constant descriptors, any depth."""
-
-    def __init__(self, top: int, device: int, blocks: int) -> None:
-        self._top = top
-        self._device = device
-        self._linked: set[int] = set()
-        self.blocks = blocks
-
-    def run(self) -> None:
-        """Add up everything below the top."""
-        pending = [b"."]
-        while pending:
-            here = pending.pop()
-            try:
-                fd = open_beneath(self._top, here, _DIRECTORY)
-            except OSError as error:
-                if error.errno in _VANISHED:
-                    continue
-                raise
-            try:
-                pending += [here + b"/" + name for name in self._directory(fd)]
-            finally:
-                os.close(fd)
-
-    def _directory(self, fd: int) -> list[bytes]:
-        """Count the entries of a directory; return the names of its subdirectories."""
-        below = []
-        with os.scandir(fd) as entries:
-            for entry in entries:
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                if status.st_dev == self._device and self._is_new(status):
-                    self.blocks += status.st_blocks
-                    if stat.S_ISDIR(status.st_mode):
-                        below.append(os.fsencode(entry.name))
-        return below
-
-    def _is_new(self, status: os.stat_result) -> bool:
-        if stat.S_ISDIR(status.st_mode) or status.st_nlink == 1:
-            return True
-        if status.st_ino in self._linked:
-            return False
-        self._linked.add(status.st_ino)
-        return True
-
-
 def _of_image(
     image: ImageRecord, layers: Mapping[Digest, LayerRecord], containers: Sequence[ContainerRecord]
 ) -> ImageUsage:
@@ -150,4 +79,4 @@ def _of_image(
 
 def _of_container(store: Store, container: ContainerRecord, image: ImageRecord) -> ContainerUsage:
     upper = os.path.join(os.fsencode(store.containers.path(container.id)), b"upper")
-    return ContainerUsage(container, tree_bytes(upper), image.size)
+    return ContainerUsage(container, tree_size(upper).on_disk, image.size)

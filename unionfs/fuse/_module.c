@@ -10,10 +10,24 @@ static PyObject *native_descriptor(PyObject *self, PyObject *unused)
 	return PyLong_FromLong(session_descriptor());
 }
 
+static PyObject *native_enable(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	session_enable();
+	Py_RETURN_NONE;
+}
+
 static PyObject *native_misses(PyObject *self, PyObject *unused)
 {
 	(void)self, (void)unused;
 	return PyLong_FromUnsignedLongLong(session_misses());
+}
+
+static PyObject *native_hear_releases(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	session_hear_releases();
+	Py_RETURN_NONE;
 }
 
 static PyObject *native_share(PyObject *self, PyObject *args)
@@ -99,6 +113,19 @@ static PyObject *native_answered(PyObject *self, PyObject *unused)
 	return PyLong_FromUnsignedLongLong(session_answered());
 }
 
+static PyObject *native_write_after_init(PyObject *self, PyObject *args)
+{
+	const char *text;
+	Py_ssize_t size;
+	int fd;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "iy#", &fd, &text, &size))
+		return NULL;
+	session_write_after_init(fd, text, (size_t)size);
+	Py_RETURN_NONE;
+}
+
 static PyObject *native_set_spin(PyObject *self, PyObject *arg)
 {
 	long limit = PyLong_AsLong(arg);
@@ -158,6 +185,34 @@ static PyObject *native_asks_tmpfile(PyObject *self, PyObject *unused)
 	return PyBool_FromLong(carried_tmpfile());
 }
 
+static PyObject *native_pass_through(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	passing_wanted();
+	Py_RETURN_NONE;
+}
+
+static PyObject *native_back(PyObject *self, PyObject *arg)
+{
+	long fd = PyLong_AsLong(arg);
+
+	(void)self;
+	if (fd == -1 && PyErr_Occurred())
+		return NULL;
+	return PyLong_FromLong(passing_back(session_descriptor(), (int)fd));
+}
+
+static PyObject *native_unback(PyObject *self, PyObject *arg)
+{
+	long backing = PyLong_AsLong(arg);
+
+	(void)self;
+	if (backing == -1 && PyErr_Occurred())
+		return NULL;
+	passing_unback(session_descriptor(), (int)backing);
+	Py_RETURN_NONE;
+}
+
 static PyObject *native_set_root_number(PyObject *self, PyObject *arg)
 {
 	unsigned long long ino = PyLong_AsUnsignedLongLong(arg);
@@ -194,12 +249,16 @@ static PyObject *native_counts(PyObject *self, PyObject *unused)
 static PyMethodDef methods[] = {
 	{"descriptor", native_descriptor, METH_NOARGS,
 	 "Return the hooked session's descriptor; -1 while no session is hooked."},
+	{"enable", native_enable, METH_NOARGS,
+	 "Hook the session that is mounted next."},
 	{"misses", native_misses, METH_NOARGS,
 	 "Return how many reads found no request."},
 	{"caller", native_caller, METH_NOARGS,
 	 "Return the user, group and process ID of who made the request read last."},
 	{"kills_privileges", native_kills, METH_NOARGS,
 	 "Return whether the request read last is to remove set-id bits from its file."},
+	{"hear_releases", native_hear_releases, METH_NOARGS,
+	 "Leave RELEASE to Python, whose handles are in use, from now on."},
 	{"share", native_share, METH_VARARGS,
 	 "Answer READ of a node (its number) from this descriptor, until unshare; and what changes or asks"
 	 " for its content and attributes, if it is its own."},
@@ -217,6 +276,8 @@ static PyMethodDef methods[] = {
 	 " how many they are."},
 	{"answered", native_answered, METH_NOARGS,
 	 "Return how many requests were answered without Python."},
+	{"write_after_init", native_write_after_init, METH_VARARGS,
+	 "Write this to a descriptor when INIT has been answered, and close it."},
 	{"set_spin", native_set_spin, METH_O,
 	 "Let reads of an empty queue try again for at most so many microseconds; 0: never."},
 	{"spun", native_spun, METH_NOARGS,
@@ -227,6 +288,11 @@ static PyMethodDef methods[] = {
 	 "Return the flags of the SETXATTR read last."},
 	{"asks_tmpfile", native_asks_tmpfile, METH_NOARGS,
 	 "Return whether the CREATE read last asks for a file without a name."},
+	{"pass_through", native_pass_through, METH_NOARGS,
+	 "Ask the kernel of the session mounted next to read files by itself."},
+	{"back", native_back, METH_O,
+	 "Return the kernel's number for a file that it is to read by itself; 0: it refuses."},
+	{"unback", native_unback, METH_O, "Let the kernel forget such a number."},
 	{"set_root_number", native_set_root_number, METH_O,
 	 "Show this inode number for the root; 0: the node's, which is 1."},
 	{"counts", native_counts, METH_NOARGS,
@@ -246,7 +312,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 8) < 0)
+	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 11) < 0)
 		Py_CLEAR(made);
 	return made;
 }

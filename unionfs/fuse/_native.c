@@ -24,6 +24,7 @@
  *     not there (_absent.c);
  *   - what pyfuse3 has no handler for travels as what it has one for (_carry.c);
  *   - the root shows its real inode number (_number.c);
+ *   - where that is wanted, the kernel reads files by itself (_passing.c);
  *   - requests are counted by opcode;
  *   - an empty queue is asked again for some microseconds before the read gives up (_spin.c).
  *
@@ -45,15 +46,26 @@
 #include <unistd.h>
 
 static int session_fd = -1;
+static int enabled; /* Python uses this module: one of another version is loaded, and left alone */
 #define NAME_ONLY 2 /* unionfs.fuse.native.NAME_ONLY */
 
 static uint64_t init_unique;
 static uint64_t listing_unique;
-static uint32_t init_offered; /* the kernel's flags */
+static union { /* older headers know the first fields only */
+	struct fuse_init_in in;
+	char all[64];
+} init_offered;
 static uint32_t caller[3];    /* user, group and process of the request being handled */
 static int kill_privileges;  /* the request being handled has to remove set-id bits */
+static struct {
+	int fd; /* 0: nothing is to be written */
+	size_t size;
+	char text[32];
+} after_init;
 static unsigned long long counts[OPCODES];
 static unsigned long misses;
+
+static int releases_heard; /* handles are Python's: it has to know of their end */
 
 static int in_a_row; /* requests answered without Python, which must get its turn (signals, threads) */
 static unsigned long long answered;
@@ -102,7 +114,7 @@ static int answer(int fd, const struct fuse_in_header *head, size_t size)
 			done = shared_answer(fd, head, size) || known_answer_getattr(fd, head);
 			break;
 		case FUSE_RELEASE: /* nothing was opened: see OPEN above */
-			done = answer_with(fd, head, 0, NULL, 0);
+			done = !releases_heard && answer_with(fd, head, 0, NULL, 0);
 			break;
 		case FUSE_GETXATTR:
 			done = known_answer_getxattr(fd, head, size);
@@ -139,6 +151,7 @@ again:
 		counts[head->opcode]++;
 	known_request(head, (size_t)size);
 	absent_request(head, (size_t)size);
+	passing_request(head);
 	if (answer(fd, head, (size_t)size)) {
 		known_done(head->unique);
 		goto again;
@@ -151,7 +164,11 @@ again:
 	switch (head->opcode) {
 	case FUSE_INIT:
 		init_unique = head->unique;
-		init_offered = ((struct fuse_init_in *)(head + 1))->flags;
+		memset(&init_offered, 0, sizeof(init_offered));
+		memcpy(&init_offered, head + 1,
+		       (size_t)size - sizeof(*head) < sizeof(init_offered)
+			       ? (size_t)size - sizeof(*head)
+			       : sizeof(init_offered));
 		break;
 	case FUSE_GETATTR:
 	case FUSE_SETATTR:
@@ -190,6 +207,37 @@ static void finish_entries(char *data, size_t size)
 	}
 }
 
+void session_write_after_init(int fd, const char *text, size_t size)
+{
+	after_init.fd = fd;
+	after_init.size = size < sizeof(after_init.text) ? size : sizeof(after_init.text);
+	memcpy(after_init.text, text, after_init.size);
+}
+
+/* Answer INIT, and do what has to follow it. */
+static ssize_t finish_init(int fd, struct iovec *parts, int count)
+{
+	const struct fuse_out_header *head = parts[0].iov_base;
+	ssize_t written;
+
+	init_unique = 0;
+	if (count > 1 && head->error == 0) {
+		struct fuse_init_out *init = parts[1].iov_base;
+
+		init->flags |= init_offered.in.flags &
+			       (FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_DONT_MASK);
+		init->flags &= ~(uint32_t)(FUSE_ATOMIC_O_TRUNC | FUSE_AUTO_INVAL_DATA);
+		passing_init(init, &init_offered.in);
+	}
+	written = writev(fd, parts, count);
+	if (after_init.fd) {
+		(void)!write(after_init.fd, after_init.text, after_init.size);
+		close(after_init.fd);
+		after_init.fd = 0;
+	}
+	return written;
+}
+
 static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userdata)
 {
 	struct fuse_out_header *head = parts[0].iov_base;
@@ -197,16 +245,8 @@ static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userd
 	(void)userdata;
 	if (head->unique == 0) /* a notification, perhaps of another thread's */
 		return writev(fd, parts, count);
-	if (init_unique && head->unique == init_unique) {
-		init_unique = 0;
-		if (count > 1 && head->error == 0) {
-			struct fuse_init_out *init = parts[1].iov_base;
-
-			init->flags |= init_offered & (FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2 |
-						       FUSE_DONT_MASK);
-			init->flags &= ~(uint32_t)(FUSE_ATOMIC_O_TRUNC | FUSE_AUTO_INVAL_DATA);
-		}
-	}
+	if (init_unique && head->unique == init_unique)
+		return finish_init(fd, parts, count);
 	if (listing_unique && head->unique == listing_unique) {
 		listing_unique = 0;
 		if (count > 1 && head->error == 0)
@@ -214,9 +254,11 @@ static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userd
 	}
 	absent_done(head->unique);
 	if (count > 1) {
+		passing_reply(head, parts[1].iov_base, parts[1].iov_len);
 		number_answer(head, parts[1].iov_base, parts[1].iov_len);
 		known_reply(head, parts[1].iov_base, parts[1].iov_len);
 	} else {
+		passing_reply(head, NULL, 0);
 		number_answer(head, NULL, 0);
 		known_reply(head, NULL, 0);
 	}
@@ -238,6 +280,16 @@ void session_caller(uint32_t *uid, uint32_t *gid, uint32_t *pid)
 int session_kills_privileges(void)
 {
 	return kill_privileges;
+}
+
+void session_enable(void)
+{
+	enabled = 1;
+}
+
+void session_hear_releases(void)
+{
+	releases_heard = 1;
 }
 
 unsigned long long session_misses(void)
@@ -270,7 +322,7 @@ fuse_session_mount(struct fuse_session *session, const char *mountpoint)
 	if (real == NULL)
 		return -1;
 	result = real(session, mountpoint);
-	if (result != 0)
+	if (result != 0 || !enabled)
 		return result;
 	fd = fuse_session_fd(session);
 	flags = fcntl(fd, F_GETFL);

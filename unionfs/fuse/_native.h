@@ -19,6 +19,9 @@
 int session_descriptor(void); /* -1: no session is hooked */
 int session_kills_privileges(void);
 void session_caller(uint32_t *uid, uint32_t *gid, uint32_t *pid); /* of the request read last */
+void session_enable(void); /* before the session is mounted */
+void session_write_after_init(int fd, const char *text, size_t size); /* and close it */
+void session_hear_releases(void);
 unsigned long long session_misses(void);
 unsigned long long session_answered(void);
 unsigned long long session_count(uint32_t opcode);
@@ -64,6 +67,14 @@ size_t carry(struct fuse_in_header *head, size_t size, size_t room); /* the requ
 uint32_t carried_request(const void **body, size_t *size); /* its opcode; 0: nothing was carried */
 uint32_t carried_flags(void); /* of the SETXATTR read last */
 int carried_tmpfile(void); /* whether the CREATE read last was a TMPFILE */
+
+/* _passing.c */
+void passing_wanted(void); /* before the session is mounted */
+void passing_init(struct fuse_init_out *out, const struct fuse_init_in *offered);
+void passing_request(const struct fuse_in_header *head);
+void passing_reply(const struct fuse_out_header *head, void *body, size_t size);
+int passing_back(int session, int fd); /* 0: the kernel refuses */
+void passing_unback(int session, int backing);
 
 /* _number.c */
 void number_root(uint64_t ino); /* what st_ino of the root is to show; 0: as the node */

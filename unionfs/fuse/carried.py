@@ -125,7 +125,7 @@ class CarriedHandlers(State):
         await self.copy_up(node)
         wanted = body[_IOCTL_IN.size : _IOCTL_IN.size + size]
         fcntl.ioctl(self._fd_of(node), command, wanted.ljust(32, b"\0"))
-        if self.by_node and node.kind == stat.S_IFREG and node.anchor < 0 and not node.dead:
+        if self.files.by_node and node.kind == stat.S_IFREG and node.anchor < 0 and not node.dead:
             self.files.drop(node)  # an immutable file is not written by a descriptor of before
         self.changed(node)
         return _IOCTL_OUT.pack(0, 0, 0, 0)

@@ -26,7 +26,7 @@ class DataHandlers(State):
         The kernel has checked permissions and handles O_APPEND, O_EXCL and O_NOFOLLOW itself;
         O_TRUNC comes along, so that a copy-up need not copy what goes anyway.
         """
-        if self.by_node:
+        if self.files.by_node:
             raise FUSEError(errno.ENOSYS)
         node = self.inodes[inode]
         if flags & os.O_TRUNC:
@@ -83,6 +83,8 @@ class DataHandlers(State):
         if file is None or not file.writable:
             await self.own_data(node)
             file = self.files.data(node, write=True)
+        if file.appends and off != os.fstat(file.fd).st_size:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         node.attr = None
         if kill is not None or self.overrides:
             drop_set_id(self.writer(), file.fd, kill)
@@ -121,7 +123,7 @@ class DataHandlers(State):
     @answers
     def release(self, fh: int) -> None:
         """Close a file."""
-        if not self.by_node:
+        if not self.files.by_node:
             self.files.close(fh)
 
     @answers_later

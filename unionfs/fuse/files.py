@@ -7,10 +7,14 @@ There are two ways. With handles (pyfuse3 alone), the descriptor lives from the 
 last release. By node (``by_node``: the session is hooked and opening needs no request), the daemon
 does not know who has a file open: it opens a file when data is asked for, and keeps the descriptor
 until the kernel forgets the node or too many are open.
+
+A handle may say that the kernel is to read a file by itself (``pass_through``): its upper bits are
+then the number under which the kernel has the descriptor, which the hook takes from there.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 from itertools import islice
@@ -21,6 +25,7 @@ from unionfs.union.metacopy import open_readable
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
 
+_BACKING_SHIFT = 40  # of a handle's bits; unionfs/fuse/_passing.c
 _TRIES = 8  # descriptors that are looked at to find one that may be closed
 
 
@@ -28,18 +33,25 @@ class OpenFile:
     """The data of one open file.
 
     ``fd`` is its descriptor, ``writable`` whether that can be written, ``lower`` whether it is on a
-    lower layer's file, ``opens`` how many handles there are. ``settled``: that the file has its
-    content at its name is on the disk. Until then fdatasync(2) would not do: a copy-up ends with a
-    rename, which it does not sync.
+    lower layer's file, ``appends`` whether writing only appends, as files are that chattr(1) made
+    so, ``opens`` how many handles there are. ``settled``: that the file has its content at its
+    name is on the disk. Until then fdatasync(2) would not do: a copy-up ends with a rename, which
+    it does not sync. ``backing``: the kernel's number for ``fd``, which it reads by itself (0: it
+    does not). That is decided once for all openers, since it wants them to be alike.
     """
 
-    __slots__ = ("fd", "lower", "opens", "settled", "writable")
+    __slots__ = ("appends", "backing", "fd", "lower", "opens", "settled", "writable")
 
     def __init__(self, fd: int, *, writable: bool, lower: bool = False) -> None:
+        self.opens = self.backing = 0
+        self.go_on(fd, writable=writable, lower=lower)
+
+    def go_on(self, fd: int, *, writable: bool, lower: bool) -> None:
+        """Be open on *fd* from now on."""
         self.fd = fd
         self.writable = writable
         self.lower = lower
-        self.opens = 0
+        self.appends = writable and bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND)
         self.settled = False
 
 
@@ -49,7 +61,7 @@ class Files:
     ``limit`` is how many descriptors without a handle are kept at most, where the process may have
     four times as many. A descriptor is not to be used across an ``await``: duplicate it.
     ``inode_says_all``: what an upper file's inode says is what is shown, so that the extension may
-    answer with it.
+    answer with it. ``pass_through``: the kernel reads files by itself; they must never change.
     """
 
     def __init__(self, tree: Tree, limit: int = 1024) -> None:
@@ -58,6 +70,7 @@ class Files:
         self._next = 0
         self._open: dict[Node, None] = {}
         self.by_node = False
+        self.pass_through = False
         self.inode_says_all = tree.layers[0].override is None
         self.nodes: dict[int, Node] = {}
         self.dirs: dict[int, Node] = {}
@@ -65,10 +78,13 @@ class Files:
     def open(self, node: Node, *, write: bool) -> int:
         """Return a handle of *node*, which for writing must be in the upper. Raises OSError."""
         file = self.data(node, write=write)
+        if self.pass_through and not file.opens and native.hooks is not None:
+            file.backing = native.hooks.back(file.fd)
         file.opens += 1
         self._next += 1
-        self.nodes[self._next] = node
-        return self._next
+        handle = self._next | file.backing << _BACKING_SHIFT
+        self.nodes[handle] = node
+        return handle
 
     def data(self, node: Node, *, write: bool) -> OpenFile:
         """Return the open file of *node*, opened or opened for writing as needed.
@@ -124,9 +140,12 @@ class Files:
             self._open[node] = None
 
     def _open_fd(self, node: Node, *, write: bool) -> int:
-        if write:
+        if not write:
+            return open_readable(self._tree, node)
+        try:
             return self._tree.open(node, os.O_RDWR)
-        return open_readable(self._tree, node)
+        except PermissionError:
+            return self._tree.open(node, os.O_RDWR | os.O_APPEND)  # if that is all it allows
 
     def go_on_with(self, node: Node, fd: int) -> None:
         """Let the openers of *node* go on with its copy, open on *fd*, which is taken over.
@@ -156,17 +175,18 @@ class Files:
         file = node.file
         self._unshare(node)
         os.close(file.fd)
-        file.fd, file.writable, file.lower, file.settled = fd, writable, lower, False
+        file.go_on(fd, writable=writable, lower=lower)
         self._share(node, file)
 
     def _share(self, node: Node, file: OpenFile) -> None:
         """Let the extension answer reads of *node*, and more where the file says all there is.
 
         That is not so of the copy of a lower file with several names, whose count is the union's,
-        nor where owners and modes are in an attribute, or are translated.
+        nor where owners and modes are in an attribute, or are translated; and a file that only
+        appends does not go by the offset that a write says.
         """
         if self.by_node and native.hooks is not None:
-            own = file.writable and not node.nlink and self.inode_says_all
+            own = file.writable and not (node.nlink or file.appends) and self.inode_says_all
             native.hooks.share(node.ino, file.fd, own)
 
     def names_changed(self, node: Node) -> None:
@@ -191,6 +211,8 @@ class Files:
         """Close the descriptor of *node*, if it has one."""
         if node.file is not None:
             self._unshare(node)
+            if node.file.backing and native.hooks is not None:
+                native.hooks.unback(node.file.backing)
             os.close(node.file.fd)
             node.file = None
             del self._open[node]

@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 8  # of the interface below; an extension that was built from other sources is not used
+VERSION = 11  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 CARRIER = b"unionfs.carried"  # the attribute that GETXATTR asks for when it stands for another
@@ -26,6 +26,9 @@ class Hooks(Protocol):
 
     def descriptor(self) -> int:
         """Return the hooked session's descriptor; -1 while no session is hooked."""
+
+    def enable(self) -> None:
+        """Hook the session that is mounted next."""
 
     def misses(self) -> int:
         """Return how many reads found no request."""
@@ -53,6 +56,24 @@ class Hooks(Protocol):
 
     def set_root_number(self, ino: int) -> None:
         """Show the inode number *ino* for the root; 0: the node's, which is 1."""
+
+    def hear_releases(self) -> None:
+        """Leave RELEASE to Python, which gives handles; before the first request only."""
+
+    def pass_through(self) -> None:
+        """Ask the kernel for FUSE_PASSTHROUGH, and take backing files out of the handles of opens.
+
+        Before the session is mounted.
+        """
+
+    def back(self, fd: int) -> int:
+        """Let the kernel read the file *fd* by itself; return its number for it, 0 if it refuses.
+
+        The number goes into the upper bits of handles (``files``); it is good until ``unback``.
+        """
+
+    def unback(self, backing: int) -> None:
+        """Let the kernel forget a number that no open to come needs."""
 
     def share(self, node: int, fd: int, own: bool) -> None:
         """Answer READ of *node* (its number) from the descriptor *fd*, until ``unshare``.
@@ -92,6 +113,9 @@ class Hooks(Protocol):
     def answered(self) -> int:
         """Return how many requests were answered without Python."""
 
+    def write_after_init(self, fd: int, text: bytes) -> None:
+        """Write *text* (at most 31 bytes) to *fd* when INIT has been answered, and close it."""
+
     def set_spin(self, limit: int) -> None:
         """Let reads of an empty queue try again for at most *limit* microseconds; 0: never."""
 
@@ -113,7 +137,10 @@ def _load() -> Hooks | None:
         return None
     finally:
         sys.setdlopenflags(flags)
-    return module if getattr(module, "VERSION", 0) == VERSION else None
+    if getattr(module, "VERSION", 0) != VERSION:
+        return None
+    module.enable()
+    return module
 
 
 def _never() -> bool:

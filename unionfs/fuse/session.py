@@ -12,14 +12,21 @@ import pyfuse3
 
 from unionfs.errors import ConflictError, UnavailableError
 from unionfs.fuse import loop, native
+from unionfs.fuse.ahead import read_ahead
 from unionfs.fuse.operations import Operations
 from unionfs.fuse.owners import owners_of, squashes
 from unionfs.fuse.told import Told
 from unionfs.ondisk import override
 from unionfs.ondisk.flavour import Flavour
 from unionfs.options import MountConfig
-from unionfs.syscalls.capability import CAP_CHOWN, has_capability
+from unionfs.syscalls.capability import (
+    CAP_CHOWN,
+    CAP_SYS_ADMIN,
+    has_capability,
+    in_initial_user_namespace,
+)
 from unionfs.syscalls.idmap import own_ids
+from unionfs.syscalls.release import kernel_release
 from unionfs.union.layer import FdPool, Layer
 from unionfs.union.override import OverrideTree
 from unionfs.union.stack import find_overrides, flavour_of, open_layers, tree_of
@@ -110,20 +117,43 @@ class Session:
         """Mount. Raises UnavailableError where the machine does not let us."""
         if not os.path.exists("/dev/fuse"):
             raise UnavailableError("/dev/fuse is missing: load the kernel's fuse module")
+        if self.config.passthrough:
+            self._pass_through()
         try:
             options = _fuse_options(self._config_for_kernel())
             pyfuse3.init(self._operations, os.fsdecode(self.target), options)
         except RuntimeError as error:
             raise UnavailableError(f"cannot mount on {os.fsdecode(self.target)}: {error}") from None
         self._mounted = True
+        read_ahead(self.target, self.config.readahead)
         if native.hooked():
             assert native.hooks is not None
             native.hooks.set_root_number(self._operations.inodes.root_number())
+            handles = self._operations.shared or self.config.passthrough
+            if handles:
+                native.hooks.hear_releases()
             if not self._operations.shared:
-                self._operations.serve_by_node()
+                self._operations.serve_by_node(files=not handles)
             loop.install_hooked(_fuse_descriptor(), spin=self.config.spin)
         else:
             loop.install(_fuse_descriptor())
+
+    def _pass_through(self) -> None:
+        """Prepare for the kernel's reading files by itself. Raises UnavailableError saying why not.
+
+        Where files can change, one that is open would go on being read from the lower layer after
+        its copy-up, against what every reader may expect; so such mounts go cached.
+        """
+        if self._operations.upper is not None:
+            raise UnavailableError("option data=passthrough: read-only mounts only")
+        if native.hooks is None:
+            raise UnavailableError("option data=passthrough: the C extension was not built")
+        if not has_capability(CAP_SYS_ADMIN) or not in_initial_user_namespace():
+            raise UnavailableError("option data=passthrough: only for root outside user namespaces")
+        if kernel_release() < (6, 9):
+            raise UnavailableError("option data=passthrough: needs Linux 6.9")
+        native.hooks.pass_through()
+        self._operations.files.pass_through = True
 
     def _config_for_kernel(self) -> MountConfig:
         if self._operations.rooted:

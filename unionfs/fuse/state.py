@@ -30,8 +30,9 @@ _FLUSHES = 24  # requests that wait for the kernel's pages at a time; see ``flus
 class State:
     """One mount: its tree, its upper (None: read-only), the kernel's nodes and handles.
 
-    ``by_node``: opening needs no request, the kernel caches directories, and what would carry a
-    handle carries the node's number in its place (``native``).
+    ``by_node``: opening a directory needs no request, the kernel caches listings, and what would
+    carry a handle carries the node's number in its place (``native``). ``files.by_node`` is the
+    same for files, which may be served otherwise (``passthrough``).
 
     ``overrides``: the upper keeps owners in an attribute (``union.override``).
 
@@ -60,9 +61,13 @@ class State:
         self._copying: dict[Node, trio.Event] = {}
         self._flushes = 0
 
-    def serve_by_node(self) -> None:
-        """From now on handles are nodes' numbers; before the first request only."""
-        self.by_node = self.files.by_node = True
+    def serve_by_node(self, *, files: bool) -> None:
+        """From now on handles of directories are nodes' numbers, and those of *files* if so said.
+
+        Before the first request only.
+        """
+        self.by_node = True
+        self.files.by_node = files
 
     def tell(self, told: Told) -> None:
         """From now on answer for the attributes of ``fuse.told``; before the first request only."""
@@ -93,7 +98,7 @@ class State:
 
     def node_of(self, fh: int) -> Node:
         """Return the file that *fh* stands for."""
-        return self.inodes[fh] if self.by_node else self.files.nodes[fh]
+        return self.inodes[fh] if self.files.by_node else self.files.nodes[fh]
 
     def is_root(self, ctx: pyfuse3.RequestContext) -> bool:
         """Return whether the caller may do with files what their owners may."""

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from unionfs.digest import Digest
 from unionfs.store.parts import Parts
 from unionfs.store.records import BlobRecord
+from unionfs.store.scratch import Take
 from unionfs.syscalls.publish import fsync_dir
+
+BLOB = "blob"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +76,30 @@ class Blobs:
                     (str(blob.digest), str(blob.diff_id), blob.media_type, blob.size),
                 )
 
-    def drop(self, blob: BlobRecord) -> None:
-        """Keep *blob* no longer. Raises OSError."""
+    def drop(
+        self, blob: BlobRecord, unless: Callable[[sqlite3.Connection], bool] | None = None
+    ) -> bool:
+        """Keep *blob* no longer, *unless* that is true of the database. Return whether it went.
+
+        Raises OSError.
+        """
         with self._parts.scratch.locked(_lock_name(blob.digest)):
             with self._parts.database.write() as rows:
+                if unless is not None and unless(rows):
+                    return False
                 rows.execute("DELETE FROM blobs WHERE digest = ?", (str(blob.digest),))
             self._remove(blob.digest)
+        return True
 
-    def drop_file(self, digest: Digest) -> None:
-        """Remove the file of *digest* if no row names it and nobody is keeping it just now."""
+    def drop_file(self, digest: Digest, take: Take) -> None:
+        """Have *take* remove the file of *digest* if no row names it and nobody is keeping it."""
         try:
             with self._parts.scratch.locked(_lock_name(digest), wait=False):
                 with self._parts.database.read() as rows:
                     found = rows.execute("SELECT 1 FROM blobs WHERE digest = ?", (str(digest),))
                     if found.fetchone() is not None:
                         return
-                self._remove(digest)
+                take(BLOB, str(digest), self.path(digest), partial(self._remove, digest))
         except BlockingIOError:
             pass
 

@@ -102,6 +102,11 @@ class Containers:
                     raise NotFoundError(f"no such container: {container_id}")
             self._parts.scratch.discard(self.path(container_id))
 
+    def forget(self, container_id: str) -> None:
+        """Remove the row of a container whose directory is gone."""
+        with self._parts.database.write() as rows:
+            rows.execute("DELETE FROM containers WHERE id = ?", (container_id,))
+
     def rebase(self, container: ContainerRecord, image: ImageRecord) -> None:
         """Let *container* be one of *image*, with an empty upper; what was in it is discarded.
 

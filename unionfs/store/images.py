@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from unionfs.digest import Digest
+from unionfs.digest import BadDigestError, Digest
 from unionfs.errors import ConflictError, NotFoundError
 from unionfs.store.fixups import Fixups, visible_layers
 from unionfs.store.garbage import Garbage
 from unionfs.store.layers import Layers, MissingLayerError
 from unionfs.store.layout import now
-from unionfs.store.names import BadNameError, image_name
+from unionfs.store.names import BadNameError, image_name, name_meant
 from unionfs.store.parts import AmbiguousError, Parts, id_pattern, only_one
 from unionfs.store.records import ImageRecord, NewImage, chain_id
 
@@ -59,11 +60,14 @@ class Images:
     def resolve(self, text: str) -> ImageRecord:
         """Return the image that *text* names: a name, ``NAME:TAG``, an ID or its beginning.
 
-        A full name comes before one without its registry (``debian`` for
-        ``localhost/debian:latest``), and that before the beginning of an ID.
-        Raises NotFoundError, AmbiguousError.
+        Or the whole digest of its manifest, after ``NAME@`` or alone. A full name comes before one
+        without its registry (``debian`` for ``localhost/debian:latest``), and that before the
+        beginning of an ID. Raises NotFoundError, AmbiguousError.
         """
         with self._parts.database.read() as rows:
+            digested = _by_digest(rows, text)
+            if digested is not None:
+                return digested
             named = rows.execute("SELECT image_id FROM names WHERE name = ?", (_full(text),))
             row = named.fetchone()
             if row is not None:
@@ -81,6 +85,38 @@ class Images:
         with self._parts.database.read() as rows:
             found = rows.execute("SELECT id FROM images ORDER BY imported DESC, rowid DESC")
             return [_record(rows, row["id"]) for row in found.fetchall()]
+
+    def tag(self, image_id: Digest, name: str) -> str | None:
+        """Give the image one more *name* (``NAME[:TAG]``), which another image may have had.
+
+        Return the ID of that other image, None if there was none. Raises BadNameError, and
+        NotFoundError if the image is gone.
+        """
+        full_name = image_name(name)
+        with self._parts.database.write() as rows:
+            _record(rows, str(image_id))
+            row = rows.execute(
+                "SELECT image_id FROM names WHERE name = ? AND image_id != ?",
+                (full_name, str(image_id)),
+            ).fetchone()
+            _name(rows, image_id, [full_name])
+        return None if row is None else str(row["image_id"])
+
+    def untag(self, words: Iterable[str]) -> Sequence[str]:
+        """Take away the names that *words* stand for, all or none; return them in full, sorted.
+
+        Their images stay, those too that have no name left. Raises NotFoundError for what is not
+        a name of any image, AmbiguousError.
+        """
+        gone = set()
+        for word in words:
+            name = name_meant(word, self.resolve(word).names)
+            if name is None:
+                raise NotFoundError(f"no image has the name {word!r}: an ID cannot be taken away")
+            gone.add(name)
+        with self._parts.database.write() as rows:
+            rows.executemany("DELETE FROM names WHERE name = ?", [(name,) for name in gone])
+        return sorted(gone)
 
     def require_unused(self, ids: Iterable[Digest]) -> None:
         """Raise ImageInUseError naming the containers if one of the images *ids* has any.
@@ -121,6 +157,22 @@ class Images:
             paths.insert(0, self._fixups.readable_path(image.chain_id))
         return paths or [self._parts.layout.empty]
 
+    def lacks_fixup(self, image: ImageRecord) -> bool:
+        """Return whether the directory that belongs on top of the layers of *image* is gone."""
+        if image.chain_id is None or not self._has_fixup(image.id):
+            return False
+        return not os.path.isdir(self._fixups.path(image.chain_id))
+
+    def make_fixup(self, image: ImageRecord) -> None:
+        """Make that directory again. Raises MissingLayerError, StoreFullError, StoreFailedError."""
+        assert image.chain_id is not None
+        with (
+            self._parts.failures_named(f"repairing image {image.id}"),
+            self._parts.scratch.locked(image.chain_id.hex),
+        ):
+            self._parts.scratch.discard(self._parts.layout.fixup(image.chain_id))
+            self._fixups.make(image.chain_id, image.diff_ids)
+
     def _has_fixup(self, image_id: Digest) -> bool:
         with self._parts.database.read() as rows:
             found = rows.execute("SELECT has_fixup FROM images WHERE id = ?", (str(image_id),))
@@ -132,11 +184,46 @@ class Images:
         with self._parts.database.write() as rows:
             _require_layers(rows, image)
             _insert(rows, image, chain, has_fixup)
-            rows.executemany(
-                "INSERT INTO names VALUES (?, ?)"
-                " ON CONFLICT (name) DO UPDATE SET image_id = excluded.image_id",
-                [(name, str(image.id)) for name in names],
-            )
+            _name(rows, image.id, names)
+
+
+def _name(rows: sqlite3.Connection, image_id: Digest, names: Iterable[str]) -> None:
+    """Give an image *names*, in full, which other images lose."""
+    rows.executemany(
+        "INSERT INTO names VALUES (?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET image_id = excluded.image_id",
+        [(name, str(image_id)) for name in names],
+    )
+
+
+def _by_digest(rows: sqlite3.Connection, text: str) -> ImageRecord | None:
+    """Return the image whose manifest has the digest that *text* is or has after ``NAME@``.
+
+    With a name also the one with that ID, as engines write both. None where *text* has no digest.
+    Raises NotFoundError if no image of that name has it.
+    """
+    repository, at, digest = text.rpartition("@")
+    try:
+        Digest.parse(digest)
+    except BadDigestError:
+        return None
+    found = rows.execute(
+        "SELECT id FROM images WHERE manifest_digest = ? OR (? AND id = ?)",
+        (digest, bool(at), digest),
+    ).fetchall()
+    for row in found:
+        record = _record(rows, row["id"])
+        if not at or any(_is_of(name, repository) for name in record.names):
+            return record
+    if at:
+        raise NotFoundError(f"no such image: {text}")
+    return None
+
+
+def _is_of(name: str, repository: str) -> bool:
+    """Return whether *name*, in full, is one of *repository*, whose registry may be left out."""
+    own = name.rpartition(":")[0]
+    return own == repository or own.endswith(f"/{repository}")
 
 
 def _full(text: str) -> str:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 from unionfs.digest import Digest
 from unionfs.errors import CorruptError
 from unionfs.store.blobs import Blobs, Shipped
-from unionfs.store.layout import TREE, now
+from unionfs.store.layout import RECIPE, TREE, now
 from unionfs.store.parts import Parts, id_pattern, only_one
-from unionfs.store.records import BlobRecord, LayerRecord
+from unionfs.store.records import LayerRecord
 from unionfs.store.scratch import ScratchDirectory
 from unionfs.syscalls.at import RENAME_NOREPLACE, renameat2
 from unionfs.syscalls.publish import fsync_dir, sync_filesystem
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SIDECAR = "layer.json"
-_RECIPE = "recipe"
 _BLOB = "blob"
 
 
@@ -147,21 +146,8 @@ class Layers:
 
     def recipe_path(self, diff_id: Digest) -> str | None:
         """Return the file that says how the tar of a stored layer was written, None without one."""
-        path = os.path.join(self._parts.layout.layer(diff_id), _RECIPE)
+        path = os.path.join(self._parts.layout.layer(diff_id), RECIPE)
         return path if os.path.exists(path) else None
-
-    def drop_blobs(self) -> Sequence[BlobRecord]:
-        """Keep no blobs any more but those of layers without a recipe; return what went.
-
-        Such a layer's tar is nowhere else. Raises StoreFailedError.
-        """
-        dropped = []
-        with self._parts.failures_named("dropping blobs"):
-            for blob in self._blobs.list():
-                if self.recipe_path(blob.diff_id) is not None:
-                    self._blobs.drop(blob)
-                    dropped.append(blob)
-        return dropped
 
     def has(self, diff_id: Digest) -> bool:
         """Return whether the layer is stored and its directory is there.
@@ -302,11 +288,11 @@ def _apply(
     fd = os.open(tree, _DIR)
     try:
         os.fchmod(fd, 0o755)  # what a layer that does not describe its root gets, umask or not
-        with open(os.path.join(made, _RECIPE), "xb") as recipe:
+        with open(os.path.join(made, RECIPE), "xb") as recipe:
             making = Making(fd, recipe, os.path.join(scratch.path, _BLOB))
             applied = apply(making)
         if not applied.has_recipe:
-            os.unlink(os.path.join(made, _RECIPE))
+            os.unlink(os.path.join(made, RECIPE))
         return Sidecar.of(applied), making.blob
     finally:
         os.close(fd)

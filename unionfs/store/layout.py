@@ -15,6 +15,7 @@ _NESTED = tuple(
 )
 _EMPTY = "empty"
 TREE = "diff"  # in a published layer or fix-up: the directory to mount
+RECIPE = "recipe"  # in a published layer: how its tar was written
 _DATABASE = "store.db"
 _SPARE = "spare"
 _MAY_BE_THERE = frozenset((*_OURS, _EMPTY, _DATABASE, _SPARE, "lost+found"))
@@ -66,6 +67,10 @@ class Layout:
                 except BadDigestError:
                     pass  # not a name of ours: we neither use it nor remove it
         return found
+
+    def directories(self) -> list[str]:
+        """Return the store's own directories, outermost first; all are for their owner only."""
+        return [self.root, *(os.path.join(self.root, name) for name in (*_OURS, *_NESTED))]
 
     def exists(self) -> bool:
         """Return whether a store has been made here. Raises OSError (EACCES)."""

@@ -10,9 +10,10 @@ import errno
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from unionfs.syscalls.at import RENAME_NOREPLACE, renameat2
 from unionfs.syscalls.publish import fsync_dir
@@ -22,6 +23,10 @@ _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _CWD = -100  # AT_FDCWD
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+SCRATCH, LOCK = "temporary directory", "lock"
+
+Take = Callable[[str, str, str, Callable[[], bool | None]], None]
+"""Removes something of a kind, with this name and path, by calling the last; or only notes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,27 +72,25 @@ class Scratch:
         os.close(fd)
         return False
 
-    def clean(self) -> int:
-        """Remove what dead writers left; return how many directories that were.
+    def clean(self, take: Take) -> None:
+        """Have *take* remove what dead holders and writers left.
 
         What cannot be removed (an immutable file in it, say) stays and hinders nobody.
         """
-        self._clean_locks()
-        removed = 0
+        self._clean_locks(take)
         for name in os.listdir(self._tmp):
             fd = self._lock_if_dead(name)
             if fd is None:
                 continue
             try:
-                self._remove(name)
-                removed += 1
+                path = os.path.join(self._tmp, name)
+                take(SCRATCH, name, path, partial(self._remove, name))
             except OSError:
                 pass
             finally:
                 os.close(fd)
-        return removed
 
-    def _clean_locks(self) -> None:
+    def _clean_locks(self, take: Take) -> None:
         """Remove the lock files of dead holders; one of a container's is never asked for again."""
         for name in os.listdir(self._locks):
             path = os.path.join(self._locks, name)
@@ -96,7 +99,7 @@ class Scratch:
             except OSError:
                 continue  # held, or gone by itself
             try:
-                self._drop(path)
+                take(LOCK, name, path, partial(self._drop, path))
             except OSError:
                 pass
             finally:

@@ -13,9 +13,10 @@ from unionfs.digest import Digest
 from unionfs.errors import UnavailableError
 from unionfs.ondisk.flavour import Flavour
 from unionfs.store.blobs import Blobs
+from unionfs.store.check import Checker, Problem
 from unionfs.store.containers import Containers
 from unionfs.store.database import Database, DatabaseUnavailableError
-from unionfs.store.garbage import Garbage, Lease
+from unionfs.store.garbage import Garbage, Lease, Sweep
 from unionfs.store.images import Images
 from unionfs.store.layers import Layers
 from unionfs.store.layout import Layout
@@ -63,6 +64,15 @@ class Store:
     def lease(self, diff_ids: Iterable[Digest] = ()) -> AbstractContextManager[Lease]:
         """Keep layers from being collected while the ``with`` block runs, as ``Garbage.lease``."""
         return self._garbage.lease(diff_ids)
+
+    def sweep(self, sweep: Sweep, *, blobs: bool = False) -> None:
+        """Let *sweep* have the garbage, as ``Garbage.sweep``."""
+        self._garbage.sweep(sweep, blobs=blobs)
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield what is wrong with the store, as ``Checker.problems``."""
+        parts = self._parts, self.blobs, self.layers, self.images, self.containers, self._garbage
+        return Checker(*parts).problems()
 
     @contextmanager
     def scratch(self) -> Iterator[str]:

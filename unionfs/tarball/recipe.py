@@ -13,7 +13,8 @@ On disk: one zstd frame of ``MAGIC`` and records, numbers as LEB128::
 from __future__ import annotations
 
 import os
-from typing import BinaryIO
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, NamedTuple
 
 import zstandard
 
@@ -31,6 +32,7 @@ _BUFFER = 64 << 10
 _CHUNK = 1 << 20
 _RAW, _CONTENT = 0, 1
 _LEVEL = 3
+_LIMITS = Limits()
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -102,70 +104,134 @@ def replay(recipe: BinaryIO, root_fd: int, out: BinaryIO) -> Digest:
     RecipeError, and OSError of writing.
     """
     writer = HashingWriter(out)
-    try:
-        _Replay(recipe, root_fd, writer).run()
-    except zstandard.ZstdError as error:
-        raise RecipeError(f"a layer's recipe is damaged: {error}") from None
+    for piece in pieces(recipe, root_fd):
+        writer.write(piece)
     return writer.digest()
 
 
-class _Replay:
-    """One writing of a tar."""
+def pieces(
+    recipe: BinaryIO, root_fd: int, lost: Callable[[bytes], None] | None = None
+) -> Iterator[bytes]:
+    """Yield the tar that *recipe* tells of, with content from the layer *root_fd*.
 
-    def __init__(self, recipe: BinaryIO, root_fd: int, out: HashingWriter) -> None:
+    In the place of content that the layer no longer has come zeros, if *lost* takes the file's
+    name; else RecipeError is raised. Raises that for a damaged recipe as well.
+    """
+    for record in _records(recipe):
+        if isinstance(record, bytes):
+            yield record
+            continue
+        for piece in _content(root_fd, record):
+            if piece is not None:
+                yield piece
+            elif lost is None:
+                name = record.name
+                raise RecipeError(f"the layer's file {name!r} is gone or shorter than it was")
+            else:
+                lost(record.name)
+
+
+def require_whole(recipe: BinaryIO) -> None:
+    """Raise RecipeError unless *recipe* can be read to its end; no file's content is looked at."""
+    for _ in _records(recipe):
+        pass
+
+
+class _Content(NamedTuple):
+    """A record: bytes of a file."""
+
+    name: bytes
+    offset: int
+    length: int
+
+
+def _records(recipe: BinaryIO) -> Iterator[bytes | _Content]:
+    """Yield what *recipe* holds, bytes in pieces. Raises RecipeError."""
+    reader = _Reader(recipe)
+    try:
+        if reader.exactly(len(MAGIC)) != MAGIC:
+            raise RecipeError("a layer's recipe is not one")
+        while reader.more():
+            kind = reader.exactly(1)[0]
+            if kind == _RAW:
+                yield from reader.raw(reader.number())
+            elif kind == _CONTENT:
+                name = reader.exactly(reader.number())
+                yield _Content(name, reader.number(), reader.number())
+            else:
+                raise RecipeError(f"a layer's recipe has a record of unknown kind {kind}")
+    except zstandard.ZstdError as error:
+        raise RecipeError(f"a layer's recipe is damaged: {error}") from None
+
+
+def _content(root_fd: int, record: _Content) -> Iterator[bytes | None]:
+    """Yield the bytes of *record*; None, then zeros, where the file is gone or too short."""
+    fd = -1
+    try:
+        try:
+            path = b"/".join(components(record.name, _LIMITS))
+            fd = open_beneath(root_fd, path, _READ)
+        except OSError:
+            pass
+        offset, end = record.offset, record.offset + record.length
+        while offset < end:
+            count = min(_CHUNK, end - offset)
+            data = _read(fd, count, offset) if fd >= 0 else b""
+            if not data:
+                if fd >= 0:
+                    os.close(fd)
+                    fd = -1
+                yield None
+                yield from _zeros(end - offset)
+                return
+            yield data
+            offset += len(data)
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+def _read(fd: int, count: int, offset: int) -> bytes:
+    try:
+        return os.pread(fd, count, offset)
+    except OSError:  # no regular file any more, or the disk gives nothing
+        return b""
+
+
+def _zeros(count: int) -> Iterator[bytes]:
+    while count:
+        piece = bytes(min(count, _CHUNK))
+        yield piece
+        count -= len(piece)
+
+
+class _Reader:
+    """Numbers and bytes of a recipe."""
+
+    def __init__(self, recipe: BinaryIO) -> None:
         self._source = zstandard.ZstdDecompressor().stream_reader(recipe, closefd=False)
-        self._root_fd = root_fd
-        self._out = out
-        self._limits = Limits()
         self._chunk = b""
         self._at = 0
 
-    def run(self) -> None:
-        """Write everything."""
-        if self._exactly(len(MAGIC)) != MAGIC:
-            raise RecipeError("a layer's recipe is not one")
-        while self._more():
-            kind = self._exactly(1)[0]
-            if kind == _RAW:
-                self._copy_raw(self._number())
-            elif kind == _CONTENT:
-                name = self._exactly(self._number())
-                self._copy_content(name, self._number(), self._number())
-            else:
-                raise RecipeError(f"a layer's recipe has a record of unknown kind {kind}")
-
-    def _copy_raw(self, length: int) -> None:
+    def raw(self, length: int) -> Iterator[bytes]:
+        """Yield the next *length* bytes in pieces."""
         while length:
-            piece = self._exactly(min(length, _CHUNK))
-            self._out.write(piece)
+            piece = self.exactly(min(length, _CHUNK))
+            yield piece
             length -= len(piece)
 
-    def _copy_content(self, name: bytes, offset: int, length: int) -> None:
-        try:
-            fd = open_beneath(self._root_fd, b"/".join(components(name, self._limits)), _READ)
-        except OSError as error:
-            raise RecipeError(f"the layer's file {name!r} is gone: {error.strerror}") from None
-        try:
-            end = offset + length
-            while offset < end:
-                data = os.pread(fd, min(_CHUNK, end - offset), offset)
-                if not data:
-                    raise RecipeError(f"the layer's file {name!r} is shorter than it was")
-                self._out.write(data)
-                offset += len(data)
-        finally:
-            os.close(fd)
-
-    def _number(self) -> int:
+    def number(self) -> int:
+        """Return the number that comes next."""
         value = shift = 0
         while True:
-            byte = self._exactly(1)[0]
+            byte = self.exactly(1)[0]
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return value
             shift += 7
 
-    def _exactly(self, count: int) -> bytes:
+    def exactly(self, count: int) -> bytes:
+        """Return the next *count* bytes. Raises RecipeError where the recipe ends before."""
         while len(self._chunk) - self._at < count:
             more = self._source.read(_CHUNK)
             if not more:
@@ -175,7 +241,7 @@ class _Replay:
         self._at += count
         return found
 
-    def _more(self) -> bool:
+    def more(self) -> bool:
         """Return whether a record follows."""
         if self._at == len(self._chunk):
             self._chunk, self._at = self._source.read(_CHUNK), 0

@@ -130,7 +130,7 @@ def test_two_files_are_open_at_a_time_however_few_may_be(lower: Path, build: Bui
     for name in names:
         (lower / name.decode()).write_bytes(name)
     world = build()
-    world.ops.serve_by_node()
+    world.ops.serve_by_node(files=True)
     files = world.ops.files
     files._limit = 2
     nodes = [world.node(name) for name in names]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unionfs.cli.option_help import EXPLAINED
 from unionfs.options import (
-    EXPLAINED,
     BadOptionError,
     IdRange,
     MountConfig,
@@ -284,7 +284,7 @@ class TestAbsolute:
         assert not has_relative(found)
 
 
-EXAMPLES = {"MICROSECONDS": "5", "MAP": ":0:100000:65536", "UID": "1000"}
+EXAMPLES = {"MICROSECONDS": "5", "KIB": "512", "MAP": ":0:100000:65536", "UID": "1000"}
 
 
 def test_what_the_help_explains_is_what_there_is():

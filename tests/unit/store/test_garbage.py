@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -19,6 +20,7 @@ from tests.support.stores import (
     python,
 )
 from tests.support.tars import file, tar
+from unionfs.store.garbage import Sweep
 from unionfs.store.store import Store
 
 ONE, TWO = tar(file("one", b"1")), tar(file("two", b"22"))
@@ -128,3 +130,63 @@ def test_lock_files_of_dead_holders_go_and_those_of_living_ones_stay(store: Stor
     with store.lease():
         pass
     assert os.listdir(locks) == []
+
+
+def litter(store: Store) -> set[str]:
+    """Leave one of everything that nothing refers to; return what ``gc`` calls each."""
+    image = add_image(store, ONE)
+    container = store.containers.create(image)
+    database = sqlite3.connect(Path(store.root) / "store.db")
+    for table in ("containers", "image_layers", "images"):
+        database.execute(f"DELETE FROM {table}")
+    database.execute("INSERT INTO leases VALUES ('dead', ?)", (str(diff_id(ONE)),))
+    database.commit()
+    database.close()
+    blob, chain = diff_id(TWO), diff_id(b"")
+    Path(store.blobs.path(blob)).write_bytes(bytes(5000))
+    Path(store.root, "fixups", "sha256", chain.hex, "diff").mkdir(parents=True)
+    Path(store.root, "tmp", "scratch").mkdir()
+    return {
+        f"layer {diff_id(ONE)}",
+        f"blob {blob}",
+        f"fix-up {chain}",
+        f"container {container.id}",
+        "temporary directory scratch",
+    }
+
+
+def test_a_sweep_tells_what_goes_and_a_dry_one_what_would(store: Store):
+    before = everything(Path(store.root))
+    named = litter(store)
+    littered = everything(Path(store.root))
+    dry, wet = Sweep(dry=True, measured=True), Sweep(measured=True)
+    store.sweep(dry)
+    assert everything(Path(store.root)) == littered
+    store.sweep(wet)
+    assert everything(Path(store.root)) == before
+    assert dry.found == wet.found
+    assert {f"{one.kind} {one.name}" for one in wet.found} == named
+    sizes = {one.kind: one.size for one in wet.found}
+    assert sizes["blob"] == 8192
+    assert sizes["layer"] >= 2 * 4096 + 4096  # its directories, its file
+    with Store.open(store.root) as again:
+        sweep = Sweep()
+        again.sweep(sweep)
+        assert sweep.found == []
+
+
+def test_a_sweep_goes_on_after_what_cannot_be_removed(store: Store, monkeypatch):
+    named = litter(store)
+    real = store._parts.scratch.discard
+
+    def discard(path: str) -> None:
+        if path.endswith(diff_id(b"").hex):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        real(path)
+
+    monkeypatch.setattr(type(store._parts.scratch), "discard", lambda self, path: discard(path))
+    failures = []
+    sweep = Sweep(failed=lambda what, error: failures.append((what, error.errno)))
+    store.sweep(sweep)
+    assert failures == [(f"fix-up {diff_id(b'')}", errno.EBUSY)]
+    assert {f"{one.kind} {one.name}" for one in sweep.found} == named - {failures[0][0]}

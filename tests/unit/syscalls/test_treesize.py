@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from unionfs.container.usage import tree_bytes
 from unionfs.syscalls.mount import mount, umount
+from unionfs.syscalls.treesize import tree_size
 
 
 def du(path: Path) -> int:
@@ -31,7 +31,11 @@ def test_it_counts_as_du_does(tmp_path: Path) -> None:
     (tmp_path / "outside/huge").write_bytes(b"x" * 1_000_000)
     (top / "link").symlink_to(tmp_path / "outside")
     (top / "a/link").symlink_to("/")
-    assert tree_bytes(os.fsencode(top)) == du(top)
+    found = tree_size(os.fsencode(top))
+    assert found.on_disk == du(top)
+    assert found.apparent == 100_000 + 5_000 + (1 << 30)  # each content once
+    data = tree_size(os.fsencode(top / "a/data"))
+    assert (data.apparent, data.on_disk) == (100_000, du(top / "a/data"))
 
 
 def test_any_depth(tmp_path: Path) -> None:
@@ -44,7 +48,7 @@ def test_any_depth(tmp_path: Path) -> None:
         at = below
     block = os.fstat(at).st_blocks * 512
     os.close(at)
-    assert tree_bytes(os.fsencode(tmp_path)) == 1501 * block
+    assert tree_size(os.fsencode(tmp_path)).on_disk == 1501 * block
     os.close(top)
     subprocess.run(["rm", "-rf", str(tmp_path / ("d" * 9))], check=True)
 
@@ -52,17 +56,18 @@ def test_any_depth(tmp_path: Path) -> None:
 @pytest.mark.needs_root
 def test_another_filesystem_is_not_crossed_into(tmp_path: Path) -> None:
     (tmp_path / "inner").mkdir()
-    before = tree_bytes(os.fsencode(tmp_path))
+    before = tree_size(os.fsencode(tmp_path)).on_disk
     point = os.fsencode(tmp_path / "inner")
     mount(b"none", point, b"tmpfs")
     try:
         (tmp_path / "inner/file").write_bytes(b"x" * 1_000_000)
-        assert tree_bytes(os.fsencode(tmp_path)) <= before
+        assert tree_size(os.fsencode(tmp_path)).on_disk <= before
     finally:
         umount(point)
 
 
-def test_the_top_must_be_a_directory(tmp_path: Path) -> None:
+def test_a_link_at_the_top_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/")
-    with pytest.raises(OSError, match="link"):
-        tree_bytes(os.fsencode(tmp_path / "link"))
+    assert tree_size(os.fsencode(tmp_path / "link")) == (0, 0)
+    with pytest.raises(FileNotFoundError):
+        tree_size(os.fsencode(tmp_path / "nothing"))
