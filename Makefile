@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: demo test test-full test-pure check bench clean help
+.PHONY: install uninstall demo test test-full test-pure check bench clean help
 
 BIN := .venv/bin
 IMAGE ?=
@@ -11,11 +11,26 @@ BENCH ?=
 PYTEST ?=
 export PYTHON
 
+# Where `make install` puts the program, a stage before that (for packages), and where mount(8) looks
+# for helpers: in /sbin, which is /usr/sbin today. SBINDIR= leaves the helper out.
+PREFIX ?= /usr/local
+DESTDIR ?=
+SBINDIR ?= /usr/sbin
+PLACES := --prefix '$(PREFIX)' --destdir '$(DESTDIR)' --sbindir '$(SBINDIR)'
+
 # As root the tests run in a mount namespace of their own: what a failing test leaves mounted dies
 # with it, and no other namespace keeps copies of the mounts that would hold daemons alive.
 # The mark in the environment is how tests/conftest.py finds daemons that the tests left behind.
 OWN_MOUNTS := $(if $(filter 0,$(shell id -u)),unshare --mount --propagation private)
 RUN_TESTS := $(OWN_MOUNTS) env UNIONFS_TEST_SESSION=$$$$ $(BIN)/python -m pytest $(PYTEST)
+
+install: ## Install the command, mount helper, manual page, completions (PREFIX, DESTDIR, SBINDIR)
+	@scripts/setup.sh build
+	@$(BIN)/python -m scripts.install install $(PLACES)
+
+uninstall: ## Remove what install put there (with the same PREFIX, DESTDIR, SBINDIR)
+	@scripts/setup.sh build
+	@$(BIN)/python -m scripts.install uninstall $(PLACES)
 
 demo: ## Mount a real image and work in it, with a running commentary (IMAGE=oci:DIR for yours)
 	@scripts/setup.sh demo

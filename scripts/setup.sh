@@ -15,7 +15,8 @@ DEMO="debootstrap=debootstrap crun=crun"
 TEST="$DEMO runc=runc bwrap=bubblewrap umoci=umoci skopeo=skopeo buildah=buildah podman=podman
     fuse-overlayfs=fuse-overlayfs getfattr=attr getfacl=acl setcap=libcap2-bin
     newuidmap=uidmap mkfs.ext4=e2fsprogs sqlite3=sqlite3 git=git zstd=zstd strace=strace
-    fio=fio rsync=rsync stress-ng=stress-ng postgres=postgresql docker-registry=docker-registry"
+    fio=fio rsync=rsync stress-ng=stress-ng postgres=postgresql docker-registry=docker-registry
+    mandoc=mandoc zsh=zsh fish=fish"
 BENCH="debootstrap=debootstrap fuse-overlayfs=fuse-overlayfs umoci=umoci"
 
 main() {

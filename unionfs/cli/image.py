@@ -7,7 +7,16 @@ from collections import defaultdict
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from unionfs.cli import anatomy, exporting, history, naming, output, registry, report
+from unionfs.cli import (
+    anatomy,
+    exporting,
+    history,
+    naming,
+    output,
+    registry,
+    report,
+    verifying,
+)
 from unionfs.cli.context import Context, ending_cleanly
 from unionfs.cli.tree import Branch
 from unionfs.errors import UsageError
@@ -35,6 +44,7 @@ def register(commands: Branch) -> None:
     inspect = images.command("inspect", _inspect, "show all that is known about an image")
     inspect.add_argument("image", metavar="IMAGE")
     naming.register(images)
+    verifying.register(images)
     anatomy.register(images)
     history.register(commands, images)
     report.register(images)

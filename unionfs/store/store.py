@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Self
@@ -69,10 +69,13 @@ class Store:
         """Let *sweep* have the garbage, as ``Garbage.sweep``."""
         self._garbage.sweep(sweep, blobs=blobs)
 
-    def problems(self) -> Iterator[Problem]:
-        """Yield what is wrong with the store, as ``Checker.problems``."""
+    def problems(self, restore: Callable[[Digest], None]) -> Iterator[Problem]:
+        """Yield what is wrong with the store, as ``Checker.problems``.
+
+        *restore* makes the directory of a layer again, of what is left of it.
+        """
         parts = self._parts, self.blobs, self.layers, self.images, self.containers, self._garbage
-        return Checker(*parts).problems()
+        return Checker(*parts, restore).problems()
 
     @contextmanager
     def scratch(self) -> Iterator[str]:

@@ -1,0 +1,1 @@
+"""``make install``: program, manual page and completions, where a system expects them."""
