@@ -251,6 +251,9 @@ def test_what_is_not_there(own: Cli, registry: Registry, tmp_path: Path) -> None
     assert "allows plain HTTP" in own.fails("image", "pull", registry.name("base"))
     gone = Registry(tmp_path).name("base")  # never started
     assert "connection refused" in own.fails("image", "pull", PLAIN, gone)
+    no_file = ("--authfile", str(tmp_path / "none"))
+    why = own.fails("image", "pull", PLAIN, *no_file, registry.name("base"))
+    assert why == f"{tmp_path / 'none'}: No such file or directory"
     as_before(own)
     pull(own, registry.name("base"))
     assert "connection refused" in own.fails("image", "push", PLAIN, registry.name("base"), gone)

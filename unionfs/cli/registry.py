@@ -62,7 +62,11 @@ def _truth(word: str) -> bool:
 def _access(context: Context) -> Access:
     from unionfs.image.skopeo import Access
 
-    return Access(context.args.creds, context.args.authfile, context.args.tls_verify)
+    args = context.args
+    if args.authfile is not None:
+        with open(args.authfile, "rb"):  # skopeo takes one that is not there for an empty one
+            pass
+    return Access(args.creds, args.authfile, args.tls_verify)
 
 
 def _pull(context: Context) -> int:
