@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.files import read, write
 from tests.support.fixtures import arena, scratch, union  # noqa: F401
+from tests.support.mounts import HelperMount
 from tests.support.stacks import Dir, File, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
@@ -128,7 +129,7 @@ def test_mounts_that_do_not_tell(scratch, union, tmp_path):  # noqa: F811
     layers = build_stack(scratch + b"/s", [[File(b"f")]], writable=False)
     silent = union(layers, options=[b"noxattrinfo"]).root
     assert "noxattrinfo" in stats(silent, status=1)
-    dead = union(layers)
+    dead = HelperMount(layers, scratch + b"/dead")  # not by the fixture, which wants a good end
     os.kill(dead.pid, signal.SIGKILL)
     dead.process.wait()
     assert "daemon is gone" in stats(dead.root, status=1)
