@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import leftovers, machine
+from tests.support.ordinary import User, ordinary_user
 
 # A real mount has no steady speed, so no deadline for one example. `make test-full` asks for more.
 settings.register_profile(
@@ -57,3 +58,10 @@ def nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         names = [f"mount {os.fsdecode(entry.target)}" for entry in mounts]
         names += [f"process {process.pid}: {process.words}" for process in processes]
         pytest.fail("the tests left behind:\n  " + "\n  ".join(names), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
+    """Somebody who is not root; one for the whole run, since /etc/subuid can name him only once."""
+    with ordinary_user(tmp_path_factory.mktemp("ordinary")) as user:
+        yield user

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import kernel, leftovers
 from tests.support.engine_images import Images, make_images
-from tests.support.engines import Engine, as_root, mount_program
+from tests.support.engines import Engine, mount_program, short_directory
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +23,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory, images: Images) -> Iterator
     if not leftovers.in_own_namespace():
         kernel.own_mount_namespace()
     place = tmp_path_factory.mktemp("engine")
-    engine = Engine(place, mount_program(place), as_root)
-    engine.podman("load", "-i", images.tiny)
-    yield engine
-    engine.close()
+    with short_directory() as short:
+        engine = Engine(place, short, mount_program(place))
+        engine.podman("load", "-i", images.tiny)
+        yield engine
+        engine.close()

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,28 +36,42 @@ runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "none"
 lock_type = "file"
-tmp_dir = "{place}/tmp"
+tmp_dir = "{short}/tmp"
 conmon_env_vars = ["PATH={path}", "{mark}"]
 """
 _STORAGE_CONF = """
 [storage]
 driver = "overlay"
 graphroot = "{place}/storage"
-runroot = "{place}/run"
+runroot = "{short}/run"
+rootless_storage_path = "{place}/storage"
 [storage.options.overlay]
 mount_program = "{program}"
 """
 Done = subprocess.CompletedProcess[str]
 
 
+def as_root(*words: str, env: dict[str, str], **options: Any) -> Done:
+    """Run a program as ourselves."""
+    options = {"capture_output": True, "text": True, "timeout": 100} | options
+    return subprocess.run(words, env={**os.environ, **env}, check=False, **options)
+
+
 class Engine:
     """Engines with their store in *place*, which mount with *program* ("" is the kernel).
 
-    *run* starts a program as whoever the engine is to be, and waits for it.
+    *run* starts a program as whoever the engine is to be, and waits for it. What Podman
+    has while it runs is in *short*, since it takes 50 characters at most. Engines with the same
+    two directories and another *name* share a store.
     """
 
     def __init__(
-        self, place: Path, program: str, run: Callable[..., Done], name: str = "ours"
+        self,
+        place: Path,
+        short: Path,
+        program: str,
+        run: Callable[..., Done] = as_root,
+        name: str = "ours",
     ) -> None:
         self.place = place
         self.storage = place / "storage"
@@ -63,11 +80,14 @@ class Engine:
             "CONTAINERS_CONF": f"{place}/containers.conf",
             "CONTAINERS_STORAGE_CONF": f"{place}/{name}.conf",
             "TMPDIR": str(place),
+            "XDG_RUNTIME_DIR": str(short),
         }
         mark = leftovers.mark_this_session().decode()
-        text = _CONTAINERS_CONF.format(place=place, path=os.environ["PATH"], mark=mark)
+        text = _CONTAINERS_CONF.format(place=place, short=short, path=os.environ["PATH"], mark=mark)
         (place / "containers.conf").write_text(text)
-        (place / f"{name}.conf").write_text(_STORAGE_CONF.format(place=place, program=program))
+        (place / f"{name}.conf").write_text(
+            _STORAGE_CONF.format(place=place, short=short, program=program)
+        )
 
     def run(self, *words: str | Path, status: int = 0, **options: Any) -> Done:
         """Run an engine's command, which ends with *status*."""
@@ -93,7 +113,7 @@ class Engine:
         return {line for line in lines if line.split()[1] not in PODMANS_OWN}
 
     def mounts(self) -> list[bytes]:
-        """Return where a union is mounted for this store, in this namespace."""
+        """Return where a FUSE filesystem is mounted for this store."""
         under = os.fsencode(self.storage)
         return [entry.target for entry in leftovers.fuse_mounts(under)]
 
@@ -110,13 +130,37 @@ class Engine:
             umount(entry.target, MNT_DETACH)
 
 
+class UsersEngine(Engine):
+    """Engines of an ordinary user, who has a user and a mount namespace for all of them."""
+
+    def mounts(self) -> list[bytes]:
+        """Return where a FUSE filesystem is mounted for this store, in the user's namespace."""
+        table = self.podman("unshare", "cat", "/proc/self/mountinfo").splitlines()
+        ours = [line.split()[4] for line in table if " - fuse" in line]
+        return [os.fsencode(at) for at in ours if at.startswith(f"{self.storage}/")]
+
+    def close(self) -> None:
+        """Remove everything, and end the process that keeps the user's namespaces."""
+        self.clear()
+        self.podman("rmi", "--all", "--force")
+        self.podman("system", "migrate")
+
+
 PODMANS_OWN = {"/etc", "/etc/mtab", "/etc/hosts", "/etc/resolv.conf", "/run/.containerenv"}
 
 
-def as_root(*words: str, env: dict[str, str], **options: Any) -> Done:
-    """Run a program as ourselves."""
-    options = {"capture_output": True, "text": True, "timeout": 100} | options
-    return subprocess.run(words, env={**os.environ, **env}, check=False, **options)
+@contextmanager
+def short_directory(uid: int = 0) -> Iterator[Path]:
+    """A directory of the user *uid* with a short path; gone afterwards."""
+    path = Path(tempfile.mkdtemp(prefix="ue", dir="/tmp"))
+    os.chown(path, uid, uid)
+    try:
+        yield path
+    finally:
+        for entry in reversed(mount_table()):
+            if entry.target.startswith(os.fsencode(path) + b"/"):
+                umount(entry.target, MNT_DETACH)
+        shutil.rmtree(path)
 
 
 def mount_program(directory: Path, python: str = sys.executable, path: Sequence[str] = ()) -> str:
