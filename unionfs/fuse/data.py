@@ -83,6 +83,8 @@ class DataHandlers(State):
         if file is None or not file.writable:
             await self.own_data(node)
             file = self.files.data(node, write=True)
+        if file.appends and off != os.fstat(file.fd).st_size:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         node.attr = None
         if kill is not None or self.overrides:
             drop_set_id(self.writer(), file.fd, kill)

@@ -14,6 +14,7 @@ then the number under which the kernel has the descriptor, which the hook takes 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 from itertools import islice
@@ -32,21 +33,26 @@ class OpenFile:
     """The data of one open file.
 
     ``fd`` is its descriptor, ``writable`` whether that can be written, ``lower`` whether it is on a
-    lower layer's file, ``opens`` how many handles there are. ``settled``: that the file has its
-    content at its name is on the disk. Until then fdatasync(2) would not do: a copy-up ends with a
-    rename, which it does not sync. ``backing``: the kernel's number for ``fd``, which it reads by
-    itself (0: it does not). That is decided once for all openers, since it wants them to be alike.
+    lower layer's file, ``appends`` whether writing only appends, as files are that chattr(1) made
+    so, ``opens`` how many handles there are. ``settled``: that the file has its content at its
+    name is on the disk. Until then fdatasync(2) would not do: a copy-up ends with a rename, which
+    it does not sync. ``backing``: the kernel's number for ``fd``, which it reads by itself (0: it
+    does not). That is decided once for all openers, since it wants them to be alike.
     """
 
-    __slots__ = ("backing", "fd", "lower", "opens", "settled", "writable")
+    __slots__ = ("appends", "backing", "fd", "lower", "opens", "settled", "writable")
 
     def __init__(self, fd: int, *, writable: bool, lower: bool = False) -> None:
+        self.opens = self.backing = 0
+        self.go_on(fd, writable=writable, lower=lower)
+
+    def go_on(self, fd: int, *, writable: bool, lower: bool) -> None:
+        """Be open on *fd* from now on."""
         self.fd = fd
         self.writable = writable
         self.lower = lower
-        self.opens = 0
+        self.appends = writable and bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND)
         self.settled = False
-        self.backing = 0
 
 
 class Files:
@@ -134,9 +140,12 @@ class Files:
             self._open[node] = None
 
     def _open_fd(self, node: Node, *, write: bool) -> int:
-        if write:
+        if not write:
+            return open_readable(self._tree, node)
+        try:
             return self._tree.open(node, os.O_RDWR)
-        return open_readable(self._tree, node)
+        except PermissionError:
+            return self._tree.open(node, os.O_RDWR | os.O_APPEND)  # if that is all it allows
 
     def go_on_with(self, node: Node, fd: int) -> None:
         """Let the openers of *node* go on with its copy, open on *fd*, which is taken over.
@@ -166,17 +175,18 @@ class Files:
         file = node.file
         self._unshare(node)
         os.close(file.fd)
-        file.fd, file.writable, file.lower, file.settled = fd, writable, lower, False
+        file.go_on(fd, writable=writable, lower=lower)
         self._share(node, file)
 
     def _share(self, node: Node, file: OpenFile) -> None:
         """Let the extension answer reads of *node*, and more where the file says all there is.
 
         That is not so of the copy of a lower file with several names, whose count is the union's,
-        nor where owners and modes are in an attribute, or are translated.
+        nor where owners and modes are in an attribute, or are translated; and a file that only
+        appends does not go by the offset that a write says.
         """
         if self.by_node and native.hooks is not None:
-            own = file.writable and not node.nlink and self.inode_says_all
+            own = file.writable and not (node.nlink or file.appends) and self.inode_says_all
             native.hooks.share(node.ino, file.fd, own)
 
     def names_changed(self, node: Node) -> None:
