@@ -15,7 +15,7 @@ DEMO="debootstrap=debootstrap crun=crun"
 TEST="$DEMO runc=runc bwrap=bubblewrap umoci=umoci skopeo=skopeo buildah=buildah podman=podman
     fuse-overlayfs=fuse-overlayfs getfattr=attr getfacl=acl setcap=libcap2-bin
     newuidmap=uidmap mkfs.ext4=e2fsprogs sqlite3=sqlite3 git=git zstd=zstd strace=strace
-    fio=fio rsync=rsync stress-ng=stress-ng postgres=postgresql
+    fio=fio rsync=rsync stress-ng=stress-ng postgres=postgresql docker-registry=docker-registry
     mandoc=mandoc zsh=zsh fish=fish systemd-analyze=systemd"
 BENCH="debootstrap=debootstrap fuse-overlayfs=fuse-overlayfs umoci=umoci"
 
@@ -84,6 +84,7 @@ install_packages() {
     is_root || die "missing packages; run: sudo apt-get install $*"
     say "installing $*"
     case " $* " in *" postgresql "*) no_database_server ;; esac
+    case " $* " in *" docker-registry "*) no_registry_server ;; esac
     apt-get update -qq || say "apt-get update failed; trying with the lists that are there"
     DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq \
         --no-install-recommends "$@" >/dev/null </dev/null
@@ -93,6 +94,12 @@ install_packages() {
 no_database_server() {
     local conf=/etc/postgresql-common/createcluster.conf
     [ -e "$conf" ] || { mkdir -p "${conf%/*}" && echo "create_main_cluster = false" >"$conf"; }
+}
+
+# So would this one, a registry open to the network.
+no_registry_server() {
+    local unit=${REGISTRY_UNIT:-/etc/systemd/system/docker-registry.service}
+    [ -e "$unit" ] || [ -L "$unit" ] || { mkdir -p "${unit%/*}" && ln -s /dev/null "$unit"; }
 }
 
 # The stamp names everything that the environment was made from, so that a change makes it anew.

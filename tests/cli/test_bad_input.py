@@ -78,6 +78,9 @@ TABLE = [
     Row("rm --force nope", 1, "nope"),
     Row("image inspect nope", 1, "nope"),
     Row("image rm nope", 1, "nope"),
+    Row("image tag nope x", 1, "nope"),
+    Row("image untag nope", 1, "nope"),
+    Row("image verify nope", 1, "nope"),
     Row("image inspect", 2, "IMAGE"),
     Row("layer inspect nope", 1, "nope"),
     # An image where a container is wanted.

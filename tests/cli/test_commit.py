@@ -45,7 +45,7 @@ def changed(cli: Cli) -> Cli:
     cli.tidy()
     for image in cli.json("image", "ls"):
         if image["names"] != ["tiny:latest"]:
-            cli("image", "rm", image["id"])
+            cli("image", "rm", "--force", image["id"])
 
 
 def shown(cli: Cli, image: str, target: Path) -> trees.Tree:

@@ -34,7 +34,7 @@ def root(cli: Cli) -> Iterator[Path]:
     cli.tidy()
     for image in cli.json("image", "ls"):
         if image["names"] != ["tiny:latest"]:
-            cli("image", "rm", image["id"])
+            cli("image", "rm", "--force", image["id"])
 
 
 def layer_of(cli: Cli, image: str) -> Path:

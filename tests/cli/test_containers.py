@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.support.command import Cli
+from tests.support.images import Layout
+from tests.support.tars import file, tar
 from unionfs.store.store import Store
 
 
@@ -121,19 +125,55 @@ def test_df_counts_layers_once_and_uppers_by_blocks(cli: Cli) -> None:
     own = {one["name"]: one["own"] for one in document["containers"]}
     assert 1 << 20 <= own["one"] < 2 << 20
     assert own["two"] < 1 << 16
+    one = next(one for one in document["containers"] if one["name"] == "one")
+    assert one["own_apparent"] == (1 << 20) + (1 << 30)
+    assert own["one"] + (4 << 10) <= one["removing_frees"] <= own["one"] + (64 << 10)
     image = cli.json("image", "ls")[0]
-    assert document["images"] == [
-        {
-            "id": image["id"],
-            "names": ["tiny:latest"],
-            "shared": 0,
-            "own": image["size"],
-            "containers": 2,
-        }
-    ]
+    (found,) = document["images"]
+    assert found["own_on_disk"] >= image["size"]
+    assert found | {"own_on_disk": 0} == {
+        "id": image["id"],
+        "names": ["tiny:latest"],
+        "shared": 0,
+        "shared_on_disk": 0,
+        "own": image["size"],
+        "own_on_disk": 0,
+        "blobs_on_disk": 0,
+        "removing_frees": None,
+        "containers": 2,
+    }
     assert document["layer_bytes"] == image["size"]
     assert document["container_bytes"] == own["one"] + own["two"]
-    assert "Total, each layer once: " in cli("df")
+    printed = cli("df")
+    assert "Total on disk, each layer once: " in printed
+    assert "(in use)" in printed
+
+
+def test_df_says_what_removing_frees(tmp_path: Path) -> None:
+    """Which is what the disk has more then, as far as the database lets itself be foreseen."""
+    store = Cli(tmp_path / "store")
+    shared, top = tar(file("shared", os.urandom(300_000))), tar(file("top", os.urandom(200_000)))
+    for name, layers in (("one", [shared]), ("two", [shared, top])):
+        layout = Layout(tmp_path / name)
+        layout.index(layout.image(layers))
+        store("image", "import", f"oci:{layout.path}", "--name", name)
+    (store.root / "tmp/dead").mkdir()
+    document = store.json("df")
+    two = next(one for one in document["images"] if one["names"] == ["two:latest"])
+    assert (two["shared"], two["own"]) == (300_000, 200_000)
+    assert document["blobs"] == 2
+    assert 500_000 < two["blobs_on_disk"] == document["blob_bytes_on_disk"]
+    assert document["garbage_bytes_on_disk"] == 4096
+    assert "Nothing refers to 4.1kB: unionfs gc" in store("df")
+    before = du(store.root) - 4096
+    store("image", "rm", "two")
+    assert before - du(store.root) == two["removing_frees"] > 400_000
+
+
+def du(path: Path) -> int:
+    """Bytes on disk of a store, but for its database."""
+    words = ["du", "--block-size=1", "-s", "--exclude=store.db*", str(path)]
+    return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[0])
 
 
 @pytest.mark.parametrize("words", [["-q", "image", "ls"], ["layer", "ls", "--quiet"], ["ls", "-q"]])

@@ -91,6 +91,8 @@ def test_reading_unmounting_and_removing_work(small: Cli, fill: Callable[[Path],
     assert [one["status"] for one in small.json("ls")] == ["created", "mounted"]
     assert "A /" in small("diff", "one")
     small("umount", "one")
+    assert small("check").endswith("no faults\n")
+    small("gc")
     small("rm", "one")
     assert [one["name"] for one in small.json("ls")] == ["other"]
     assert len(os.listdir(small.root / "containers")) == 1

@@ -109,6 +109,17 @@ def test_set_group_id_directories_hand_their_group_down(root):
     assert os.lstat(root + b"/setgid/dir").st_mode & 0o7777 == 0o2755
 
 
+def test_set_group_id_without_execution_stays_when_root_changes_the_file(root):
+    """Of a user namespace as well, whose root the kernel asks to take what may be taken."""
+    path = root + b"/group"
+    os.chmod(path, 0o2700)
+    with opened(path, os.O_RDWR) as fd:
+        os.write(fd, b"y")
+        assert os.lstat(path).st_mode & 0o7777 == 0o2700
+        os.ftruncate(fd, 1)
+        assert os.lstat(path).st_mode & 0o7777 == 0o2700
+
+
 def test_set_group_id_of_a_file_in_a_foreign_group_is_dropped(root):
     """open(…, 02755) in a set-group-id directory, by one who is not in that group."""
 

@@ -17,7 +17,7 @@ from tests.support.stacks import Dir, File, Layers, Link, Symlink, Whiteout, bui
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
-NAMES = ("layer", "digest", "why", "origin", "path", "allpaths", "stack")
+NAMES = ("layer", "digest", "why", "origin", "path", "allpaths", "stack", "stats")
 STACK = [
     [File(b"a", b"old", 100), File(b"d/low"), File(b"many"), Link(b"more", b"many"), File(b"gone")],
     [File(b"a", b"new", 50), Dir(b"d", opaque=True), File(b"d/high"), Symlink(b"l", b"a")],

@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support import kernel
 from tests.support.examples import FULL, TIMEOUT
 from tests.support.fsx.episode import Plan
-from tests.support.ordinary import GID, UID, User
+from tests.support.ordinary import GID, UID, User, mounted
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
@@ -52,26 +47,6 @@ print(json.dumps([digest(path) for path in sys.argv[1:]]))
 _number = itertools.count()
 
 
-@contextmanager
-def _mounted(user: User, place: Path, options: str) -> Iterator[Path]:
-    words = f"lowerdir={place}/lower,upperdir={place}/upper,workdir={place}/work{options}"
-    merged = place / "merged"
-    program = user.start(user.python, "-m", "unionfs", "-f", "-o", words, merged)
-    try:
-        _await_mount(program, merged)
-        yield merged
-    finally:
-        user.run("fusermount3", "-u", merged)
-        assert program.wait(20) == 0
-
-
-def _await_mount(program: subprocess.Popen[str], merged: Path) -> None:
-    end = time.monotonic() + 20
-    while not (kernel.mounted_at(os.fsencode(merged)) or b"").startswith(b"fuse"):
-        assert program.poll() is None and time.monotonic() < end
-        time.sleep(0.005)
-
-
 def _make_place(user: User, plan: Plan) -> Path:
     """Make the user's layer, and what else a mount needs."""
     place = user.home / f"fsx{next(_number)}"
@@ -87,10 +62,10 @@ def _episode(user: User, plan: Plan, options: str) -> int:
     """Run *plan*, and look again after another mount; return how many operations were performed."""
     place = _make_place(user, plan)
     words = (plan.kind, str(plan.seed), str(plan.count), str(plan.files))
-    with _mounted(user, place, options) as merged:
+    with mounted(user, place, options) as merged:
         what, done, digests = json.loads(user.script(RUN, merged, *words))
     assert what is None, what
-    with _mounted(user, place, options) as merged:
+    with mounted(user, place, options) as merged:
         paths = [merged / f"d/f{number}" for number in range(plan.files)]
         assert json.loads(user.script(LOOK, *paths)) == digests, plan
     subprocess.run(["rm", "-rf", "--", place], check=True)

@@ -25,6 +25,7 @@ _MORE = (
     "test_identity", "test_identity_links", "test_identity_open", "test_identity_tools",
     "test_side_by_side", "test_whole_trees", "storms/test_listing", "storms/test_copy_up",
     "data/both/test_mapping", "data/both/test_racing", "data/both/test_fsx",
+    "storms/test_stress_ng",
 )  # fmt: skip
 # What cannot be had in there, by name.
 _NOT_THERE = {

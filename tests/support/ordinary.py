@@ -11,6 +11,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -160,3 +161,24 @@ def _interpreter(env: dict[str, str]) -> str:
 def _reachable(path: Path) -> bool:
     """Return whether everybody may enter the directories that lead to *path*."""
     return all(at.stat().st_mode & 0o001 for at in (path, *path.resolve().parents))
+
+
+@contextmanager
+def mounted(user: User, place: Path, options: str) -> Iterator[Path]:
+    """Mount the layer ``lower`` of *place* with its ``upper`` and ``work`` as the user."""
+    words = f"lowerdir={place}/lower,upperdir={place}/upper,workdir={place}/work{options}"
+    merged = place / "merged"
+    program = user.start(user.python, "-m", "unionfs", "-f", "-o", words, merged)
+    try:
+        _await_mount(program, merged)
+        yield merged
+    finally:
+        user.run("fusermount3", "-u", merged)
+        assert program.wait(20) == 0
+
+
+def _await_mount(program: subprocess.Popen[str], merged: Path) -> None:
+    end = time.monotonic() + 20
+    while not (kernel.mounted_at(os.fsencode(merged)) or b"").startswith(b"fuse"):
+        assert program.poll() is None and time.monotonic() < end
+        time.sleep(0.005)

@@ -43,7 +43,9 @@ class Shop:
     """A store at ``root`` with the image ``first`` and, made of it and written to, a container."""
 
     def __init__(self, folder: Path, runner: Runner, images: dict[str, Image]) -> None:
-        self._folder, self._runner, self.images = folder, runner, images
+        self._folder, self._runner = folder, runner
+        committed = Image(images["first"].source, (("made/file", b"made"), *images["first"].files))
+        self.images = {**images, "committed": committed}
         self.root = folder / "store"
         self._original = folder / "original"
         self._out = str(folder / "out")
@@ -159,6 +161,7 @@ class Verb(NamedTuple):
 STORE_VERBS = {
     "image import": Verb(import_second),
     "create": Verb(lambda shop: ("create", "first", "--name", "new"), "is taken"),
+    "commit": Verb(lambda shop: ("commit", "old", "committed")),
     "rm": Verb(lambda shop: ("rm", "old"), "no such container"),
     "image rm": Verb(
         lambda shop: ("image", "rm", "second"),

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from functools import cache
 
 PROGRAMS = ("sh", "cat", "id", "ls", "mkdir", "mv", "rm", "sleep")
@@ -14,17 +15,22 @@ PASSWD = "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1001:Alice:/home/alice:/bi
 GROUP = "root:x:0:\nalice:x:1001:\nvideo:x:44:bob,alice\n"
 
 
-def make_root(root: str) -> None:
-    """Fill the directory *root* with programs, their libraries, passwd and group."""
+def make_root(root: str, more: Iterable[str] = ()) -> None:
+    """Fill the directory *root* with programs, their libraries, passwd and group.
+
+    *more* are names of further programs, or absolute paths, which stay theirs.
+    """
     for directory in ("bin", "dev", "etc", "home/alice", "proc", "root", "sys", "tmp"):
         os.makedirs(os.path.join(root, directory))
     os.chmod(root, 0o755)
     os.chmod(os.path.join(root, "tmp"), 0o1777)
     if os.geteuid() == 0:
         os.chown(os.path.join(root, "home/alice"), 1000, 1001)
-    for name in PROGRAMS:
+    for name in (*PROGRAMS, *more):
         source = os.path.realpath(shutil.which(name) or name)
-        shutil.copy(source, os.path.join(root, "bin", name))
+        place = os.path.join(root, name.lstrip("/") if "/" in name else f"bin/{name}")
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        shutil.copy(source, place)
         for library in _libraries(source):
             target = root + library
             os.makedirs(os.path.dirname(target), exist_ok=True)

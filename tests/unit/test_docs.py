@@ -120,7 +120,7 @@ def test_every_command_in_the_text_exists(document: str) -> None:
 
 
 def test_a_command_that_does_not_exist_is_found() -> None:
-    named = list(named_commands("see `unionfs image pull IMAGE` and `unionfs image rm IMAGE…`"))
+    named = list(named_commands("see `unionfs image paint IMAGE` and `unionfs image rm IMAGE…`"))
     assert [exists_as_command(words) for words in named] == [False, True]
 
 

@@ -19,6 +19,7 @@ from unionfs.cli import (
     mounting,
     running,
     serving,
+    stats,
 )
 from unionfs.cli.context import Context
 from unionfs.cli.helper import USAGE
@@ -57,6 +58,6 @@ def build() -> Parser:
     parser.add_argument("-V", "--version", action="version", version=f"unionfs {__version__}")
     commands = Branch(parser)
     containers = (container, committing, mounting, running)
-    for noun in (image, layer, *containers, df, gc, checking, explain, browse, serving):
+    for noun in (image, layer, *containers, df, gc, checking, explain, stats, browse, serving):
         noun.register(commands)
     return parser

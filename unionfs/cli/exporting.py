@@ -49,9 +49,15 @@ def _export(context: Context) -> int:
             compression=args.compression,
             progress=progress,
         )
+    report(context, image, found)
+    return 0
+
+
+def report(context: Context, image: ImageRecord, found: Exported) -> None:
+    """Print what was written of *image*, and note which layers are not what they came as."""
     if context.json:
         output.print_json(_document(image, found))
-        return 0
+        return
     changed = sum(layer.has_changed for layer in found.layers)
     if changed and found.manifest is not None:
         note(
@@ -59,7 +65,6 @@ def _export(context: Context) -> int:
             " blob digests than they were imported with (--json says which)"
         )
     print(found.manifest or image.id)
-    return 0
 
 
 def _called(image: ImageRecord, text: str) -> str | None:

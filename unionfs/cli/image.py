@@ -7,7 +7,16 @@ from collections import defaultdict
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from unionfs.cli import anatomy, exporting, history, naming, output, report
+from unionfs.cli import (
+    anatomy,
+    exporting,
+    history,
+    naming,
+    output,
+    registry,
+    report,
+    verifying,
+)
 from unionfs.cli.context import Context, ending_cleanly
 from unionfs.cli.tree import Branch
 from unionfs.errors import UsageError
@@ -30,10 +39,12 @@ def register(commands: Branch) -> None:
     images = commands.branch("image", "import, export, list, inspect, name and remove images")
     _register_import(images)
     exporting.register(images)
+    registry.register(images)
     images.command("ls", _ls, "list images")
     inspect = images.command("inspect", _inspect, "show all that is known about an image")
     inspect.add_argument("image", metavar="IMAGE")
     naming.register(images)
+    verifying.register(images)
     anatomy.register(images)
     history.register(commands, images)
     report.register(images)

@@ -10,9 +10,11 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from unionfs.container.locks import mount_lock
 from unionfs.errors import NotFoundError, UnionfsError, os_error_line
+from unionfs.image.restore import restore_layer
 from unionfs.store.records import ContainerRecord
 from unionfs.store.store import Store
 from unionfs.upper.check import check_upper
@@ -39,7 +41,7 @@ def check(store: Store, *, repair: bool) -> Iterator[Finding]:
 
     Raises BadDatabaseError, DatabaseUnavailableError.
     """
-    for problem in store.problems():
+    for problem in store.problems(partial(restore_layer, store)):
         fix = problem.repair
         yield _finding(problem.what, problem.says, problem.remedy, fix, problem.harmless, repair)
     for container in store.containers.list():

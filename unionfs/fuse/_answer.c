@@ -4,6 +4,13 @@
 #include <linux/fuse.h>
 #include <sys/uio.h>
 
+static int latest_error;
+
+int answered_error(void)
+{
+	return latest_error;
+}
+
 int answer_with(int session, const struct fuse_in_header *head, int error, const void *body,
 		size_t size)
 {
@@ -14,6 +21,7 @@ int answer_with(int session, const struct fuse_in_header *head, int error, const
 	};
 	struct iovec parts[2] = {{&out, sizeof(out)}, {(void *)body, size}};
 
+	latest_error = error;
 	/* It fails when the caller was interrupted, and then nobody wants it. */
 	(void)!writev(session, parts, size ? 2 : 1);
 	return 1;

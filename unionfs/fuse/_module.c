@@ -224,7 +224,27 @@ static PyObject *native_set_root_number(PyObject *self, PyObject *arg)
 	Py_RETURN_NONE;
 }
 
-static PyObject *native_counts(PyObject *self, PyObject *unused)
+static PyObject *described(const struct operation *operation)
+{
+	PyObject *buckets = PyTuple_New(BUCKETS);
+
+	for (int i = 0; buckets != NULL && i < BUCKETS; i++) {
+		PyObject *count = PyLong_FromUnsignedLongLong(operation->buckets[i]);
+
+		if (count == NULL)
+			Py_CLEAR(buckets);
+		else
+			PyTuple_SET_ITEM(buckets, i, count);
+	}
+	if (buckets == NULL)
+		return NULL;
+	return Py_BuildValue("(KKKKN)", (unsigned long long)operation->count,
+			     (unsigned long long)operation->errors,
+			     (unsigned long long)operation->total_ns,
+			     (unsigned long long)operation->longest_ns, buckets);
+}
+
+static PyObject *native_operations(PyObject *self, PyObject *unused)
 {
 	PyObject *found = PyDict_New();
 
@@ -233,10 +253,10 @@ static PyObject *native_counts(PyObject *self, PyObject *unused)
 		PyObject *key, *value;
 		int failed;
 
-		if (session_count(opcode) == 0)
+		if (stats_of(opcode)->count == 0)
 			continue;
 		key = PyLong_FromUnsignedLong(opcode);
-		value = PyLong_FromUnsignedLongLong(session_count(opcode));
+		value = described(stats_of(opcode));
 		failed = key == NULL || value == NULL || PyDict_SetItem(found, key, value) < 0;
 		Py_XDECREF(key);
 		Py_XDECREF(value);
@@ -295,8 +315,9 @@ static PyMethodDef methods[] = {
 	{"unback", native_unback, METH_O, "Let the kernel forget such a number."},
 	{"set_root_number", native_set_root_number, METH_O,
 	 "Show this inode number for the root; 0: the node's, which is 1."},
-	{"counts", native_counts, METH_NOARGS,
-	 "Return how many requests came, by opcode (enum fuse_opcode)."},
+	{"operations", native_operations, METH_NOARGS,
+	 "Return what requests there were, by opcode (enum fuse_opcode): count, errors, time in all and"
+	 " at most (ns), and how many took how long."},
 	{NULL, NULL, 0, NULL},
 };
 
@@ -312,7 +333,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 11) < 0)
+	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 12) < 0)
 		Py_CLEAR(made);
 	return made;
 }

@@ -25,7 +25,7 @@
  *   - what pyfuse3 has no handler for travels as what it has one for (_carry.c);
  *   - the root shows its real inode number (_number.c);
  *   - where that is wanted, the kernel reads files by itself (_passing.c);
- *   - requests are counted by opcode;
+ *   - requests are counted and timed by opcode (_stats.c);
  *   - an empty queue is asked again for some microseconds before the read gives up (_spin.c).
  *
  * One thread: the one that runs pyfuse3's loop.
@@ -62,7 +62,6 @@ static struct {
 	size_t size;
 	char text[32];
 } after_init;
-static unsigned long long counts[OPCODES];
 static unsigned long misses;
 
 static int releases_heard; /* handles are Python's: it has to know of their end */
@@ -147,13 +146,13 @@ again:
 	}
 	if (size < (ssize_t)sizeof(*head))
 		return size;
-	if (head->opcode < OPCODES)
-		counts[head->opcode]++;
+	stats_begin(head);
 	known_request(head, (size_t)size);
 	absent_request(head, (size_t)size);
 	passing_request(head);
 	if (answer(fd, head, (size_t)size)) {
 		known_done(head->unique);
+		stats_end(head->unique, answered_error());
 		goto again;
 	}
 	caller[0] = head->uid;
@@ -245,6 +244,7 @@ static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userd
 	(void)userdata;
 	if (head->unique == 0) /* a notification, perhaps of another thread's */
 		return writev(fd, parts, count);
+	stats_end(head->unique, head->error);
 	if (init_unique && head->unique == init_unique)
 		return finish_init(fd, parts, count);
 	if (listing_unique && head->unique == listing_unique) {
@@ -300,11 +300,6 @@ unsigned long long session_misses(void)
 unsigned long long session_answered(void)
 {
 	return answered;
-}
-
-unsigned long long session_count(uint32_t opcode)
-{
-	return opcode < OPCODES ? counts[opcode] : 0;
 }
 
 /* Interposed: see the head of this file. */

@@ -24,18 +24,29 @@ void session_write_after_init(int fd, const char *text, size_t size); /* and clo
 void session_hear_releases(void);
 unsigned long long session_misses(void);
 unsigned long long session_answered(void);
-unsigned long long session_count(uint32_t opcode);
+
+/* _stats.c */
+#define BUCKETS 40 /* the last begins at 2^39 ns, nine minutes */
+struct operation {
+	uint64_t count, errors, total_ns, longest_ns;
+	uint64_t buckets[BUCKETS]; /* how many took from 2^n ns, the first from 0 on, to 2^(n+1) */
+};
+void stats_begin(const struct fuse_in_header *head); /* every request */
+void stats_end(uint64_t unique, int error); /* every reply */
+const struct operation *stats_of(uint32_t opcode); /* below OPCODES */
 
 /* _spin.c */
 void spin_limit(long microseconds); /* how long an empty queue is asked again; 0: not at all */
 void spin_totals(unsigned long long *ns, unsigned long long *caught);
 ssize_t spin_read(int fd, void *buffer, size_t length); /* read(2), asking again as said */
 
-/* _answer.c; both return 1 */
+/* _answer.c; the first two return 1 */
 int answer_with(int session, const struct fuse_in_header *head, int error, const void *body,
 		size_t size);
 int answer_with_stat(int session, const struct fuse_in_header *head, const struct stat *st,
 		     uint32_t nlink);
+
+int answered_error(void); /* of the latest of them */
 
 /* _shared.c */
 int shared_add(uint64_t node, int fd, int own); /* -1: no memory */

@@ -18,21 +18,24 @@ from unionfs.syscalls.mount import mounts_at
 _USUAL = 512  # KiB
 
 
-def read_ahead(target: bytes, wanted: int | None) -> None:
+def read_ahead(target: bytes, wanted: int | None) -> int:
     """Let the kernel read *wanted* KiB ahead in the mount on *target*, once it has said INIT.
 
-    None: as much as usually pays, where that can be set; 0: as it does by itself. Raises
-    UnavailableError where the number that was asked for cannot be set.
+    None: as much as usually pays, where that can be set; 0: as it does by itself. Returns how many
+    were set, 0 for none. Raises UnavailableError where what was asked for cannot be set.
     """
     if wanted == 0:
-        return
+        return 0
     fd = _open(target)
     if fd >= 0 and native.hooks is not None:
-        native.hooks.write_after_init(fd, b"%d" % (_USUAL if wanted is None else wanted))
-    elif wanted is not None:
+        kib = _USUAL if wanted is None else wanted
+        native.hooks.write_after_init(fd, b"%d" % kib)
+        return kib
+    if wanted is not None:
         raise UnavailableError(
             f"option readahead={wanted}: takes root outside user namespaces, and the C extension"
         )
+    return 0
 
 
 def _open(target: bytes) -> int:

@@ -41,9 +41,13 @@ def may(ctx: RequestContext, capability: int) -> bool:
 
 
 def _is_member(gid: int, pid: int, group: int) -> bool:
+    """Return whether a caller is in *group*, or may as much (in_group_or_capable()).
+
+    Root of a user namespace is asked to lose set-id bits as everybody, and may that.
+    """
     if gid == group or pid == 0:
         return gid == group
     try:
-        return group in other_groups(pid)
+        return group in other_groups(pid) or has_capability(CAP_FSETID, pid)
     except OSError:
         return False

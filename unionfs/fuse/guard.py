@@ -10,10 +10,14 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from pyfuse3 import FUSEError
+
+from unionfs.fuse import native
+from unionfs.inspect.statistics import Operation
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +28,9 @@ S = TypeVar("S")
 # From here on numbers are the kernel's own (linux/errno.h); ENOTSUPP leaks out of some filesystems.
 # /dev/fuse refuses an answer with one (fuse_dev_do_write()), and the caller would wait for ever.
 _KERNELS_OWN = 512
+
+# What requests there were, by handler, where the extension does not count them.
+operations: dict[str, Operation] = {}
 
 unforeseen = 0  # exceptions that became EIO in this process; shown by the statistics
 
@@ -43,6 +50,28 @@ def failure(error: Exception, operation: str) -> FUSEError:
     return FUSEError(errno.EIO)
 
 
+Handler = Callable[P, Coroutine[Any, Any, R]]
+
+
+def _counted(name: str, run: Handler[P, R]) -> Handler[P, R]:
+    """Return the request handler *run*, counted and timed unless the extension does that."""
+    if native.hooks is not None or name.startswith("_"):
+        return run
+
+    async def timed(*args: P.args, **kwargs: P.kwargs) -> R:
+        operation = operations.setdefault(name, Operation())
+        since = time.perf_counter_ns()
+        try:
+            return await run(*args, **kwargs)
+        except FUSEError:
+            operation.errors += 1
+            raise
+        finally:
+            operation.note(time.perf_counter_ns() - since)
+
+    return timed
+
+
 def answers(
     handler: Callable[Concatenate[S, P], R],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
@@ -57,7 +86,7 @@ def answers(
         except Exception as error:
             raise failure(error, name) from None
 
-    wrapped = functools.wraps(handler)(run)
+    wrapped = functools.wraps(handler)(_counted(name, run))
     return cast("Callable[Concatenate[S, P], Coroutine[Any, Any, R]]", wrapped)
 
 
@@ -75,5 +104,5 @@ def answers_later(
         except Exception as error:
             raise failure(error, name) from None
 
-    wrapped = functools.wraps(handler)(run)
+    wrapped = functools.wraps(handler)(_counted(name, run))
     return cast("Callable[Concatenate[S, P], Coroutine[Any, Any, R]]", wrapped)

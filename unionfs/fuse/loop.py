@@ -143,7 +143,7 @@ def install_hooked(fd: int, *, spin: int | None) -> None:
     microseconds a read may try again before that (None: as many as usually pay).
     """
     assert native.hooks is not None
-    native.hooks.set_spin(_default_spin() if spin is None else spin)
+    native.hooks.set_spin(spin_limit(spin))
     misses = native.hooks.misses
     poll = _poller(fd)
 
@@ -169,8 +169,13 @@ def install_hooked(fd: int, *, spin: int | None) -> None:
     _replace(wrap)
 
 
-def _default_spin() -> int:
-    """Return how long to busy-poll: not at all where the client needs the only processor."""
+def spin_limit(asked: int | None) -> int:
+    """Return for how many microseconds at most to busy-poll, where *asked* for so many.
+
+    None leaves it to us: not at all where the client needs the only processor.
+    """
+    if asked is not None:
+        return asked
     return _SPIN_US if len(os.sched_getaffinity(0)) > 1 else 0
 
 

@@ -13,10 +13,15 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 11  # of the interface below; an extension that was built from other sources is not used
+VERSION = 12  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 CARRIER = b"unionfs.carried"  # the attribute that GETXATTR asks for when it stands for another
+
+
+# Of one kind of request: how many came and failed, the time that they took in all and at most (ns),
+# and how many took how long: from 2^n ns (the first: from 0) to 2^(n+1).
+Counted = tuple[int, int, int, int, tuple[int, ...]]
 
 
 class Hooks(Protocol):
@@ -122,8 +127,8 @@ class Hooks(Protocol):
     def spun(self) -> tuple[int, int]:
         """Return how long reads tried again (ns), and how many requests that caught."""
 
-    def counts(self) -> dict[int, int]:
-        """Return how many requests came, by opcode."""
+    def operations(self) -> dict[int, Counted]:
+        """Return what requests there were, by opcode."""
 
 
 def _load() -> Hooks | None:

@@ -13,6 +13,7 @@ import pyfuse3
 from unionfs.errors import ConflictError, UnavailableError
 from unionfs.fuse import loop, native
 from unionfs.fuse.ahead import read_ahead
+from unionfs.fuse.measured import Measured
 from unionfs.fuse.operations import Operations
 from unionfs.fuse.owners import owners_of, squashes
 from unionfs.fuse.told import Told
@@ -95,8 +96,10 @@ class Session:
             self._operations.map_owners(owners)
         self._operations.offer(acl=config.acl, xattrs=config.xattrs)
         self._operations.inodes.static_nlink = config.static_nlink
+        self._measured = Measured(self._operations, config, flavour)
         if config.xattrinfo:
-            self._operations.tell(Told(self._tree, config, flavour))
+            told = Told(self._tree, config, flavour, self._measured.document)
+            self._operations.tell(told)
 
     def _kind_of_operations(self) -> type[Operations]:
         """Return who checks permissions: the kernel, unless it would keep the user out.
@@ -125,7 +128,7 @@ class Session:
         except RuntimeError as error:
             raise UnavailableError(f"cannot mount on {os.fsdecode(self.target)}: {error}") from None
         self._mounted = True
-        read_ahead(self.target, self.config.readahead)
+        self._measured.readahead = read_ahead(self.target, self.config.readahead)
         if native.hooked():
             assert native.hooks is not None
             native.hooks.set_root_number(self._operations.inodes.root_number())

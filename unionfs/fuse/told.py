@@ -12,6 +12,7 @@ ours alone: one that a layer really has is not shown, and nobody can set it.
 | ``origin`` | the layer that it is from, or was copied up from, and its path there |
 | ``path``, ``allpaths`` | where it is on disk; where all copies are, hidden ones too, NUL between |
 | ``stack`` | what is mounted, as JSON, for ``unionfs explain`` |
+| ``stats`` | what it did so far, and how, as JSON, for ``unionfs stats`` (``measured``) |
 
 The last three rows are for the mount's owner and for root, outside the container only. To answer,
 each layer is asked for each name on the path (no directory is read for that, however large): when
@@ -23,6 +24,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pyfuse3 import RequestContext
@@ -37,17 +39,20 @@ if TYPE_CHECKING:
     from unionfs.inspect.stack import LayerName, Stack
 
 _OPEN = frozenset(OWN_PREFIX + name for name in (b"layer", b"digest", b"why", b"origin"))
-_GUARDED = frozenset(OWN_PREFIX + name for name in (b"path", b"allpaths", b"stack"))
+_GUARDED = frozenset(OWN_PREFIX + name for name in (b"path", b"allpaths", b"stack", b"stats"))
 NAMES = _OPEN | _GUARDED
 
 
 class Told:
     """The answers of one mount of *config*; all in the main thread, without an await."""
 
-    def __init__(self, tree: Tree, config: MountConfig, flavour: Flavour) -> None:
+    def __init__(
+        self, tree: Tree, config: MountConfig, flavour: Flavour, stats: Callable[[], object]
+    ) -> None:
         self._tree = tree
         self._config = config
         self._flavour = flavour
+        self._stats = stats
         self._owner = os.geteuid()
 
     def value(self, node: Node, name: bytes, ctx: RequestContext) -> bytes:
@@ -59,6 +64,8 @@ class Told:
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         if name == OWN_PREFIX + b"stack":
             return json.dumps(self._document()).encode("ascii")
+        if name == OWN_PREFIX + b"stats":
+            return json.dumps(self._stats()).encode("ascii")
         if node.dead:
             raise _nothing()
         value = self._of_file(node, name.removeprefix(OWN_PREFIX))

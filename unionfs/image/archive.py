@@ -52,6 +52,8 @@ class _Link(NamedTuple):
 class ArchiveFiles:
     """The plain files of the tar behind *fd*, which this object owns. *path* is for errors."""
 
+    is_local = True
+
     def __init__(self, fd: int, path: str, limits: Limits) -> None:
         """Read the index. Raises TarFormatError, BadArchiveError, LimitError, OSError."""
         start = os.pread(fd, header.BLOCK, 0)
@@ -79,6 +81,9 @@ class ArchiveFiles:
         return wanted in self._members or any(
             member.startswith(wanted + b"/") for member in self._members
         )
+
+    def interrupt(self) -> None:
+        """Do nothing: what is here does not keep anybody waiting."""
 
     def close(self) -> None:
         """Close the archive."""

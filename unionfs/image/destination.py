@@ -72,6 +72,9 @@ class Sink(Protocol):
     def blob(self, write: Write, name: Callable[[Digest], str]) -> Written:
         """Add what *write* writes under the name that *name* gives its digest. Raises OSError."""
 
+    def kept(self, path: str, found: Written, write: Write, name: Callable[[Digest], str]) -> None:
+        """As ``blob`` for the file *path*, which holds what *write* writes and *found* says."""
+
     def document(self, name: str, data: bytes) -> None:
         """Add the file *name*. Raises OSError."""
 
@@ -150,6 +153,10 @@ class DirectorySink:
         os.rename(temporary, final)
         return Written(out.digest(), out.size)
 
+    def kept(self, path: str, found: Written, write: Write, name: Callable[[Digest], str]) -> None:
+        """Add what *write* writes. Raises OSError."""
+        self.blob(write, name)
+
     def document(self, name: str, data: bytes) -> None:
         """Add the file *name*. Raises OSError."""
         with open(self._place(name), "xb") as file:
@@ -159,6 +166,14 @@ class DirectorySink:
         path = os.path.join(self._root, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         return path
+
+
+class LinkingSink(DirectorySink):
+    """A directory on the filesystem of the files that are kept: those become hard links."""
+
+    def kept(self, path: str, found: Written, write: Write, name: Callable[[Digest], str]) -> None:
+        """Add the file *path*; it may lose its other name meanwhile. Raises OSError."""
+        os.link(path, self._place(name(found.digest)))
 
 
 class ArchiveSink:
@@ -181,6 +196,10 @@ class ArchiveSink:
         self._file.write(_member(name(out.digest()), out.size))
         self._file.seek(end)
         return Written(out.digest(), out.size)
+
+    def kept(self, path: str, found: Written, write: Write, name: Callable[[Digest], str]) -> None:
+        """Add what *write* writes. Raises OSError."""
+        self.blob(write, name)
 
     def document(self, name: str, data: bytes) -> None:
         """Add the file *name*. Raises OSError."""

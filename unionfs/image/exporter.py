@@ -7,16 +7,16 @@ layer has the blob that it names. Nothing is visible at the destination before a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
 
 from unionfs.digest import Digest
-from unionfs.image.destination import Destination, Sink, opened, parse
+from unionfs.image.destination import LinkingSink, Sink, Written, opened, parse
 from unionfs.image.documents import Descriptor, Fields, decode, descriptor
 from unionfs.image.layout import CONTAINERD_NAME, REF_NAME
-from unionfs.image.manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, layer_type
+from unionfs.image.manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, is_dockers, layer_type
 from unionfs.image.plan import blob_name
 from unionfs.image.progress import OneAtATime, Progress, Quiet
 from unionfs.image.shipping import (
@@ -81,12 +81,30 @@ def export_image(
     """
     where = parse(destination)
     told = OneAtATime(progress or Quiet())
+    is_docker = where.kind is Format.DOCKER_ARCHIVE
+    if is_docker and compression is None:
+        compression = "none"
     with store.lease(image.diff_ids), opened(where) as sink:
-        export = _Export(store, image, sink, where, compression, told)
+        export = _Export(store, image, sink, compression, told, None if is_docker else _blob)
         export.write_layers()
-        if where.kind is Format.DOCKER_ARCHIVE:
+        if is_docker:
             return export.finish_docker(name)
         return export.finish_layout(name, where.reference)
+
+
+def export_for_skopeo(
+    store: Store, image: ImageRecord, directory: str, progress: Progress
+) -> Exported:
+    """Write *image* to the empty *directory* on the store's filesystem as skopeo's ``dir:`` has it.
+
+    Kept blobs are hard links, and the manifest is the one that the image came with wherever every
+    layer is the blob that it names, Docker's schema 2 included. Hold a lease on the layers. Raises
+    LostTarError, CorruptError, OSError.
+    """
+    sink = LinkingSink(directory)
+    export = _Export(store, image, sink, None, OneAtATime(progress), lambda digest: digest.hex)
+    export.write_layers()
+    return export.finish_directory()
 
 
 class _Export:
@@ -97,18 +115,17 @@ class _Export:
         store: Store,
         image: ImageRecord,
         sink: Sink,
-        where: Destination,
         compression: Kind | None,
         progress: Progress,
+        place: Callable[[Digest], str] | None,
     ) -> None:
+        """*place*: where a blob goes by its digest; None: layers are called by their diffIDs."""
         self._store = store
         self._image = image
         self._sink = sink
         self._progress = progress
-        self._is_docker = where.kind is Format.DOCKER_ARCHIVE
-        self._compression: Kind | None = compression
-        if self._is_docker and compression is None:
-            self._compression = "none"
+        self._compression = compression
+        self._place = place
         self._stop = Stop()
         self._written: dict[Digest, ExportedLayer] = {}
         self._came = _came_as(image)
@@ -126,7 +143,7 @@ class _Export:
         """Write the documents of an OCI layout (image-spec image-layout.md)."""
         layers = self._layers()
         self._sink.document(_blob(self._image.id), self._image.config_blob)
-        data = self._manifest(layers)
+        data = self._manifest(layers, is_oci=True)
         digest = Digest.of(data)
         self._sink.document(_blob(digest), data)
         entry: dict[str, Any] = _descriptor(OCI_MANIFEST, digest, len(data))
@@ -139,6 +156,15 @@ class _Export:
         self._sink.document("oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
         self._sink.document("index.json", _json(index))
         return Exported(digest, layers)
+
+    def finish_directory(self) -> Exported:
+        """Write the documents of a ``dir:`` (containers/image, ``directory`` package)."""
+        layers = self._layers()
+        data = self._manifest(layers, is_oci=False)
+        self._sink.document(self._image.id.hex, self._image.config_blob)
+        self._sink.document("manifest.json", data)
+        self._sink.document("version", b"Directory Transport Version: 1.1\n")
+        return Exported(Digest.of(data), layers)
 
     def finish_docker(self, name: str | None) -> Exported:
         """Write the documents of what ``docker load`` takes (moby, image/tarexport)."""
@@ -163,19 +189,19 @@ class _Export:
 
         came = self._came.get(diff_id)
         before = None if came is None else came.digest
+        place = self._place or (lambda _: _docker_name(diff_id))
         blob = kept_blob(self._store, diff_id, self._compression, before)
         if blob is not None:
-            kind = kind_of_blob(self._store, blob)
-            kind_name = media_type(blob, kind)
+            kind_name = media_type(blob, kind_of_blob(self._store, blob))
             self._progress.layer_started(diff_id, blob.size)
-            write = partial(copy_kept, self._store, blob, told=told)
+            written = Written(blob.digest, blob.size)
+            copy = partial(copy_kept, self._store, blob, told=told)
+            self._sink.kept(self._store.blobs.path(blob.digest), written, copy, place)
         else:
             kind = self._compression or _kind_of(came)
             kind_name = layer_type(kind)
             self._progress.layer_started(diff_id, self._store.layers.get(diff_id).tar_size)
-            write = partial(self._compressed, diff_id, kind, told=told)
-        name = (lambda _: _docker_name(diff_id)) if self._is_docker else _blob
-        written = self._sink.blob(write, name)
+            written = self._sink.blob(partial(self._compressed, diff_id, kind, told=told), place)
         self._written[diff_id] = ExportedLayer(
             diff_id, kind_name, written.digest, written.size, before
         )
@@ -184,11 +210,17 @@ class _Export:
     def _compressed(self, diff_id: Digest, kind: Kind, out: BinaryIO, told: Any) -> None:
         write_layer(self._store, diff_id, kind, out, told)
 
-    def _manifest(self, layers: tuple[ExportedLayer, ...]) -> bytes:
-        """Return the manifest that the image came with, or a new one if its layers are others."""
+    def _manifest(self, layers: tuple[ExportedLayer, ...], *, is_oci: bool) -> bytes:
+        """Return the manifest that the image came with, or a new one if its layers are others.
+
+        A new one too if it has to be OCI's (*is_oci*) and came as Docker's.
+        """
         came = self._image.manifest_blob
-        if came is not None and self._is_as_it_came(decode(came, "image manifest"), layers):
-            return came
+        if came is not None:
+            fields = Fields(decode(came, "image manifest"), "image manifest")
+            found = [descriptor(layer) for layer in fields.children("layers")]
+            if _blobs(found) == _blobs(layers) and not (is_oci and _is_docker(fields)):
+                return came
         document = {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
@@ -197,16 +229,17 @@ class _Export:
         }
         return _json(document)
 
-    def _is_as_it_came(self, document: object, layers: tuple[ExportedLayer, ...]) -> bool:
-        """Return whether a manifest is OCI's and names just these blobs."""
-        fields = Fields(document, "image manifest")
-        config = fields.child("config")
-        if fields.text("mediaType") not in ("", OCI_MANIFEST) or config is None:
-            return False
-        found = [descriptor(layer) for layer in fields.children("layers")]
-        return descriptor(config).media_type == OCI_CONFIG and [
-            (one.media_type, one.digest, one.size) for one in found
-        ] == [(one.media_type, one.digest, one.size) for one in layers]
+
+def _blobs(layers: Iterable[Descriptor | ExportedLayer]) -> list[tuple[Digest, int]]:
+    return [(layer.digest, layer.size) for layer in layers]
+
+
+def _is_docker(manifest: Fields) -> bool:
+    """Return whether a manifest, or anything that it names, is of Docker's media types."""
+    named = [descriptor(one) for one in manifest.children("layers")]
+    config = manifest.child("config")
+    types = [one.media_type for one in named] + [config.text("mediaType") if config else ""]
+    return manifest.text("mediaType") not in ("", OCI_MANIFEST) or any(map(is_dockers, types))
 
 
 def _came_as(image: ImageRecord) -> Mapping[Digest, Descriptor]:

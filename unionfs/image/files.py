@@ -1,7 +1,7 @@
-"""The files of an image source: a layout directory, or an archive read where it lies.
+"""The files of an image source: a layout directory, an archive read where it lies, a registry.
 
 A name in a document is looked up among these files, never resolved: in a directory component by
-component without following links, in an archive as a key of its index.
+component without following links, in an archive as a key of its index. (Registries: ``remote``.)
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol
 
 from unionfs.errors import CorruptError, UnavailableError
@@ -29,22 +30,52 @@ class UnreadableError(UnavailableError):
     """The source of an image is there, but reading it fails."""
 
 
-class Section(io.RawIOBase):
+class Content(io.RawIOBase, ABC):
+    """What a file of a source holds: *size* bytes, read once from their beginning."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    @abstractmethod
+    def start(self, count: int) -> bytes:
+        """Return the next *count* bytes (a few), fewer at the end, without moving on."""
+
+    @abstractmethod
+    def again(self) -> Content:
+        """Return the same bytes once more, from the beginning, read independently of this."""
+
+    @abstractmethod
+    def read(self, count: int | None = -1) -> bytes:
+        """Return up to *count* bytes, none only at the end. Raises UnreadableError."""
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Fill *buffer* with what ``read`` returns; return the count."""
+        view = memoryview(buffer).cast("B")
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    def is_whole_file(self) -> bool:
+        """Return whether these bytes are all of a file that is here, behind ``fileno``."""
+        return False
+
+
+class Section(Content):
     """*size* bytes at *offset* of the file behind *fd*, read without moving its position.
 
     It owns *fd* and closes it.
     """
 
     def __init__(self, fd: int, offset: int, size: int) -> None:
-        super().__init__()
-        self.size = size
+        super().__init__(size)
         self._fd = fd
         self._at = offset
         self._end = offset + size
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
 
     def fileno(self) -> int:
         """Return the descriptor."""
@@ -73,13 +104,6 @@ class Section(io.RawIOBase):
         self._at += len(data)
         return data
 
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        """Fill *buffer* with what ``read`` returns; return the count."""
-        view = memoryview(buffer).cast("B")
-        data = self.read(len(view))
-        view[: len(data)] = data
-        return len(data)
-
     def close(self) -> None:
         """Close the descriptor."""
         if not self.closed:
@@ -88,17 +112,27 @@ class Section(io.RawIOBase):
 
 
 class Files(Protocol):
-    """What a directory and an archive have in common."""
+    """What a directory, an archive and a registry have in common.
 
-    def open(self, name: bytes) -> Section:
+    ``is_local``: a file can be read again at no cost worth saving.
+    """
+
+    is_local: bool
+
+    def open(self, name: bytes) -> Content:
         """Return the plain file *name*. Raises MissingFileError, OSError."""
 
     def has(self, name: bytes) -> bool:
         """Return whether something has that *name*."""
 
+    def interrupt(self) -> None:
+        """Let no thread wait any longer for what it reads; it fails there."""
+
 
 class DirectoryFiles:
     """The files below the directory *fd*, which this object owns. *path* is for errors."""
+
+    is_local = True
 
     def __init__(self, fd: int, path: str) -> None:
         self._fd = fd
@@ -119,6 +153,9 @@ class DirectoryFiles:
     def has(self, name: bytes) -> bool:
         """Return whether something has that *name*."""
         return exists(self._fd, name)
+
+    def interrupt(self) -> None:
+        """Do nothing: what is here does not keep anybody waiting."""
 
     def close(self) -> None:
         """Close the directory."""

@@ -62,7 +62,24 @@ def import_image(
             return import_rootfs(store, found, given, wanted, bounds, told, keep_blobs=keep_blobs)
         plan = _plan(found, files, wanted)
         given = source_names(found, plan.names) if names is None else names
-        return _Import(store, files, bounds, told, keep_blobs).run(plan, given)
+        return import_plan(store, files, plan, given, bounds, told, keep_blobs=keep_blobs)
+
+
+def import_plan(
+    store: Store,
+    files: Files,
+    plan: Plan,
+    names: Sequence[str],
+    limits: Limits,
+    progress: Progress,
+    *,
+    keep_blobs: bool,
+) -> ImageRecord:
+    """Import what *plan* says from *files*, as ``import_image``; *progress* hears several threads.
+
+    What is stored already is not read, unless *files* are local and its blob is to be kept.
+    """
+    return _Import(store, files, limits, progress, keep_blobs).run(plan, names)
 
 
 def _plan(source: Source, files: Files, wanted: Platform) -> Plan:
@@ -82,7 +99,7 @@ class _Import:
         self._files = files
         self._limits = limits
         self._progress = progress
-        self._stop = Stop()
+        self._stop = Stop(files.interrupt)
 
     def run(self, plan: Plan, names: Sequence[str]) -> ImageRecord:
         """Store the layers of *plan* that are not there, then the image."""
@@ -121,7 +138,7 @@ class _Import:
             return False
         if self._store.layers.recipe_path(layer.diff_id) is None:
             return not kept
-        if not self._keep_blobs:
+        if not (self._keep_blobs and self._files.is_local):
             return False
         with self._files.open(layer.name) as section:
             return is_compressed(section)

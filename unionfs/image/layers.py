@@ -9,12 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from unionfs.digest import Digest
 from unionfs.errors import CorruptError
-from unionfs.image.files import Section
+from unionfs.image.files import Content, Section
 from unionfs.image.manifest import layer_type
 from unionfs.image.plan import Claim
 from unionfs.ondisk.flavour import Flavour
@@ -22,7 +20,7 @@ from unionfs.store.blobs import Shipped
 from unionfs.store.layers import Making
 from unionfs.syscalls.copy import reflink
 from unionfs.tarball.apply import Applied, apply_layer
-from unionfs.tarball.compression import MAGIC_SIZE, kind_of, open_decompressed
+from unionfs.tarball.compression import MAGIC_SIZE, Kind, kind_of, open_decompressed
 from unionfs.tarball.limits import Limits
 from unionfs.tarball.verify import VerifyingReader
 from unionfs.tarball.writer import HashingWriter
@@ -36,7 +34,7 @@ _COPY = 1 << 20
 class _Counting:
     """Counts what is read of *section*, by whatever thread, and writes it to *copy* as well."""
 
-    def __init__(self, section: Section, copy: BinaryIO | None) -> None:
+    def __init__(self, section: Content, copy: BinaryIO | None) -> None:
         self._section = section
         self._copy = copy
         self.size = section.size
@@ -64,7 +62,7 @@ class _Counting:
 
 
 def applier(
-    section: Section,
+    section: Content,
     claim: Claim,
     flavour: Flavour,
     limits: Limits,
@@ -80,11 +78,12 @@ def applier(
     """
 
     def apply(making: Making) -> Applied:
-        wanted = keep and is_compressed(section)
+        kind = _kind(section)
+        wanted = keep and kind != "none"
         if wanted and claim.digest is not None:
             with open(making.blob_path, "xb") as copy, _source(section, copy) as (source, to):
                 applied = _apply(_Counting(source, to), claim, making, flavour, limits, progress)
-            making.blob = _shipped(section, claim, claim.digest)
+            making.blob = Shipped(claim.digest, claim.media_type or layer_type(kind), section.size)
             return applied
         applied = _apply(_Counting(section, None), claim, making, flavour, limits, progress)
         if wanted or not applied.has_recipe:
@@ -94,36 +93,37 @@ def applier(
     return apply
 
 
-def is_compressed(section: Section) -> bool:
+def is_compressed(section: Content) -> bool:
     """Return whether *section* starts as what is compressed."""
-    return kind_of(section.start(MAGIC_SIZE)) != "none"
+    return _kind(section) != "none"
 
 
-def copy_blob(section: Section, claim: Claim, path: str) -> Shipped:
+def copy_blob(section: Content, claim: Claim, path: str) -> Shipped:
     """Copy all of *section*, which is closed, to the new file *path*; return what that is.
 
     Raises BlobMismatchError if it is not what *claim* says, OSError.
     """
     with section, open(path, "xb") as file:
         out = HashingWriter(file)
-        found = _shipped(section, claim, claim.digest or Digest.of(b""))
+        media_type = claim.media_type or layer_type(_kind(section))
         source = cast("BinaryIO", section)
         if claim.digest is None:
             while data := source.read(_COPY):
                 out.write(data)
-            found = replace(found, digest=out.digest())
+            digest = out.digest()
         else:
             verifying = VerifyingReader(source, claim.digest, section.size)
             while data := verifying.read(_COPY):
                 file.write(data)
             verifying.finish()
+            digest = claim.digest
         file.flush()
         os.fsync(file.fileno())
-    return found
+    return Shipped(digest, media_type, section.size)
 
 
 @contextmanager
-def _source(section: Section, copy: BinaryIO) -> Iterator[tuple[Section, BinaryIO | None]]:
+def _source(section: Content, copy: BinaryIO) -> Iterator[tuple[Content, BinaryIO | None]]:
     """What to read *section* from, and where to write what is read: nowhere, if *copy* shares it.
 
     Then the copy is what is read, and so what is verified, whatever becomes of the source.
@@ -135,10 +135,8 @@ def _source(section: Section, copy: BinaryIO) -> Iterator[tuple[Section, BinaryI
         yield section, copy
 
 
-def _shipped(section: Section, claim: Claim, digest: Digest) -> Shipped:
-    with section.again() as whole:
-        kind = kind_of(whole.start(MAGIC_SIZE))
-    return Shipped(digest, claim.media_type or layer_type(kind), section.size)
+def _kind(section: Content) -> Kind:
+    return kind_of(section.start(MAGIC_SIZE))
 
 
 def _apply(

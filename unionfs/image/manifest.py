@@ -75,6 +75,11 @@ def layer_type(kind: Kind) -> str:
     return OCI_LAYER + _SUFFIXES[kind]
 
 
+def is_dockers(media_type: str) -> bool:
+    """Return whether a media type is one of Docker's, and not of OCI's."""
+    return media_type.startswith(_DOCKER)
+
+
 def read_manifest(files: Files, found: Descriptor) -> Manifest:
     """Return the manifest that *found* describes. Raises CorruptError and RefusedError."""
     data = read_blob(files, found, "manifest")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from unionfs.errors import ConflictError, CorruptError, NotFoundError, RefusedError
+from unionfs.image.skopeo import RegistryError
 from unionfs.image.source import Source
 from unionfs.store.names import BadNameError, image_name
 
@@ -23,7 +24,7 @@ def naming(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (CorruptError, RefusedError, NotFoundError, ConflictError) as error:
+    except (CorruptError, RefusedError, NotFoundError, ConflictError, RegistryError) as error:
         if what not in str(error):
             error.args = (f"{what}: {error}",)
         raise

@@ -45,7 +45,7 @@ def kept_blob(
 
 def kind_of_blob(store: Store, blob: BlobRecord) -> Kind:
     """Return how a kept blob is compressed. Raises OSError."""
-    with _opened(store, blob) as section:
+    with opened(store, blob) as section:
         return kind_of(section.start(MAGIC_SIZE))
 
 
@@ -54,12 +54,27 @@ def copy_kept(store: Store, blob: BlobRecord, out: BinaryIO, told: Callable[[int
 
     Raises BlobMismatchError if it is not what it was, OSError.
     """
-    with _opened(store, blob) as section:
+    with opened(store, blob) as section:
         reader = VerifyingReader(cast("BinaryIO", section), blob.digest, blob.size)
         while data := reader.read(_COPY):
             out.write(data)
             told(len(data))
         reader.finish()
+
+
+def damage(store: Store, blob: BlobRecord) -> str | None:
+    """Return what is wrong with the bytes of a kept blob, None if they are as they came."""
+    try:
+        with opened(store, blob) as section:
+            reader = VerifyingReader(cast("BinaryIO", section), blob.digest, blob.size)
+            while reader.read(_COPY):
+                pass
+            reader.finish()
+    except OSError as error:
+        return f"its kept blob {blob.digest} cannot be read: {error.strerror}"
+    except CorruptError as error:
+        return f"its kept blob is damaged: {error}"
+    return None
 
 
 def write_layer(
@@ -100,14 +115,15 @@ def _write_tar(store: Store, diff_id: Digest, out: BinaryIO) -> Digest:
 
 def _unpack(store: Store, blob: BlobRecord, out: BinaryIO) -> Digest:
     hashing = HashingWriter(out)
-    with _opened(store, blob) as section:
+    with opened(store, blob) as section:
         reader = open_decompressed(cast("BinaryIO", section))
         while data := reader.read(_COPY):
             hashing.write(data)
     return hashing.digest()
 
 
-def _opened(store: Store, blob: BlobRecord) -> Section:
+def opened(store: Store, blob: BlobRecord) -> Section:
+    """Return the bytes of a kept blob, as they are on disk. Raises OSError."""
     fd = os.open(store.blobs.path(blob.digest), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     return Section(fd, 0, os.fstat(fd).st_size)
 

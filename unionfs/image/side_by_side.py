@@ -20,14 +20,17 @@ class Stopped(Exception):
 
 
 class Stop:
-    """Tells jobs to give up."""
+    """Tells jobs to give up; *also* is called then, to wake those that wait for something."""
 
-    def __init__(self) -> None:
+    def __init__(self, also: Callable[[], None] | None = None) -> None:
         self._event = threading.Event()
+        self._also = also
 
     def set(self) -> None:
         """Make every later ``check`` raise."""
         self._event.set()
+        if self._also is not None:
+            self._also()
 
     def check(self) -> None:
         """Raise Stopped if the jobs are to give up."""

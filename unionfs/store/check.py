@@ -19,7 +19,7 @@ from unionfs.digest import BadDigestError, Digest
 from unionfs.errors import CorruptError
 from unionfs.store.blobs import Blobs
 from unionfs.store.containers import Containers
-from unionfs.store.garbage import LAYER, Garbage, Sweep
+from unionfs.store.garbage import CONTAINER, FIXUP, LAYER, Garbage, Sweep, Trash
 from unionfs.store.images import Images
 from unionfs.store.layers import Layers, MissingLayerError
 from unionfs.store.layout import RECIPE, TREE
@@ -57,7 +57,10 @@ class Checker:
         images: Images,
         containers: Containers,
         garbage: Garbage,
+        restore: Callable[[Digest], None],
     ) -> None:
+        """*restore* makes the directory of a layer again, of what is left of it."""
+        self._restore = restore
         self._parts = parts
         self._blobs = blobs
         self._layers = layers
@@ -100,22 +103,26 @@ class Checker:
             yield Problem(what, f"has rows in {table} that refer to nothing")
 
     def _layer(self, layer: LayerRecord) -> Iterator[Problem]:
+        row = "layers", "diff_id", str(layer.diff_id)
+        with self._at_rest(layer.diff_id.hex, *row) as resting:
+            found = self._faults(layer) if resting else []
+        yield from found  # without the lock, which a restoring takes
+
+    def _faults(self, layer: LayerRecord) -> list[Problem]:
         what = f"layer {layer.diff_id}"
         path = self._parts.layout.layer(layer.diff_id)
-        with self._at_rest(layer.diff_id.hex, "layers", "diff_id", str(layer.diff_id)) as resting:
-            if not resting:
-                return
-            if not os.path.isdir(os.path.join(path, TREE)):
-                yield Problem(what, "its directory is gone: import an image that has it again")
-                return
-            yield from _too_open(what, path)
-            try:
-                sidecar = self._layers.sidecar(layer.diff_id)
-                if sidecar.diff_id != layer.diff_id:
-                    yield Problem(what, f"its directory says that it is {sidecar.diff_id}")
-            except MissingLayerError as error:
-                yield Problem(what, f"is half-made: {error}")
-            yield from self._recipe(what, layer, os.path.join(path, RECIPE))
+        again = "made it again", partial(self._restore, layer.diff_id)
+        if not os.path.isdir(os.path.join(path, TREE)):
+            return [Problem(what, "its directory is gone", *again)]
+        found = list(_too_open(what, path))
+        try:
+            sidecar = self._layers.sidecar(layer.diff_id)
+            if sidecar.diff_id != layer.diff_id:
+                says = f"its directory says that it is {sidecar.diff_id}"
+                found.append(Problem(what, says, *again))
+        except MissingLayerError as error:
+            found.append(Problem(what, f"is half-made: {error}", *again))
+        return [*found, *self._recipe(what, layer, os.path.join(path, RECIPE))]
 
     def _recipe(self, what: str, layer: LayerRecord, path: str) -> Iterator[Problem]:
         try:
@@ -187,16 +194,28 @@ class Checker:
         """Yield what garbage collection would take: what died half-way is no fault of the store."""
         sweep = Sweep(dry=True)
         self._garbage.sweep(sweep)
-        known = {str(layer.diff_id) for layer in self._layers.list()}
         for one in sweep.found:
-            expected = one.kind in (SCRATCH, LOCK) or (one.kind == LAYER and one.name in known)
             yield Problem(
                 f"{one.kind} {one.name}",
                 "nothing refers to it",
                 "removed it",
                 partial(self._garbage.sweep, Sweep()),
-                harmless=expected,
+                harmless=self._died_half_way(one),
             )
+
+    def _died_half_way(self, one: Trash) -> bool:
+        """Return whether a command that was killed leaves garbage like this, all of it whole.
+
+        What else has no row may have lost it.
+        """
+        if one.kind == LAYER:
+            try:
+                return str(self._layers.sidecar(Digest.parse(one.name)).diff_id) == one.name
+            except MissingLayerError:
+                return False
+        if one.kind == CONTAINER:
+            return _is_empty(os.path.join(self._containers.path(one.name), "upper"))
+        return one.kind in (SCRATCH, LOCK, FIXUP)
 
     @contextmanager
     def _at_rest(self, lock: str, table: str, column: str, value: str) -> Iterator[bool]:
@@ -226,6 +245,14 @@ def _layers_of(image: ImageRecord) -> Sequence[Digest]:
         return tuple(Digest.parse(one) for one in found)
     except (ValueError, KeyError, TypeError, BadDigestError, CorruptError):
         return ()
+
+
+def _is_empty(path: str) -> bool:
+    """Return whether the directory *path* is there and has nothing in it."""
+    try:
+        return not os.listdir(path)
+    except OSError:
+        return False
 
 
 def _rm(path: str) -> None:

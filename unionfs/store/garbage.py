@@ -80,6 +80,8 @@ class Sweep:
             if not self.dry and remove() is False:
                 return
             self.found.append(Trash(kind, name, size))
+        except FileNotFoundError:
+            pass  # another sweep has taken it
         except OSError as error:
             if self._failed is None or isinstance(error, BlockingIOError):
                 raise

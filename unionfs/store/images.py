@@ -176,7 +176,8 @@ class Images:
     def _has_fixup(self, image_id: Digest) -> bool:
         with self._parts.database.read() as rows:
             found = rows.execute("SELECT has_fixup FROM images WHERE id = ?", (str(image_id),))
-            return bool(found.fetchone()["has_fixup"])
+            row = found.fetchone()
+            return row is not None and bool(row["has_fixup"])
 
     def _write(
         self, image: NewImage, chain: Digest | None, has_fixup: bool, names: Sequence[str]

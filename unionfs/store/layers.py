@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unionfs.digest import Digest
-from unionfs.errors import CorruptError
+from unionfs.errors import ConflictError, CorruptError
 from unionfs.store.blobs import Blobs, Shipped
+from unionfs.store.inuse import unused
 from unionfs.store.layout import RECIPE, TREE, now
 from unionfs.store.parts import Parts, id_pattern, only_one
 from unionfs.store.records import LayerRecord
 from unionfs.store.scratch import ScratchDirectory
-from unionfs.syscalls.at import RENAME_NOREPLACE, renameat2
+from unionfs.syscalls.at import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2
 from unionfs.syscalls.publish import fsync_dir, sync_filesystem
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ class WrongLayerError(CorruptError):
 
 class MissingLayerError(CorruptError):
     """A layer's directory is not there or cannot be read."""
+
+
+class LayerMountedError(ConflictError):
+    """A layer is to be replaced, and a mount has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +202,30 @@ class Layers:
             self._insert(self.sidecar(diff_id))
         return self.get(diff_id)
 
+    def replace(self, diff_id: Digest, apply: Callable[[Making], Applied]) -> None:
+        """Put what *apply* writes in the place of the directory of a stored layer, in one step.
+
+        Hold a lease on it. Raises LayerMountedError, and as ``ingest``.
+        """
+        final = self._parts.layout.layer(diff_id)
+        with (
+            self._parts.failures_named(f"restoring layer {diff_id}"),
+            self._parts.scratch.locked(diff_id.hex),
+            self._parts.scratch.directory() as scratch,
+            unused(os.path.join(final, TREE)) as free,
+        ):
+            if not free:
+                raise LayerMountedError(f"layer {diff_id} is mounted: unmount it first")
+            sidecar, _ = _apply(scratch, apply)
+            if sidecar.diff_id != diff_id:
+                raise WrongLayerError(f"layer {diff_id}: its content has diffID {sidecar.diff_id}")
+            if not os.path.isdir(final):
+                self._publish(scratch, sidecar)
+                return
+            made = os.path.join(scratch.path, "layer")
+            _write_sidecar(made, sidecar)
+            exchange_directories(made, final)
+
     def ingest_unknown(
         self, apply: Callable[[Making], Applied], found: Callable[[Digest], None]
     ) -> LayerRecord:
@@ -229,8 +258,7 @@ class Layers:
 
     def _publish(self, scratch: ScratchDirectory, sidecar: Sidecar) -> None:
         made = os.path.join(scratch.path, "layer")
-        with open(os.path.join(made, _SIDECAR), "xb") as file:
-            file.write(sidecar.to_json())
+        _write_sidecar(made, sidecar)
         publish_directory(made, self._parts.layout.layer(sidecar.diff_id))
 
     def _keep(self, scratch: ScratchDirectory, sidecar: Sidecar, blob: Shipped | None) -> None:
@@ -259,14 +287,31 @@ def publish_directory(made: str, final: str) -> None:
 
     Raises OSError; FileExistsError if *final* is there.
     """
+    _rename_durably(made, final, RENAME_NOREPLACE)
+
+
+def exchange_directories(made: str, final: str) -> None:
+    """Let the finished directory *made* and the one that is *final* change places, durably.
+
+    Raises OSError.
+    """
+    _rename_durably(made, final, RENAME_EXCHANGE)
+
+
+def _rename_durably(made: str, final: str, flags: int) -> None:
     parent = os.path.dirname(final)
     fd = os.open(parent, _DIR)
     try:
         sync_filesystem(fd)
     finally:
         os.close(fd)
-    renameat2(-100, os.fsencode(made), -100, os.fsencode(final), RENAME_NOREPLACE)
+    renameat2(-100, os.fsencode(made), -100, os.fsencode(final), flags)
     fsync_dir(parent)
+
+
+def _write_sidecar(made: str, sidecar: Sidecar) -> None:
+    with open(os.path.join(made, _SIDECAR), "xb") as file:
+        file.write(sidecar.to_json())
 
 
 def require_readable(path: str, what: str) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from unionfs.digest import Digest
 from unionfs.errors import UnavailableError
 from unionfs.ondisk.flavour import Flavour
 from unionfs.store.blobs import Blobs
-from unionfs.store.check import Checker, Problem
 from unionfs.store.containers import Containers
 from unionfs.store.database import Database, DatabaseUnavailableError
 from unionfs.store.garbage import Garbage, Lease, Sweep
@@ -23,6 +22,9 @@ from unionfs.store.layout import Layout
 from unionfs.store.parts import Parts
 from unionfs.store.scratch import Scratch
 from unionfs.syscalls import xattr
+
+if TYPE_CHECKING:
+    from unionfs.store.check import Problem
 
 _PROBE = b"store-probe"
 
@@ -69,10 +71,15 @@ class Store:
         """Let *sweep* have the garbage, as ``Garbage.sweep``."""
         self._garbage.sweep(sweep, blobs=blobs)
 
-    def problems(self) -> Iterator[Problem]:
-        """Yield what is wrong with the store, as ``Checker.problems``."""
+    def problems(self, restore: Callable[[Digest], None]) -> Iterator[Problem]:
+        """Yield what is wrong with the store, as ``Checker.problems``.
+
+        *restore* makes the directory of a layer again, of what is left of it.
+        """
         parts = self._parts, self.blobs, self.layers, self.images, self.containers, self._garbage
-        return Checker(*parts).problems()
+        from unionfs.store.check import Checker  # it reads recipes, which a mount has no use for
+
+        return Checker(*parts, restore).problems()
 
     @contextmanager
     def scratch(self) -> Iterator[str]:

@@ -81,11 +81,13 @@ def apply_layer(
     limits: Limits,
     progress: Callable[[int], None] | None = None,
     recipe: BinaryIO | None = None,
+    sparse_only: set[bytes] | None = None,
 ) -> Applied:
     """Write the layer in the uncompressed stream *tar* to the empty directory *dest_fd*.
 
     *progress* gets the count of tar bytes read since its last call. The stream is read to its end.
-    How the tar was written goes to the empty file *recipe* (``recipe.replay``).
+    How the tar was written goes to the empty file *recipe* (``recipe.replay``). With *sparse_only*
+    files get their size and no content, but for sparse ones, whose names are put there.
     Nothing is synced. Where owners cannot be given (the flavour is an ordinary user's), they are
     written down with modes and types (``ondisk.override``).
 
@@ -97,7 +99,7 @@ def apply_layer(
     try:
         recorder = None if recipe is None else Recorder(recipe)
         stream = TarStream(source, limits, progress, recorder)
-        layer = _Layer(tree, TarReader(stream, limits), limits, flavour)
+        layer = _Layer(tree, TarReader(stream, limits), limits, flavour, sparse_only)
         layer.run()
         if stream.drain():
             layer.warnings.add("data after the end of the tar ignored", b"")
@@ -122,8 +124,16 @@ def apply_layer(
 class _Layer:
     """One application: where each entry goes, and the making of it."""
 
-    def __init__(self, tree: Tree, reader: TarReader, limits: Limits, flavour: Flavour) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        reader: TarReader,
+        limits: Limits,
+        flavour: Flavour,
+        sparse_only: set[bytes] | None,
+    ) -> None:
         self.warnings = Warnings()
+        self._sparse_only = sparse_only
         self._spelling = of_store(flavour)
         self.metadata = Metadata(flavour, self._spelling, self.warnings)
         self.content_size = 0
@@ -228,8 +238,12 @@ class _Layer:
             self._clear(parent, name)
             fd = os.open(name, _CREATE, 0o600, dir_fd=self._tree.fd(parent))
         try:
-            if entry.real_size:
+            if self._sparse_only is not None and entry.sparse is None:
+                os.ftruncate(fd, entry.real_size)
+            elif entry.real_size:
                 self._reader.copy_data(entry, fd)
+                if self._sparse_only is not None:
+                    self._sparse_only.add(b"/".join(components(entry.name, self._limits)))
             self.metadata.on_file(fd, entry)
         finally:
             os.close(fd)

@@ -16,7 +16,7 @@ from unionfs.tarball.writer import Member, TarWriter
 
 _CHUNK = 1 << 20
 _LONGEST_MAP = 256 << 10  # readers bound what stands before the data; beyond it, zeros are written
-_HOST_ATTRIBUTES = frozenset((b"security.selinux", b"system.nfs4_acl"))  # this machine's, not ours
+HOST_ATTRIBUTES = frozenset((b"security.selinux", b"system.nfs4_acl"))  # this machine's, not ours
 _KINDS = {
     stat.S_IFREG: header.REGULAR,
     stat.S_IFLNK: header.SYMLINK,
@@ -54,7 +54,7 @@ def attributes(target: int | bytes, names: AttributeNames) -> dict[bytes, bytes]
     found = {}
     for name in xattr.names(target):
         shown = names.from_disk(name)
-        if shown is None or name in _HOST_ATTRIBUTES or (shown == name and is_driver_name(name)):
+        if shown is None or name in HOST_ATTRIBUTES or (shown == name and is_driver_name(name)):
             continue
         value = xattr.get(target, name)
         if value is not None:

@@ -68,9 +68,9 @@ class TarReader:
         os.ftruncate(fd, entry.real_size)
 
     def _copy(self, entry: Entry, fd: int, offset: int, length: int) -> None:
-        self._stream.copy_to(fd, length)
+        crc = self._stream.copy_to(fd, length)
         if self._stream.recorder is not None and length:
-            self._stream.recorder.content(entry.name, offset, length)
+            self._stream.recorder.content(entry.name, offset, length, crc)
 
     def _end(self, block: bytes) -> None:
         if block and block != ZERO_BLOCK:

@@ -6,15 +6,21 @@ containers/storage.) The digest of what comes out tells whether both are as they
 
 On disk: one zstd frame of ``MAGIC`` and records, numbers as LEB128::
 
-    0 LENGTH BYTES                 these bytes
-    1 LENGTH NAME OFFSET LENGTH    these bytes of the layer's file NAME, spelled as in its header
+    0 LENGTH BYTES                     these bytes
+    1 LENGTH NAME OFFSET LENGTH        these bytes of the layer's file NAME (as its header has it)
+    2 LENGTH NAME OFFSET LENGTH CRC    the same with their CRC-32 (four bytes, the lowest first)
+
+The sums tell which file it is whose content changed; whether one did is told by the tar's digest.
+Recipes with records of kind 1 were written before there were any.
 """
 
 from __future__ import annotations
 
+import io
 import os
+import zlib
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import zstandard
 
@@ -30,7 +36,8 @@ LEAST, SHARE = 64 << 10, 50  # a recipe has at most LEAST bytes or one SHAREth o
 _EARLY = 1 << 20  # bytes that it may be longer while the tar is being read
 _BUFFER = 64 << 10
 _CHUNK = 1 << 20
-_RAW, _CONTENT = 0, 1
+_RAW, _CONTENT, _SUMMED = 0, 1, 2
+_CRC_SIZE = 4
 _LEVEL = 3
 _LIMITS = Limits()
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -58,13 +65,16 @@ class Recorder:
             if len(self._raw) > _BUFFER:
                 self._flush()
 
-    def content(self, name: bytes, offset: int, length: int) -> None:
-        """Note that the tar has *length* bytes at *offset* of the file *name* next."""
+    def content(self, name: bytes, offset: int, length: int, crc: int) -> None:
+        """Note that the tar has *length* bytes at *offset* of the file *name* next.
+
+        *crc* is their CRC-32.
+        """
         self._covered += length
         if self._whole:
             self._end_raw()
-            self._records += bytes((_CONTENT, *_leb(len(name)))) + name
-            self._records += _leb(offset) + _leb(length)
+            self._records += bytes((_SUMMED, *_leb(len(name)))) + name
+            self._records += _leb(offset) + _leb(length) + crc.to_bytes(_CRC_SIZE, "little")
 
     def give_up(self) -> None:
         """Note that the layer has not all of the content that was in the tar."""
@@ -110,39 +120,79 @@ def replay(recipe: BinaryIO, root_fd: int, out: BinaryIO) -> Digest:
 
 
 def pieces(
-    recipe: BinaryIO, root_fd: int, lost: Callable[[bytes], None] | None = None
+    recipe: BinaryIO, root_fd: int, changed: Callable[[bytes], None] | None = None
 ) -> Iterator[bytes]:
     """Yield the tar that *recipe* tells of, with content from the layer *root_fd*.
 
-    In the place of content that the layer no longer has come zeros, if *lost* takes the file's
-    name; else RecipeError is raised. Raises that for a damaged recipe as well.
+    With *changed* all of it, whatever became of the layer: in the place of content that is gone
+    come zeros, and where it is there and is another, *changed* gets the file's name. Without it
+    raises RecipeError where content is gone; always for a damaged recipe.
     """
     for record in _records(recipe):
         if isinstance(record, bytes):
             yield record
             continue
+        crc, is_whole = 0, True
         for piece in _content(root_fd, record):
             if piece is not None:
+                crc = crc if changed is None else zlib.crc32(piece, crc)
                 yield piece
-            elif lost is None:
+            elif changed is None:
                 name = record.name
                 raise RecipeError(f"the layer's file {name!r} is gone or shorter than it was")
             else:
-                lost(record.name)
+                is_whole = False
+        if changed is not None and is_whole and record.crc not in (None, crc):
+            changed(record.name)
 
 
-def require_whole(recipe: BinaryIO) -> None:
-    """Raise RecipeError unless *recipe* can be read to its end; no file's content is looked at."""
-    for _ in _records(recipe):
-        pass
+def opened_tar(
+    recipe: BinaryIO, root_fd: int, changed: Callable[[bytes], None] | None = None
+) -> BinaryIO:
+    """Return the tar of ``pieces`` as something that can be read; reading raises as that does."""
+    return cast("BinaryIO", _Pulled(pieces(recipe, root_fd, changed)))
+
+
+class _Pulled(io.RawIOBase):
+    """Reads what a generator yields, in pieces of about the size that is asked for."""
+
+    def __init__(self, source: Iterator[bytes]) -> None:
+        super().__init__()
+        self._source = source
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, count: int | None = -1) -> bytes:
+        """Return the next pieces, *count* bytes or somewhat more, less only at the end."""
+        found: list[bytes] = []
+        size = 0
+        for piece in self._source:
+            found.append(piece)
+            size += len(piece)
+            if count is not None and 0 <= count <= size:
+                break
+        return b"".join(found)
+
+
+def require_whole(recipe: BinaryIO) -> bool:
+    """Return whether *recipe* has sums of all content.
+
+    Raises RecipeError unless it can be read to its end; no file's content is looked at.
+    """
+    summed = True
+    for record in _records(recipe):
+        summed = summed and (isinstance(record, bytes) or record.crc is not None)
+    return summed
 
 
 class _Content(NamedTuple):
-    """A record: bytes of a file."""
+    """A record: bytes of a file, with their CRC-32 if that was written down."""
 
     name: bytes
     offset: int
     length: int
+    crc: int | None
 
 
 def _records(recipe: BinaryIO) -> Iterator[bytes | _Content]:
@@ -155,9 +205,12 @@ def _records(recipe: BinaryIO) -> Iterator[bytes | _Content]:
             kind = reader.exactly(1)[0]
             if kind == _RAW:
                 yield from reader.raw(reader.number())
-            elif kind == _CONTENT:
+            elif kind in (_CONTENT, _SUMMED):
                 name = reader.exactly(reader.number())
-                yield _Content(name, reader.number(), reader.number())
+                where = reader.number(), reader.number()
+                sum_ = reader.exactly(_CRC_SIZE) if kind == _SUMMED else None
+                crc = None if sum_ is None else int.from_bytes(sum_, "little")
+                yield _Content(name, *where, crc)
             else:
                 raise RecipeError(f"a layer's recipe has a record of unknown kind {kind}")
     except zstandard.ZstdError as error:

@@ -10,6 +10,7 @@ import hashlib
 import os
 import queue
 import threading
+import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -123,15 +124,22 @@ class TarStream:
             raise self._truncated()
         return found
 
-    def copy_to(self, fd: int, count: int) -> None:
-        """Write the next *count* bytes to *fd*. Raises TarFormatError if they are not there."""
+    def copy_to(self, fd: int, count: int) -> int:
+        """Write the next *count* bytes to *fd*; return their CRC-32, for the recorder, if any.
+
+        Raises TarFormatError if they are not there.
+        """
+        crc = 0
         while count:
             if self._at == len(self._chunk) and not self._refill():
                 raise self._truncated()
             at = self._at
             done = os.write(fd, self._view[at : at + count])
+            if self.recorder is not None:
+                crc = zlib.crc32(self._view[at : at + done], crc)
             self._at = at + done
             count -= done
+        return crc
 
     def skip(self, count: int) -> None:
         """Pass over *count* bytes. Raises TarFormatError if they are not there."""

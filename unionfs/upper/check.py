@@ -239,6 +239,7 @@ class _Walk:
             flavour.metacopy,
             flavour.whiteout,
             flavour.uuid,
+            flavour.protattr,
         }
         return name in known or name.startswith(flavour.prefix + ESCAPE)
 

@@ -227,6 +227,8 @@ class FileCopy:
             self._publish_single()
         node.source = None
         node.attr = None
+        self.upper.copied_files += 1
+        self.upper.copied_bytes += self.size
         if self._cut is not None:
             self._cut.made = True
 

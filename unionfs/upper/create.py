@@ -82,7 +82,7 @@ def create_file(
     opened = []
 
     def make(dir_fd: int, at: bytes) -> None:
-        opened.append(os.open(at, _CREATE, mode, dir_fd=dir_fd))
+        opened.append(os.open(at, _CREATE, _first_mode(upper, mode), dir_fd=dir_fd))
 
     try:
         node = _create(upper, parent, name, _Plan(stat.S_IFREG, mode, owner, make))
@@ -93,6 +93,15 @@ def create_file(
     for fd in opened[:-1]:
         os.close(fd)
     return node, opened[-1]
+
+
+def _first_mode(upper: Upper, mode: int) -> int:
+    """Return the permissions to make a file with that is to have *mode* (octal).
+
+    Where those are written down in an attribute, an ordinary user must be able to write to it for
+    that; ``overrides.write`` sets what is right.
+    """
+    return mode if upper.override is None else mode | stat.S_IRWXU
 
 
 def inherits_acl(directory: Part) -> bool:
@@ -113,7 +122,8 @@ def make_nameless(upper: Upper, parent: Node, mode: int, owner: Owner) -> tuple[
     upper's filesystem has no such files.
     """
     above = ensure_dir(upper, parent)
-    fd = os.open(b".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode, dir_fd=above.fd())
+    first = _first_mode(upper, mode)
+    fd = os.open(b".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, first, dir_fd=above.fd())
     try:
         if upper.override is not None:
             value = Override(owner.uid, owner.gid, mode, stat.S_IFREG)
@@ -147,7 +157,7 @@ def make_dir(upper: Upper, parent: Node, name: bytes, mode: int, owner: Owner) -
     opaque = upper.layer.aufs and upper.tree.lower_shows(parent, name)
 
     def make(dir_fd: int, at: bytes) -> None:
-        os.mkdir(at, mode, dir_fd=dir_fd)
+        os.mkdir(at, _first_mode(upper, mode), dir_fd=dir_fd)
         if opaque:
             xattr.set_(name_path(dir_fd, at), upper.flavour.opaque, b"y")
 

@@ -59,6 +59,7 @@ class Upper:
             )
         self.index_fd = -1  # work/index, opened by index.usable() or index.find()
         self.marks_fd: int | None = None  # work/marks, of upper.beside; -1: there is none
+        self.copied_files = self.copied_bytes = 0  # by copy-ups, for the statistics
         self._uuids: dict[int, bytes | None] = {}
         if volatile:
             work.mark_volatile()

@@ -39,14 +39,21 @@ def _layers() -> list[list[Entry]]:
     return layers
 
 
+def _opened_anew(directory: int) -> int:
+    """Open *directory* for this process; not by its path, as others may be moving it already."""
+    return os.open(b".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory)
+
+
 class _Churn:
     """One process's changes of the directory, until *ended*."""
 
-    def __init__(self, root: bytes, own: int, ended: mmap.mmap) -> None:
+    def __init__(self, root: bytes, listed: int, own: int, ended: mmap.mmap) -> None:
         self.root, self.own, self.ended = root, own, ended
         self.rand = random.Random(own)
-        self.fd = os.open(root + b"/parent/d", os.O_RDONLY | os.O_DIRECTORY)
-        self.stay = sorted(name for name in os.listdir(root + b"/parent/d") if name[:4] == b"stay")
+        self.fd = _opened_anew(listed)
+        self.stay = sorted(
+            name for name in map(os.fsencode, os.listdir(self.fd)) if name[:4] == b"stay"
+        )
 
     def run(self) -> None:
         changes = [self._come_and_go, self._change_in_itself, self._remove, self._look]
@@ -92,10 +99,10 @@ class _Churn:
 class _Reader:
     """Lists the directory in pieces of every size, and knows what has to be in each listing."""
 
-    def __init__(self, root: bytes, own: int) -> None:
+    def __init__(self, listed: int, own: int) -> None:
         self.rand = random.Random(100 + own)
         self.own = own
-        self.fd = os.open(root + b"/parent/d", os.O_RDONLY | os.O_DIRECTORY)
+        self.fd = _opened_anew(listed)
         self.stay = {
             name: os.stat(name, dir_fd=self.fd, follow_symlinks=False)
             for name in map(os.fsencode, os.listdir(self.fd))
@@ -143,16 +150,18 @@ def test_what_stays_is_listed_once(scratch, union, pure):
     root = union(build_stack(scratch + b"/s", _layers()), env=env).root
     ended = mmap.mmap(-1, 1)
 
-    def work(own: int) -> None:
-        if own >= 2:
-            _Churn(root, own - 2, ended).run()
-            return
-        try:
-            _Reader(root, own).run()
-        finally:
-            ended[0] = 1
+    with opened(root + b"/parent/d", os.O_RDONLY | os.O_DIRECTORY) as listed:
 
-    in_processes(work, 5)
+        def work(own: int) -> None:
+            if own >= 2:
+                _Churn(root, listed, own - 2, ended).run()
+                return
+            try:
+                _Reader(listed, own).run()
+            finally:
+                ended[0] = 1
+
+        in_processes(work, 5)
     names = os.listdir(root + b"/parent/d")
     assert len(names) == len(set(names))
     assert sum(name.startswith(b"stay") for name in names) == STAY

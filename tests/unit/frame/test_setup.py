@@ -62,6 +62,15 @@ def test_root_installs(bare: Machine) -> None:
     assert install.endswith("fuse3 gcc")
 
 
+def test_a_registry_is_installed_and_not_started(bare: Machine, tmp_path: Path) -> None:
+    unit = tmp_path / "etc/docker-registry.service"
+    bare.command("mkdir", f"/usr/bin/mkdir -p {unit.parent}")
+    bare.command("ln", '/usr/bin/ln "$@"')
+    assert bare.run("no_registry_server", REGISTRY_UNIT=str(unit)).returncode == 0
+    assert unit.readlink() == Path("/dev/null")
+    assert bare.run("no_registry_server", REGISTRY_UNIT=str(unit)).returncode == 0
+
+
 def test_root_installs_nothing_when_nothing_is_missing(bare: Machine) -> None:
     bare.command("apt-get")
     assert bare.run("install_packages").returncode == 0

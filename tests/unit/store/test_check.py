@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import gzip
 import os
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -15,10 +18,12 @@ from tests.support.stores import add_image, diff_id, ingest
 from tests.support.tars import dir_, file, tar
 from unionfs.container.check import Finding, check
 from unionfs.digest import Digest
+from unionfs.image.verify import verify_layer
 from unionfs.store.blobs import Shipped
 from unionfs.store.store import Store
 
 BASE, TOP = tar(dir_("usr", mode=0o700), file("usr/a", b"1")), tar(file("usr/b", b"2"))
+UNUSED = tar(file("unused", b""))
 BLOB = b"as it was shipped"
 
 
@@ -135,6 +140,20 @@ def extra_layer(shop: Shop) -> None:
 
 def extra_container(shop: Shop) -> None:
     shutil.copytree(shop.home, shop.home.with_name("0" * 64))
+    (shop.home.with_name("0" * 64) / "upper/changed").touch()
+
+
+def unborn_container(shop: Shop) -> None:
+    shutil.copytree(shop.home, shop.home.with_name("0" * 64))
+
+
+def whole_layer(shop: Shop) -> None:
+    unused_layer(shop)
+    shop.sql("DELETE FROM layers WHERE diff_id = ?", str(diff_id(UNUSED)))
+
+
+def whole_fixup(shop: Shop) -> None:
+    shutil.copytree(shop.fixup, shop.fixup.with_name("0" * 64))
 
 
 def extra_blob(shop: Shop) -> None:
@@ -158,15 +177,18 @@ def half_made(shop: Shop) -> None:
 
 
 def unused_layer(shop: Shop) -> None:
-    ingest(shop.store, tar(file("unused", b"")))
+    ingest(shop.store, UNUSED)
+
+
+HARMLESS = (half_made, unused_layer, whole_layer, whole_fixup, unborn_container)
 
 
 @pytest.mark.parametrize(
     "damage, what, says, repaired",
     [
-        (no_layer, "layer sha256:", "import an image that has it", False),
-        (no_sidecar, "layer sha256:", "half-made", False),
-        (other_layer, "layer sha256:", str(diff_id(TOP)), False),
+        (no_layer, "layer sha256:", "directory is gone", None),
+        (no_sidecar, "layer sha256:", "half-made", True),
+        (other_layer, "layer sha256:", str(diff_id(TOP)), True),
         (bad_recipe, "layer sha256:", "cannot be exported", False),
         (bad_recipe_with_blob, "layer sha256:", "cannot be made", True),
         (open_layer, "layer sha256:", "mode 0755", True),
@@ -188,23 +210,57 @@ def unused_layer(shop: Shop) -> None:
         (lost_row, "database /", "rows in names", False),
         (half_made, "temporary directory dead", "nothing refers to it", True),
         (unused_layer, "layer sha256:", "nothing refers to it", True),
+        (whole_layer, "layer sha256:", "nothing refers to it", True),
+        (whole_fixup, f"fix-up sha256:{'0' * 64}", "nothing refers to it", True),
+        (unborn_container, f"container {'0' * 64}", "nothing refers to it", True),
     ],
 )
 def test_a_fault_is_named_and_repaired_where_that_is_possible(
-    shop: Shop, damage: Callable[[Shop], None], what: str, says: str, repaired: bool
+    shop: Shop, damage: Callable[[Shop], None], what: str, says: str, repaired: bool | None
 ) -> None:
+    """None: it is tried, and nothing is left to do it with."""
     damage(shop)
     found = shop.check()
     first = found[0]
     assert first.what.startswith(what)
     assert says in first.says
-    assert (first.repairable, first.done) == (repaired, None)
-    assert first.harmless == (damage in (half_made, unused_layer))
+    assert (first.repairable, first.done) == (repaired is not False, None)
+    assert first.harmless == (damage in HARMLESS)
     after = shop.check(repair=True)[0]
-    assert (after.done is not None) == repaired
+    assert (after.done is not None) == bool(repaired)
     left = shop.check()
     assert left == [] if repaired else first in left
     shop.root.chmod(0o700)
+
+
+@pytest.mark.parametrize("lost", ["", "diff", "layer.json"])
+def test_a_layer_is_made_again_of_its_blob(shop: Shop, tmp_path: Path, lost: str) -> None:
+    blob = gzip.compress(BASE)
+    shipped = Shipped(Digest.of(blob), "type/x", len(blob))
+    with shop.store.scratch() as scratch:
+        Path(scratch, "blob").write_bytes(blob)
+        shop.store.blobs.keep(f"{scratch}/blob", shipped.of(diff_id(BASE)))
+    subprocess.run(["cp", "-a", shop.layer, tmp_path / "before"], check=True)
+    subprocess.run(["rm", "-r", shop.layer / lost], check=True)
+    (found,) = shop.check(repair=True)
+    assert found.done == "made it again"
+    assert shop.check() == []
+    before, after = (set(path.rglob("*")) for path in (tmp_path / "before", shop.layer))
+    assert {one.relative_to(shop.layer) for one in after} == {
+        one.relative_to(tmp_path / "before") for one in before
+    }
+    assert list(verify_layer(shop.store, diff_id(BASE), lambda count: None)) == []
+
+
+def test_a_layer_that_is_mounted_is_not_made_again(shop: Shop) -> None:
+    no_sidecar(shop)
+    fd = os.open(shop.layer / "diff", os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_SH)  # as a daemon does
+    try:
+        found = shop.check(repair=True)[0]
+        assert "is mounted: unmount it first" in found.says
+    finally:
+        os.close(fd)
 
 
 def test_a_fixup_that_was_made_again_shows_what_it_did(shop: Shop) -> None:

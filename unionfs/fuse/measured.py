@@ -1,0 +1,207 @@
+"""What a mount says of itself: its requests, what it holds, and the modes it works in.
+
+For ``unionfs stats``, through the attribute ``user.unionfs.stats`` (``told``): the one way to ask
+that every mount has, whoever made it, and that needs no socket which a container might find.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from unionfs import __version__
+from unionfs.fuse import guard, native
+from unionfs.inspect.statistics import Operation
+from unionfs.ondisk.flavour import Flavour
+from unionfs.options import MountConfig
+
+if TYPE_CHECKING:
+    from unionfs.fuse.operations import Operations
+
+KERNELS_READAHEAD = 128  # KiB; VM_READAHEAD_PAGES, linux/mm.h
+
+# enum fuse_opcode, linux/fuse.h
+_NAMES = {
+    1: "lookup",
+    2: "forget",
+    3: "getattr",
+    4: "setattr",
+    5: "readlink",
+    6: "symlink",
+    8: "mknod",
+    9: "mkdir",
+    10: "unlink",
+    11: "rmdir",
+    12: "rename",
+    13: "link",
+    14: "open",
+    15: "read",
+    16: "write",
+    17: "statfs",
+    18: "release",
+    20: "fsync",
+    21: "setxattr",
+    22: "getxattr",
+    23: "listxattr",
+    24: "removexattr",
+    25: "flush",
+    26: "init",
+    27: "opendir",
+    28: "readdir",
+    29: "releasedir",
+    30: "fsyncdir",
+    34: "access",
+    35: "create",
+    36: "interrupt",
+    38: "destroy",
+    39: "ioctl",
+    40: "poll",
+    41: "notify_reply",
+    42: "batch_forget",
+    43: "fallocate",
+    44: "readdirplus",
+    45: "rename2",
+    46: "lseek",
+    47: "copy_file_range",
+    51: "tmpfile",
+    52: "statx",
+}
+
+
+class Measured:
+    """The statistics of one mount of *config*, answered by *operations*.
+
+    ``readahead`` is how far the kernel was set to read ahead (KiB; 0: it was not).
+    """
+
+    def __init__(self, operations: Operations, config: MountConfig, flavour: Flavour) -> None:
+        self._operations = operations
+        self._config = config
+        self._flavour = flavour
+        self.readahead = 0
+        self._since = time.monotonic()
+
+    def document(self) -> dict[str, Any]:
+        """Return everything, for JSON: times in ns or seconds as the names say, sizes in bytes."""
+        operations, upper = self._operations, self._operations.upper
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "uptime_seconds": round(time.monotonic() - self._since, 3),
+            "requests": {name: one.document() for name, one in sorted(_requests().items())},
+            "answered_by_extension": native.hooks.answered() if native.hooks is not None else 0,
+            "unforeseen_errors": guard.unforeseen,
+            "copy_ups": {
+                "files": 0 if upper is None else upper.copied_files,
+                "bytes": 0 if upper is None else upper.copied_bytes,
+            },
+            "nodes": len(operations.inodes),
+            "descriptors": len(os.listdir("/proc/self/fd")) - 1,  # less that of the listing
+            "memory_bytes": _resident(),
+            "busy_polling": _polling(),
+            "modes": [
+                {"mode": mode, "is": value, "because": because}
+                for mode, value, because in self._modes()
+            ],
+        }
+
+    def _modes(self) -> list[tuple[str, str, str]]:
+        """Return each mode, what it is, and why it is not another."""
+        config = self._config
+        return [
+            _extension(),
+            self._opens(),
+            self._data(),
+            self._ahead(),
+            _spinning(config),
+            self._permissions(),
+            self._marks(),
+            self._syncing(),
+        ]
+
+    def _opens(self) -> tuple[str, str, str]:
+        if self._operations.files.by_node:
+            return "open", "no request", ""
+        if native.hooks is None:
+            return "open", "a request each", "without the extension"
+        because = (
+            "data=passthrough" if self._config.passthrough else "each is checked by the daemon"
+        )
+        return "open", "a request each", because
+
+    def _data(self) -> tuple[str, str, str]:
+        if self._operations.files.pass_through:
+            return "data", "passthrough", ""
+        writable = self._operations.upper is not None
+        return "data", "cached", "the mount can be written" if writable else "data=passthrough"
+
+    def _ahead(self) -> tuple[str, str, str]:
+        if self.readahead:
+            return "readahead", f"{self.readahead} KiB", ""
+        asked = self._config.readahead == 0
+        because = "readahead=off" if asked else "only root may set it, with the extension"
+        return "readahead", f"{KERNELS_READAHEAD} KiB", because
+
+    def _permissions(self) -> tuple[str, str, str]:
+        if self._operations.rooted:
+            return (
+                "permissions",
+                "checked by the daemon",
+                "owners are not those on disk",
+            )
+        if not self._config.default_permissions:
+            return "permissions", "not checked", "default_permissions is off"
+        return "permissions", "checked by the kernel", ""
+
+    def _marks(self) -> tuple[str, str, str]:
+        if self._flavour is Flavour.TRUSTED:
+            return "marks", "trusted.overlay.*", ""
+        asked = bool(self._config.userxattr)
+        return "marks", "user.overlay.*", "userxattr" if asked else "trusted.* is for root"
+
+    def _syncing(self) -> tuple[str, str, str]:
+        if self._operations.upper is None:
+            return "syncing", "nothing to sync", "the mount is read-only"
+        if self._config.volatile:
+            return "syncing", "never", "volatile"
+        return "syncing", "copies before they show, files when asked", ""
+
+
+def _requests() -> dict[str, Operation]:
+    if native.hooks is None:
+        return dict(guard.operations)
+    return {
+        _NAMES.get(opcode, f"opcode_{opcode}"): Operation(count, errors, total, longest, [*buckets])
+        for opcode, (count, errors, total, longest, buckets) in native.hooks.operations().items()
+    }
+
+
+def _resident() -> int:
+    """Return the memory that this process has in use (bytes; proc(5), statm)."""
+    with open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def _polling() -> dict[str, int]:
+    spent, caught = native.hooks.spun() if native.hooks is not None else (0, 0)
+    return {"spent_ns": spent, "caught": caught}
+
+
+def _extension() -> tuple[str, str, str]:
+    if native.hooked():
+        return "extension", "in use", ""
+    if os.environ.get("UNIONFS_PURE") == "1":
+        return "extension", "not used", "UNIONFS_PURE=1"
+    return "extension", "not used", "it was not built, or libfuse is not one it knows"
+
+
+def _spinning(config: MountConfig) -> tuple[str, str, str]:
+    from unionfs.fuse import loop
+
+    limit = loop.spin_limit(config.spin) if native.hooked() else 0
+    if limit:
+        return "busy-polling", f"up to {limit} us", ""
+    if not native.hooked():
+        return "busy-polling", "off", "without the extension"
+    return "busy-polling", "off", "spin=off" if config.spin == 0 else "there is one processor"
