@@ -20,6 +20,7 @@ from unionfs.options import parse_helper_options
 REPO = Path(__file__).parents[2]
 README = "README.md"
 ARCHITECTURE = "docs/architecture.md"
+USE = "docs/use.md"
 BASE = {"errors", "digest", "syscalls"}  # every room from `union` on may import these
 
 _CODE = re.compile(r"`([^`\n]+)`")
@@ -69,6 +70,8 @@ def parse(words: list[str]) -> None:
 
 
 def test_every_command_of_the_sessions_parses() -> None:
+    for words in session_commands(_text(USE)):
+        parse(words)
     typed = list(session_commands(_text(README)))
     for words in typed:
         parse(words)
@@ -109,7 +112,7 @@ def exists_as_command(words: list[str]) -> bool:
     return True
 
 
-@pytest.mark.parametrize("document", [README, ARCHITECTURE])
+@pytest.mark.parametrize("document", [README, ARCHITECTURE, USE])
 def test_every_command_in_the_text_exists(document: str) -> None:
     named = list(named_commands(_text(document)))
     assert named
@@ -211,7 +214,7 @@ def test_the_table_of_rooms_is_the_one_that_is_checked() -> None:
 # Links.
 
 
-@pytest.mark.parametrize("document", [README, ARCHITECTURE])
+@pytest.mark.parametrize("document", [README, ARCHITECTURE, USE])
 def test_relative_links_resolve(document: str) -> None:
     targets = [link for link in _LINK.findall(_prose(document)) if "://" not in link]
     assert targets
