@@ -45,7 +45,7 @@ def test_from_another_driver_to_us_and_back(images: Images, tmp_path, other):
 
 
 def build(engine: Engine, image: str, script: str) -> None:
-    """Make *image* by a commit. (Not of ANEW with fuse-overlayfs: it brings back what was there.)"""
+    """Make *image* by a commit. (Of ANEW, fuse-overlayfs would bring back what was there.)"""
     engine.podman("run", "--name", "builder", TINY, "sh", "-ec", script)
     engine.podman("commit", "builder", image)
     engine.podman("rm", "builder")
