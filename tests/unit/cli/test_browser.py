@@ -78,12 +78,12 @@ class Screen:
         raise AssertionError(f"not in {_SECONDS} seconds: {self.lines()}")
 
 
-def drive(subject: Subject, steps: Steps) -> None:
+def drive(subject: Subject, steps: Steps, size: tuple[int, int] = (120, 40)) -> None:
     """Run the explorer and *steps* in it."""
 
     async def run() -> None:
         app = Browser(subject)
-        async with app.run_test(size=(120, 40)) as pilot:
+        async with app.run_test(size=size) as pilot:
             await steps(Screen(app, pilot))
 
     asyncio.run(run())
@@ -166,7 +166,7 @@ def test_jumping_to_waste(subject: Subject) -> None:
         await screen.pilot.press("c", "w")
         lines = screen.app.screen.query_one(OptionList)
         assert str(lines.get_option_at_index(0).prompt) == (
-            "    1kB /app/data  layer 2, deleted by layer 3"
+            "    1kB  of layer 2, deleted by layer 3\n/app/data"
         )
         await screen.pilot.press("down", "enter")
         await screen.until(lambda: screen.tree.chosen() == b"/usr/share/doc/b")
@@ -242,5 +242,35 @@ def test_a_directory_of_many_names_opens_at_once(tmp_path: Path) -> None:
         assert screen.lines()[2001] == f"… {MANY - 2000} more names: / finds them"
         screen.tree.go_to(b"/many/999")
         await screen.until(lambda: screen.tree.chosen() == b"/many/999")
+        assert screen.lines()[2001:2003] == [
+            "  999  0B",
+            f"… {MANY - 2000} more names: / finds them",
+        ]
 
     drive(_plain(layers), steps)
+
+
+def seen(tree: FileTree) -> bool:
+    """Return whether the cursor's line is among those that are drawn."""
+    first = tree.scroll_y
+    return first <= tree.cursor_line < first + tree.scrollable_content_region.height
+
+
+def test_what_is_gone_to_is_seen_on_a_small_terminal(tmp_path: Path) -> None:
+    """Also where a scroll bar appears below, for a name that is too long."""
+    names = [f"d/{'long-' * 30}", *(f"d/x/{number:03}" for number in range(50))]
+    layers = build_stack(
+        os.fsencode(tmp_path) + b"/s", [[File(name.encode()) for name in names]]
+    )  # fmt: skip
+
+    async def steps(screen: Screen) -> None:
+        tree = screen.tree
+        await screen.until(
+            lambda: screen.app.query_one("#layers").size.width < 30 < tree.size.width
+        )
+        await screen.pilot.press("slash", *"049", "enter")
+        await screen.until(lambda: isinstance(screen.app.focused, OptionList))
+        await screen.pilot.press("enter")
+        await screen.until(lambda: tree.show_horizontal_scrollbar and seen(tree))
+
+    drive(_plain(layers), steps, size=(80, 24))

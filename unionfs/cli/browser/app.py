@@ -54,8 +54,12 @@ class Browser(App[None]):
     #said { height: 1fr; min-height: 8; border: round $primary; padding: 0 1; }
     #layers:focus, FileTree:focus, #said:focus { border: round $accent; }
     ModalScreen { align: center middle; }
-    .window { width: 90%; height: 80%; border: round $accent; padding: 1 2; background: $surface; }
-    .window OptionList { height: 1fr; }
+    .window { width: 90%; height: 80%; border: round $accent; padding: 0 1; background: $surface; }
+    .window OptionList { height: 1fr; border: none; }
+    #layers, FileTree, #said, .window OptionList { scrollbar-size-vertical: 1; }
+    .-narrow #layers { width: 30; }
+    .-narrow #said { min-height: 10; }
+    .-narrow .window { width: 100%; height: 100%; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         ("c", "only_changes", "Only changes"),
@@ -66,6 +70,7 @@ class Browser(App[None]):
         ("q", "quit", "Quit"),
     ]
     ENABLE_COMMAND_PALETTE = False
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - not ours to type
 
     def __init__(self, subject: Subject) -> None:
         super().__init__()
@@ -116,9 +121,9 @@ class Browser(App[None]):
         return labels.of_layer(name, None if totals is None else totals.size, totals)
 
     def _label_all(self) -> None:
-        options = self.query_one("#layers", OptionList)
-        for place, name in enumerate(self._source.layers):
-            options.replace_option_prompt_at_index(place, self._label(name))
+        for options in self.query("#layers").results(OptionList):  # none while it closes
+            for place, name in enumerate(self._source.layers):
+                options.replace_option_prompt_at_index(place, self._label(name))
 
     @on(OptionList.OptionHighlighted, "#layers")
     def layer_chosen(self, event: OptionList.OptionHighlighted) -> None:
@@ -180,7 +185,7 @@ class Browser(App[None]):
         def looking(text: bytes, going: Going) -> Iterable[bytes]:
             return find(self._source, place, text, going)
 
-        self.push_screen(Search(looking), self._go_to)
+        self.push_screen(Search(self._source.layers[place].label, looking), self._go_to)
 
     def action_waste(self) -> None:
         """Choose among what is shipped and never shows."""
@@ -225,8 +230,9 @@ class Browser(App[None]):
             said = self._drawn(found)
         except (UnionfsError, OSError) as error:
             said = Text(shown(str(error)), "red")
-        self.query_one("#words", Static).update(said)
-        self.query_one("#said").scroll_home(animate=False)
+        for words in self.query("#words").results(Static):  # none while the explorer closes
+            words.update(said)
+            self.query("#said").first().scroll_home(animate=False)
 
     @staticmethod
     def _drawn(found: Explanation) -> RenderableType:
@@ -245,9 +251,9 @@ class Browser(App[None]):
             self.call_from_thread(self._measured, place, found)
 
     def _measured(self, place: int, found: Mapping[bytes, int]) -> None:
-        if place == self._place:
-            self._tree.wishes.sizes = found
-            self._tree.show_again()
+        for tree in self.query(FileTree) if place == self._place else ():
+            tree.wishes.sizes = found
+            tree.show_again()
 
     @work(thread=True, group="count")
     def _count(self, whole: Source) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from unionfs.inspect.totals import Waste
 
 _MOST = 500  # lines in a list
+_BACK = "Esc goes back"
 Going = Callable[[], bool]
 
 
@@ -30,16 +31,18 @@ class Search(ModalScreen[bytes | None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "dismiss", "Back")]
 
-    def __init__(self, find: Callable[[bytes, Going], Iterable[bytes]]) -> None:
-        """*find* yields paths until its second argument says no; it is called in a thread."""
+    def __init__(self, layer: str, find: Callable[[bytes, Going], Iterable[bytes]]) -> None:
+        """*find* yields paths as of *layer* until its second argument says no; in a thread."""
         super().__init__()
+        self._layer = layer
         self._find = find
         self._found: Sequence[bytes] = ()
 
     def compose(self) -> ComposeResult:
         """Make the widgets."""
-        with Vertical(classes="window"):
-            yield Label("Find names as of this layer (Enter searches)")
+        with Vertical(classes="window") as window:
+            window.border_subtitle = _BACK
+            yield Label(f"Find names as of {self._layer} (Enter searches)")
             yield Input(placeholder="a part of the name")
             yield Label("", id="count")
             yield OptionList(markup=False)
@@ -91,7 +94,8 @@ class Wasted(ModalScreen["Waste | None"]):
         total = output.size(sum(one.bytes for one in self._waste))
         count = output.counted(len(self._waste), "file")
         more = f"; the largest {_MOST}" if len(self._waste) > _MOST else ""
-        with Vertical(classes="window"):
+        with Vertical(classes="window") as window:
+            window.border_subtitle = _BACK
             yield Label(f"Shipped and never shown: {total} in {count}{more}")
             yield OptionList(*(labels.of_waste(one) for one in self._waste[:_MOST]), markup=False)
 

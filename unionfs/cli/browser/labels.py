@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,8 @@ _STYLES = {
 }
 _KINDS = {stat.S_IFDIR: "/", stat.S_IFLNK: "@", stat.S_IFIFO: "|", stat.S_IFSOCK: "="}
 _SIZE = 7
-_COMMAND = 110  # letters: three lines at most
+_COMMAND = 76  # letters: two lines of the pane where there is room, three in a narrow one
+_DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b")  # of what was copied: a tenth tells enough
 
 
 def of_layer(name: LayerName, size: int | None, totals: LayerTotals | None) -> Text:
@@ -42,7 +44,8 @@ def of_layer(name: LayerName, size: int | None, totals: LayerTotals | None) -> T
             if tally.paths:
                 text.append(f" {letter}{tally.paths}", colour)
     if name.command is not None:
-        text.append(f"\n{command(name.command, _COMMAND)}", "dim")
+        short = _DIGEST.sub(r"\1…", name.command)
+        text.append(f"\n{command(short, _COMMAND)}", "dim")
     return text
 
 
@@ -59,9 +62,9 @@ def of_entry(entry: Entry, size: int | None) -> Text:
 
 
 def of_waste(one: Waste) -> Text:
-    """Return the line of a file that is shipped and never shows."""
+    """Return the lines of a file that is shipped and never shows: how much and why, and which."""
     return Text.assemble(
         (f"{output.size(one.bytes):>{_SIZE}} ", "cyan"),
+        (f" of {one.layer.label}, {one.act.value} by {one.hider.label}\n", "dim"),
         output.plain(one.path),
-        (f"  {one.layer.label}, {one.act.value} by {one.hider.label}", "dim"),
     )

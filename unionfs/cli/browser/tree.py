@@ -78,8 +78,13 @@ class FileTree(Tree[At]):
         self.move_cursor(node)
         # Where the line stays the same one, Textual does not say that another node is on it.
         self.post_message(Tree.NodeHighlighted(node))
-        self.call_after_refresh(self.scroll_to_node, node, animate=False)
+        self.call_after_refresh(self._bring_into_view, node)
         return True
+
+    def _bring_into_view(self, node: TreeNode[At]) -> None:
+        """Scroll to *node*, and again: a scroll bar may come with the first, over its line."""
+        self.scroll_to_node(node, animate=False)
+        self.call_after_refresh(self.scroll_to_node, node, animate=False)
 
     def on_tree_node_expanded(self, event: Tree.NodeExpanded[At]) -> None:
         """Read a directory that is opened for the first time."""
@@ -112,7 +117,8 @@ class FileTree(Tree[At]):
         assert parent.data is not None
         for entry in self._entries(parent.data.path):
             if entry.name == name:
-                return self._add(parent, parent.data.path, entry)
+                left_out = parent.children[-1] if parent.children else None
+                return self._add(parent, parent.data.path, entry, before=left_out)
         return None
 
     def _fill(self, node: TreeNode[At]) -> None:
@@ -144,12 +150,14 @@ class FileTree(Tree[At]):
             entries.sort(key=lambda one: (-(self._amount(path, one) or 0), one.name))
         return entries
 
-    def _add(self, parent: TreeNode[At], path: bytes, entry: Entry) -> TreeNode[At]:
+    def _add(
+        self, parent: TreeNode[At], path: bytes, entry: Entry, before: TreeNode[At] | None = None
+    ) -> TreeNode[At]:
         at = At(path.rstrip(b"/") + b"/" + entry.name, entry)
         label = labels.of_entry(entry, self._amount(path, entry))
         if entry.is_dir:
-            return parent.add(label, at)
-        return parent.add_leaf(label, at)
+            return parent.add(label, at, before=before)
+        return parent.add_leaf(label, at, before=before)
 
     def _amount(self, path: bytes, entry: Entry) -> int | None:
         """Return the bytes of a file, or of all below a directory where that is known."""
