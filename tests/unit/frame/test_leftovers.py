@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
 
@@ -19,6 +20,8 @@ def test_a_marked_process_is_found_and_cleared() -> None:
     sleeper = subprocess.Popen(["sleep", "60"], env={**os.environ, leftovers.MARK: mark})
     entry = f"{leftovers.MARK}={mark}".encode()
     try:
+        while not leftovers.marked_processes(entry):
+            time.sleep(0.01)  # execve(2) lets the parent go on before /proc shows the new words
         found = leftovers.wait_for_none(entry, seconds=0.1)
         assert found == [leftovers.Process(sleeper.pid, "sleep 60")]
         leftovers.clear([], found)
