@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-import time
 
 import pytest
 
-from tests.support.engines import Engine
+from tests.support.engines import Engine, soon
 from unionfs.syscalls.mount import mounts_at
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
@@ -143,13 +142,3 @@ def test_several_at_once(engine: Engine):
     assert engine.sh(names[2], "cat /data/one") == f"{names[2]}\n"
     engine.clear()
     assert engine.mounts() == []
-
-
-def soon(true, seconds: float = 10) -> bool:
-    """Wait until *true* is."""
-    end = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True

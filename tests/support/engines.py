@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,10 +90,10 @@ class Engine:
             _STORAGE_CONF.format(place=place, short=short, program=program)
         )
 
-    def run(self, *words: str | Path, status: int = 0, **options: Any) -> Done:
-        """Run an engine's command, which ends with *status*."""
+    def run(self, *words: str | Path, status: int | None = 0, **options: Any) -> Done:
+        """Run an engine's command, which ends with *status* if that is not None."""
         done = self._run(*map(str, words), env=self._env, **options)
-        assert done.returncode == status, (words, done.returncode, done.stdout, done.stderr)
+        assert status in (None, done.returncode), (words, done.returncode, done.stdout, done.stderr)
         return done
 
     def podman(self, *words: str | Path, **options: Any) -> str:
@@ -147,6 +148,16 @@ class UsersEngine(Engine):
 
 
 PODMANS_OWN = {"/etc", "/etc/mtab", "/etc/hosts", "/etc/resolv.conf", "/run/.containerenv"}
+
+
+def soon(true: Callable[[], bool], seconds: float = 10) -> bool:
+    """Wait until *true* is."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 @contextmanager
