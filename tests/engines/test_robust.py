@@ -46,9 +46,16 @@ def fails_with(path: bytes) -> int:
     return 0
 
 
+def asleep(engine: Engine, name: str) -> bool:
+    """Whether the container's program has loaded all it needs: until then it dies with its root."""
+    pid = engine.podman("inspect", "--format", "{{.State.Pid}}", name).strip()
+    return "nanosleep" in Path("/proc", pid, "wchan").read_text()
+
+
 def test_the_daemon_is_killed_under_a_container(engine: Engine):
     """Its programs get ENOTCONN; Podman removes it, and starts another container."""
     engine.podman("run", "-d", "--name", "web", TINY, "sleep", "1000")
+    assert soon(lambda: asleep(engine, "web"), 10)
     (point,) = engine.mounts()
     (daemon,) = daemons(point)
     os.kill(daemon, signal.SIGKILL)
