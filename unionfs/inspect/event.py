@@ -1,0 +1,45 @@
+"""A request that a mount answered, as ``unionfs trace`` tells of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One request, from its arrival at the daemon to its answer.
+
+    ``start_ns`` is when it came (ns since the epoch), ``took_ns`` how long it took; ``pid`` is who
+    asked (0: the kernel itself, or a process of another PID namespace) and ``command`` its name
+    (comm, at most 15 bytes; empty where it had ended). ``operation`` is named as in ``stats``.
+    ``path`` begins with ``/``, bytes that are not UTF-8 as surrogates (PEP 383); empty where the
+    request is about no file. ``other`` is the second path of a rename or link, else empty.
+    ``layer`` names the layer that shows the file (as the attribute ``user.unionfs.layer``: a number
+    from the bottom, or ``upper``), empty where there is none; ``size`` is the bytes that were read
+    or written, or the answered size, 0 where that means nothing, and ``offset`` where in the file;
+    ``errno`` is 0 for success. ``extension`` tells whether it was answered without Python.
+    """
+
+    start_ns: int
+    took_ns: int
+    pid: int
+    command: str
+    operation: str
+    path: str
+    other: str = ""
+    layer: str = ""
+    size: int = 0
+    offset: int = 0
+    errno: int = 0
+    extension: bool = False
+
+    def document(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Event:
+        """Return the event that *document* tells of. Raises KeyError, TypeError for what is none."""
+        return cls(**document)
