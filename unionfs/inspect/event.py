@@ -41,5 +41,5 @@ class Event:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Event:
-        """Return the event that *document* tells of. Raises KeyError, TypeError for what is none."""
+        """Return the event that *document* tells of. Raises TypeError for what is none."""
         return cls(**document)
