@@ -119,7 +119,15 @@ class _Daemon:
         said = self.logged().decode(errors="replace")[-4000:]
         assert status == 0, f"the daemon's exit status is {status}; it said:\n{said}"
 
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send the daemon a signal, wait for its end and take its dead mount away."""
+        os.kill(self.pid, number)
+        self.wait()
+        if kernel.mounted_at(self.root) is not None:
+            kernel.umount(self.root, kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW)
+
     def wait(self) -> int:
+        """Return the exit status of the daemon, once it has left."""
         raise NotImplementedError
 
 
@@ -171,13 +179,6 @@ class HelperMount(_Daemon):
         if kernel.mounted_at(self.root) is not None:
             kernel.umount(self.root, kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW)
         raise MountFailed(f"exit status {status}: {self.logged().decode(errors='replace')}")
-
-    def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send the daemon a signal, wait for its end and take its dead mount away."""
-        self.process.send_signal(number)
-        self.process.wait()
-        if kernel.mounted_at(self.root) is not None:
-            kernel.umount(self.root, kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW)
 
     def wait(self) -> int:
         try:
@@ -242,6 +243,25 @@ class Spawner:
 
     def close(self) -> None:
         self._process.communicate(timeout=30)
+
+
+class Spawners:
+    """A spawner of daemons with the extension, and one of those without, when they are needed."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Spawner] = {}
+
+    def chosen(self) -> Spawner:
+        """Return the one that the environment asks for now."""
+        pure = os.environ.get("UNIONFS_PURE", "")
+        if pure not in self._made:
+            self._made[pure] = Spawner()
+        return self._made[pure]
+
+    def close(self) -> None:
+        """End both."""
+        for spawner in self._made.values():
+            spawner.close()
 
 
 class SessionMount(_Daemon):
