@@ -74,7 +74,9 @@ class Session:
                 _find_overrides(config, layers)
             self._tree = tree_of(layers, pool)
             if config.merged_index and config.index is not None:
-                self._tree.merged = MergedIndex.open(config.index, self._tree.lowers())
+                self._tree.merged = merged = MergedIndex.open(config.index, self._tree.lowers())
+                if merged is not None and config.atime:
+                    merged.has_attributes = False  # access times change with each read
             gives_owners = _gives_owners(config, layers[0])
             if self._work is not None:
                 self._upper = Upper(

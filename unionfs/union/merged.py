@@ -2,18 +2,22 @@
 
 Layers of a store do not change, so what they show together can be written down when an image comes
 into the store. A mount that has it never scans a lower directory, nor looks at its marks: of a
-stack of a hundred layers a listing costs one read instead of a hundred. Attributes and content are
-still the layers' own to tell.
+stack of a hundred layers a listing costs one read instead of a hundred. Nor does a look at a file
+touch its layer: the attributes are written down, too. Content is the layers' own, and a copy-up
+asks the file itself.
 
 It is an SQLite file (what the store has for its own metadata) with a row for each directory that
 shows. It holds for the very directories that it was made of, known by the inode number and the
 change time of each layer's root: a store that was copied has others, and its mounts read the layers
-until an index is made there.
+until an index is made there. Owners are as the machine's first user namespace has them; in
+another, or where a layer's root shows another owner than then (an idmapped mount), files are asked.
 
 A row's content, little-endian: how many layers have the directory (u16), whether the lowest of
 them hides what is below (u8), how many names there are (u32), the numbers of those layers (u16
 each, topmost first); then of each name the inode number (u64), the kind (``S_IF*``, u16) and the
-number of the layer that shows it (u16), each as a column; and the names with NUL between.
+number of the layer that shows it (u16), each as a column; of each name what stat(2) says
+(``_STAT``: mode, nlink, uid, gid, size, blocks, rdev, blksize, then atime, mtime and ctime in ns);
+and the names with NUL between.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from unionfs.errors import RefusedError
+from unionfs.syscalls.capability import in_initial_user_namespace
 from unionfs.union.layer import Layer
 
 if TYPE_CHECKING:
@@ -35,8 +40,12 @@ if TYPE_CHECKING:
 _VERSION = 1
 _HEAD = struct.Struct("<HBI")
 _STAMP = struct.Struct("<Qq")
+_OWNER = struct.Struct("<II")
+_STAT = struct.Struct("<IIIIQQQIqqq")
+_COLUMNS = 12  # bytes of each name in them
+_KEPT = 64  # directories that are remembered, so that looking at file after file asks once
 _SCHEMA = """
-CREATE TABLE about (stamps BLOB NOT NULL);
+CREATE TABLE about (stamps BLOB NOT NULL, owners BLOB NOT NULL);
 CREATE TABLE directories (path BLOB PRIMARY KEY, content BLOB NOT NULL);
 """
 
@@ -61,13 +70,17 @@ class Merged(NamedTuple):
 
 
 class MergedIndex:
-    """The index in an open file. One thread, between awaits."""
+    """The index in an open file. One thread, between awaits.
 
-    __slots__ = ("_last", "_rows")
+    ``has_attributes``: ``stat`` may be asked.
+    """
 
-    def __init__(self, rows: sqlite3.Connection) -> None:
+    __slots__ = ("_kept", "_rows", "has_attributes")
+
+    def __init__(self, rows: sqlite3.Connection, *, has_attributes: bool) -> None:
         self._rows = rows
-        self._last: tuple[bytes, Merged | None] = (b"", None)  # a directory is asked for twice
+        self.has_attributes = has_attributes
+        self._kept: dict[bytes, bytes] = {}  # rows' contents; empty where there is no row
 
     @classmethod
     def open(cls, path: bytes, lowers: Sequence[Layer]) -> MergedIndex | None:
@@ -83,9 +96,9 @@ class MergedIndex:
         try:
             (version,) = rows.execute("PRAGMA user_version").fetchone()
             if version == _VERSION:
-                (stamps,) = rows.execute("SELECT stamps FROM about").fetchone()
+                stamps, owners = rows.execute("SELECT stamps, owners FROM about").fetchone()
                 if stamps == _stamps(lowers):
-                    return cls(rows)
+                    return cls(rows, has_attributes=owners == _owners(lowers) != b"")
         except (sqlite3.Error, TypeError):
             pass  # damaged, or half of it: as good as none
         rows.close()
@@ -96,13 +109,57 @@ class MergedIndex:
 
         None if they show no directory there. Raises sqlite3.Error if the file cannot be read.
         """
-        if self._last[0] == path:
-            return self._last[1]
-        found = self._rows.execute("SELECT content FROM directories WHERE path = ?", (path,))
-        row = found.fetchone()
-        merged = None if row is None else _unpack(row[0])
-        self._last = (path, merged)
-        return merged
+        content = self._content(path)
+        return _unpack(content) if content else None
+
+    def layers(self, path: bytes) -> Sequence[int] | None:
+        """Return the numbers of the layers that have the directory *path*; else as ``directory``.
+
+        And whether the last of them hides what is below, as the last number (0 or 1).
+        """
+        content = self._content(path)
+        if not content:
+            return None
+        depth, opaque, _ = _HEAD.unpack_from(content)
+        return (*struct.unpack_from(f"<{depth}H", content, _HEAD.size), int(opaque))
+
+    def stat(self, path: bytes, place: int, device: int) -> os.stat_result:
+        """Return the attributes of the name at *place* in the directory *path*, on *device*.
+
+        Raises sqlite3.Error, struct.error where that is not there.
+        """
+        content = self._content(path)
+        depth, _, count = _HEAD.unpack_from(content)
+        columns = _HEAD.size + 2 * depth
+        (born,) = struct.unpack_from("<Q", content, columns + 8 * place)
+        at = columns + _COLUMNS * count + _STAT.size * place
+        mode, nlink, uid, gid, size, blocks, rdev, blksize, *times = _STAT.unpack_from(content, at)
+        seconds = (time // 10**9 for time in times)
+        return os.stat_result(
+            (mode, born, device, nlink, uid, gid, size, *seconds),
+            {
+                "st_blocks": blocks,
+                "st_rdev": rdev,
+                "st_blksize": blksize,
+                "st_atime_ns": times[0],
+                "st_mtime_ns": times[1],
+                "st_ctime_ns": times[2],
+                "st_atime": times[0] / 1e9,
+                "st_mtime": times[1] / 1e9,
+                "st_ctime": times[2] / 1e9,
+            },
+        )
+
+    def _content(self, path: bytes) -> bytes:
+        kept = self._kept
+        content = kept.get(path)
+        if content is None:
+            found = self._rows.execute("SELECT content FROM directories WHERE path = ?", (path,))
+            row = found.fetchone()
+            if len(kept) == _KEPT:
+                kept.clear()
+            content = kept[path] = b"" if row is None else row[0]
+        return content
 
     def close(self) -> None:
         """Close the file."""
@@ -114,6 +171,7 @@ def write(path: str, tree: Tree) -> None:
 
     The file is not synced. Raises NotIndexableError, OSError, sqlite3.Error.
     """
+    lowers = tree.lowers()
     rows = sqlite3.connect(path, isolation_level=None)
     try:
         rows.execute("PRAGMA journal_mode = OFF")  # a file that was not finished is thrown away
@@ -121,12 +179,12 @@ def write(path: str, tree: Tree) -> None:
         rows.execute("BEGIN")
         for statement in _SCHEMA.split(";"):
             rows.execute(statement)
-        rows.execute("INSERT INTO about VALUES (?)", (_stamps(tree.lowers()),))
+        rows.execute("INSERT INTO about VALUES (?, ?)", (_stamps(lowers), _owners(lowers)))
         pending = [tree.root]
         while pending:
             node = pending.pop()
             children = tree.load(node)
-            rows.execute("INSERT INTO directories VALUES (?, ?)", (node.path(), _pack(node)))
+            rows.execute("INSERT INTO directories VALUES (?, ?)", (node.path(), _pack(tree, node)))
             pending += [child for child in children.values() if child.is_dir]
             node.children = None  # a directory at a time, or large images would fill the memory
         rows.execute(f"PRAGMA user_version = {_VERSION}")
@@ -143,7 +201,15 @@ def _stamps(lowers: Sequence[Layer]) -> bytes:
     return b"".join(stamps)
 
 
-def _pack(node: Node) -> bytes:
+def _owners(lowers: Sequence[Layer]) -> bytes:
+    """Return who the layers' roots belong to; nothing where user IDs are not the machine's own."""
+    if not in_initial_user_namespace():
+        return b""
+    found = (os.fstat(layer.root.held) for layer in lowers)
+    return b"".join(_OWNER.pack(st.st_uid, st.st_gid) for st in found)
+
+
+def _pack(tree: Tree, node: Node) -> bytes:
     parts, children = node.parts, node.children or {}
     for part in parts:
         if part.whiteout_files or part.redirect is not None:
@@ -158,8 +224,25 @@ def _pack(node: Node) -> bytes:
             struct.pack(f"<{count}Q", *(child.born for child in files)),
             struct.pack(f"<{count}H", *(child.kind for child in files)),
             struct.pack(f"<{count}H", *(_home(child) for child in files)),
+            *(_STAT.pack(*_attributes(tree.raw_stat(child))) for child in files),
             b"\0".join(children),
         )
+    )
+
+
+def _attributes(st: os.stat_result) -> Sequence[int]:
+    return (
+        st.st_mode,
+        st.st_nlink,
+        st.st_uid,
+        st.st_gid,
+        st.st_size,
+        st.st_blocks,
+        st.st_rdev,
+        st.st_blksize,
+        st.st_atime_ns,
+        st.st_mtime_ns,
+        st.st_ctime_ns,
     )
 
 
@@ -179,6 +262,6 @@ def _unpack(content: bytes) -> Merged:
     kinds = struct.unpack_from(f"<{count}H", content, at)
     at += 2 * count
     homes = struct.unpack_from(f"<{count}H", content, at)
-    at += 2 * count
+    at += 2 * count + _STAT.size * count
     names = content[at:].split(b"\0") if count else []
     return Merged(layers, bool(opaque), names, born, kinds, homes)

@@ -86,12 +86,13 @@ class Tree:
         """Return the directories called *name* in the lowers *parents*, as the index has them."""
         assert self.merged is not None
         path = parents[0].path().rstrip(b"/") + b"/" + name
-        found = self.merged.directory(path)
+        found = self.merged.layers(path)
         if found is None:
             return []
+        *numbers, opaque = found
         above = {part.layer.number: part for part in parents}
-        parts = [Part(above[n].layer, above[n], name, self.pool) for n in found.layers]
-        parts[-1].opaque = found.opaque
+        parts = [Part(above[n].layer, above[n], name, self.pool) for n in numbers]
+        parts[-1].opaque = bool(opaque)
         return parts
 
     def _marks(self, part: Part) -> DirMarks:
@@ -241,15 +242,14 @@ class Tree:
         assert found is not None
         homes = {part.layer.number: part for part in lowers}
         candidates = tuple(lowers)
-        for name, born, kind, home in zip(
-            found.names, found.born, found.kinds, found.homes, strict=True
-        ):
+        columns = zip(found.names, found.born, found.kinds, found.homes, strict=True)
+        for place, (name, born, kind, home) in enumerate(columns):
             child = children.get(name)
             if name in closed or (child is not None and kind != _DIR):
                 continue
             if child is None:
                 child = children[name] = Node(node, name, kind)
-                child.born = born
+                child.born, child.place = born, place
             if kind == _DIR:
                 child.candidates = (*child.candidates, *candidates)
             else:
@@ -268,6 +268,14 @@ class Tree:
         Sets ``identity``; a caller that shows files must go through ``identify`` first for a file
         with several names. Raises OSError (ENOENT if it was removed behind our back).
         """
+        if node.place >= 0 and self.merged is not None and self.merged.has_attributes:
+            part = self.ready(node)[0].parent if node.kind == _DIR else node.source
+            if part is not None and part.layer.number:
+                return self.merged.stat(part.path(), node.place, part.layer.device)
+        return self.raw_stat(node)
+
+    def raw_stat(self, node: Node) -> os.stat_result:
+        """As ``stat``, always from the file itself, and as it is on disk."""
         if node.anchor >= 0:
             return os.stat(node.anchor)
         if node.kind == _DIR:

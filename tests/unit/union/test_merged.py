@@ -13,6 +13,7 @@ import pytest
 
 from unionfs.ondisk.flavour import Flavour
 from unionfs.ondisk.whiteout import make_whiteout
+from unionfs.union import merged as merged_module
 from unionfs.union import tree as tree_module
 from unionfs.union.layer import FdPool, Layer
 from unionfs.union.merged import MergedIndex, NotIndexableError, write
@@ -89,6 +90,22 @@ def shown(tree: Tree) -> dict[bytes, object]:
     return found
 
 
+def attributes(tree: Tree) -> dict[bytes, dict[str, object]]:
+    """Return all that stat(2) says of every path; times in ns, as nobody asks for floats."""
+    floats = ("st_atime", "st_mtime", "st_ctime")
+    names = [name for name in dir(os.stat_result) if name.startswith("st_") and name not in floats]
+    found = {}
+    pending = [tree.root]
+    while pending:
+        node = pending.pop()
+        for child in tree.load(node).values():
+            st = tree.stat(child)
+            found[child.path()] = {name: getattr(st, name) for name in names} | {"ten": tuple(st)}
+            if child.is_dir:
+                pending.append(child)
+    return found
+
+
 def _places(tree: Tree, node: Node) -> list[tuple[int, bytes, bool]]:
     if node.is_dir:
         return [(part.layer.number, part.path(), part.opaque) for part in tree.ready(node)]
@@ -155,6 +172,40 @@ def test_it_holds_for_the_directories_that_it_was_made_of(
     assert MergedIndex.open(index, copied.lowers()) is None
     assert MergedIndex.open(index, opened(lowers[:2]).lowers()) is None
     assert MergedIndex.open(index, opened(lowers[::-1]).lowers()) is None
+
+
+def test_it_has_the_attributes_of_every_file(
+    lowers: list[Path], upper: Path, index: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.link(lowers[2] / "all/file", lowers[2] / "all/link")
+    os.utime(lowers[2] / "fifo", ns=(-1_500_000_000, 4_000_000_000_123_456_789))
+    os.chmod(lowers[1] / "all", 0o3751)
+    write(os.fsdecode(index) + "2", opened(lowers))
+    for over in (None, upper):
+        plain, indexed = opened(lowers, over), opened(lowers, over)
+        indexed.merged = MergedIndex.open(index + b"2", indexed.lowers())
+        assert attributes(indexed) == attributes(plain)
+    asked: list[bytes] = []
+    monkeypatch.setattr(Tree, "raw_stat", lambda self, node: asked.append(node.path()))
+    tree = opened(lowers)
+    tree.merged = MergedIndex.open(index + b"2", tree.lowers())
+    attributes(tree)
+    assert asked == []
+
+
+def test_owners_of_another_namespace_are_not_told(
+    lowers: list[Path], index: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = opened(lowers)
+    tree.merged = MergedIndex.open(index, tree.lowers())
+    assert tree.merged is not None and tree.merged.has_attributes
+    monkeypatch.setattr(merged_module, "in_initial_user_namespace", lambda: False)
+    elsewhere = MergedIndex.open(index, tree.lowers())
+    assert elsewhere is not None and not elsewhere.has_attributes
+    write(os.fsdecode(index) + "2", opened(lowers))
+    monkeypatch.undo()
+    made_there = MergedIndex.open(index + b"2", tree.lowers())
+    assert made_there is not None and not made_there.has_attributes
 
 
 @pytest.mark.parametrize("damage", [b"", b"SQLite format 3\0 but not more", b"\0" * 5000])
