@@ -127,7 +127,7 @@ class Measured:
         if not self._config.merged_index:
             because = "merged_index=off"
         elif self._config.index is None:
-            because = "only an image's layers have an index"
+            because = "none was made of these layers"
         else:
             because = "the image has none: unionfs check --repair makes it"
         return "lookup", "each layer is read", because
