@@ -268,7 +268,8 @@ class SessionMount(_Daemon):
     """Our daemon, forked by *spawner*: as HelperMount, a hundred times faster to start.
 
     *descriptors*: how many the daemon may have open.
-    With *container* it reads the layers as those of a container of the store.
+    With *container* it reads the layers as those of a container of the store, with *indexed* it has
+    a merged index of the lowers, if they can have one.
     """
 
     def __init__(
@@ -280,6 +281,7 @@ class SessionMount(_Daemon):
         options: Sequence[bytes] = UNION_OPTIONS,
         descriptors: int | None = None,
         container: bool = False,
+        indexed: bool = False,
     ) -> None:
         self.root = _made(target)
         self.log = target + b".log"
@@ -290,6 +292,7 @@ class SessionMount(_Daemon):
             log=os.fsdecode(self.log),
             descriptors=descriptors,
             container=container,
+            indexed=indexed,
         )
         if "error" in answer:
             raise MountFailed(answer["error"])
