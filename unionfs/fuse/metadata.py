@@ -21,6 +21,7 @@ from unionfs.fuse.guard import answers, answers_later
 from unionfs.syscalls import xattr
 from unionfs.syscalls.capability import CAP_FOWNER, CAP_SYS_ADMIN, has_capability
 from unionfs.union.node import Node
+from unionfs.union.protection import check_change
 from unionfs.upper import attributes
 from unionfs.upper.copyup import Cut
 from unionfs.upper.create import DEFAULT_ACL
@@ -77,6 +78,11 @@ class MetadataHandlers(CarriedHandlers):
             cut = Cut(attr.st_size, kill=self.killer())
         times = fields.update_atime or fields.update_mtime
         owner = fields.update_uid or fields.update_gid
+        touches = times and native.touches()
+        if node.protection:
+            explicit = owner or fields.update_mode or cut is not None or (times and not touches)
+            self.writer()
+            check_change(self.tree, node, appends=not explicit)  # touch(1) is no change to it
         if not (owner or times or fields.update_mode or cut is not None):
             await self._chown_to_the_same(node, ctx)
             return self._look_again(node)
@@ -98,6 +104,9 @@ class MetadataHandlers(CarriedHandlers):
             attributes.chmod(upper, node, stat.S_IMODE(attr.st_mode))
         if times:
             await self.copied(node)
+        if touches and times:
+            attributes.touch(upper, node)
+        elif times:
             self._set_times(upper, node, attr, fields)
         node.attr = None
         return self._look_again(node)
@@ -220,6 +229,7 @@ class MetadataHandlers(CarriedHandlers):
         if self.tree.layers[0].names.is_reserved(name) or self._is_told(name):
             raise FUSEError(errno.EPERM)
         self.writer()
+        check_change(self.tree, node)
         if self.owners is not None:
             value = self.owners.kept_value(name, value)
         if flags:
@@ -266,6 +276,7 @@ class MetadataHandlers(CarriedHandlers):
         if self._is_told(name):
             raise FUSEError(errno.EPERM)
         self.writer()
+        check_change(self.tree, node)
         if xattr.get(self.tree.target(node), names.to_disk(name)) is None:
             if name in _ACLS:
                 return  # there is always one: the mode (acl(5))
