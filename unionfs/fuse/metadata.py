@@ -18,6 +18,7 @@ from unionfs.fuse import native, told
 from unionfs.fuse.callers import may
 from unionfs.fuse.carried import CarriedHandlers
 from unionfs.fuse.guard import answers, answers_later
+from unionfs.fuse.inodes import by_all_accounts
 from unionfs.syscalls import xattr
 from unionfs.syscalls.capability import CAP_FOWNER, CAP_SYS_ADMIN, has_capability
 from unionfs.union.node import Node
@@ -73,6 +74,7 @@ class MetadataHandlers(CarriedHandlers):
     ) -> EntryAttributes:
         """Change attributes; the kernel has checked that the caller may (default_permissions)."""
         node = self.inodes[inode]
+        before = self.inodes.attributes(node)
         cut = None
         if fields.update_size:
             cut = Cut(attr.st_size, kill=self.killer())
@@ -85,7 +87,7 @@ class MetadataHandlers(CarriedHandlers):
             check_change(self.tree, node, appends=not explicit)  # touch(1) is no change to it
         if not (owner or times or fields.update_mode or cut is not None):
             await self._chown_to_the_same(node, ctx)
-            return self._look_again(node)
+            return self._look_again(node, before, attr, fields)
         upper = self.upper
         if upper is None or node.source is not None or node.kind == stat.S_IFDIR:
             upper = await self.copy_up(node, cut=cut)
@@ -109,12 +111,21 @@ class MetadataHandlers(CarriedHandlers):
         elif times:
             self._set_times(upper, node, attr, fields)
         node.attr = None
-        return self._look_again(node)
+        return self._look_again(node, before, attr, fields)
 
-    def _look_again(self, node: Node) -> EntryAttributes:
-        """Answer for *node*, which was changed; should that fail, the kernel must ask again."""
+    def _look_again(
+        self, node: Node, before: EntryAttributes, attr: EntryAttributes, fields: SetattrFields
+    ) -> EntryAttributes:
+        """Answer for *node*, of which the *fields* of *attr* were changed.
+
+        That is done. Should looking at it fail, the answer is what it must be by what was known
+        *before*: an error would say that nothing has changed. The kernel is to ask again soon.
+        """
         try:
             return self.inodes.attributes(node)
+        except OSError:
+            self.changed(node)
+            return by_all_accounts(before, attr, fields)
         except BaseException:
             self.changed(node)
             raise
