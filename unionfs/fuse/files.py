@@ -184,9 +184,9 @@ class Files:
     def _change(self, node: Node, fd: int, *, writable: bool, lower: bool) -> None:
         """Let *fd* take the place of the descriptor of the open *node*."""
         file = node.file
+        guard = protection.of(self._tree, node) if writable else 0
         self._unshare(node)
         os.close(file.fd)
-        guard = protection.of(self._tree, node) if writable else 0
         file.go_on(fd, writable=writable, lower=lower, guard=guard)
         self._share(node, file)
 

@@ -35,7 +35,11 @@ def _look(tree: Tree, node: Node) -> int:
         found = flags.protecting(*tree.place(node))
     if not node.in_upper:
         return found
-    return found | protattr.decode(xattr.get(tree.target(node), tree.layers[0].flavour.protattr))
+    try:
+        mark = xattr.get(tree.target(node), tree.layers[0].flavour.protattr)
+    except PermissionError:
+        return found  # of a file that he may not read, an ordinary user is not told
+    return found | protattr.decode(mark)
 
 
 def check_change(tree: Tree, node: Node, *, appends: bool = False) -> None:
