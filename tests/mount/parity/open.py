@@ -100,7 +100,7 @@ CASES = [
     *(case(opens, "x", flags, on=nothing()) for flags in _COMBINED),
     *(case(opens, "x", os.O_DIRECT | flags, on=[*one("file dir symlink", _FEW), *nothing()])
       for flags in _DIRECT),
-    *(case(writes_directly, "x", flags, on=one("file")) for flags in (0, os.O_TRUNC, os.O_APPEND)),
+    *(case(writes_directly, "x", flags, on=one("file")) for flags in (0, os.O_TRUNC)),
     *(case(opens, "x", flags, on=one("fifo", "lower")) for flags in (_R, _RW, _RW | os.O_TRUNC)),
     *(case(opens, "x", flags, by=EVERYBODY, on=one("file dir")) for flags in (_R, _W, _RW)),
     *(

@@ -65,6 +65,13 @@ def test_a_file_that_only_grows_opens_for_writing_anywhere_and_is_not_written_th
     assert read(root + b"/f") == b"x" * 8192
 
 
+def test_direct_writes_may_be_of_any_size(root):
+    """Past the page cache a disk takes whole blocks; the kernel's side of FUSE asks for none."""
+    with opened(root + b"/f", os.O_WRONLY | os.O_DIRECT) as fd:
+        assert os.pwrite(fd, b"y", 1) == 1
+    assert read(root + b"/f")[:3] == b"xyx"
+
+
 @pytest.mark.needs_extension
 def test_statx_does_not_say_what_protects_a_file(root):
     """The kernel takes no attributes (statx(2)) from FUSE."""
