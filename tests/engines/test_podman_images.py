@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.engine_images import LAYERS, Images
+from tests.support.engine_images import LAYERS, Images, change_with_buildah
 from tests.support.engines import Engine
 from tests.support.leftovers import fuse_mounts
 
@@ -82,6 +82,13 @@ def test_build_in_stages_and_from_the_cache(engine: Engine, tmp_path: Path):
     said = run(engine, "localhost/first:1", "cat /context /var/lib/hello; ls -A /data/sub")
     assert said.split() == ["changed", "configured"]
     engine.podman("rmi", "--force", "localhost/built:1", "localhost/first:1")
+
+
+def test_buildah_and_skopeo(engine: Engine, tmp_path: Path):
+    change_with_buildah(engine, tmp_path)
+    said = run(engine, "localhost/again:1", "cat /copied/file; ls -A /data /data/sub")
+    assert said.split() == ["copied", "/data:", "one", "sub", "three", "/data/sub:"]
+    engine.podman("rmi", "localhost/again:1")
 
 
 def test_sixty_layers(engine: Engine, images: Images):
