@@ -68,7 +68,7 @@ def test_a_layer_stays_until_its_snapshot_is_removed(engine: Containerd):
     engine.ctr("snapshot", *OURS, "label", "web", "containerd.io/gc.root=kept")
     engine.ctr("container", "delete", "--keep-snapshot", "web")
     layer = engine.directories()["web"]
-    assert os.listdir(layer) == ["data"] and os.listdir(layer / "data") == ["new"]
+    assert os.listdir(layer / "data") == ["new"]
     engine.ctr("snapshot", *OURS, "rm", "web")
     assert soon(lambda: engine.directories() == before)
     assert not layer.exists()
