@@ -16,7 +16,7 @@ TEST="$DEMO runc=runc bwrap=bubblewrap umoci=umoci skopeo=skopeo buildah=buildah
     fuse-overlayfs=fuse-overlayfs getfattr=attr getfacl=acl setcap=libcap2-bin
     newuidmap=uidmap mkfs.ext4=e2fsprogs sqlite3=sqlite3 git=git zstd=zstd strace=strace
     fio=fio rsync=rsync stress-ng=stress-ng postgres=postgresql docker-registry=docker-registry
-    mandoc=mandoc zsh=zsh fish=fish systemd-analyze=systemd"
+    mandoc=mandoc zsh=zsh fish=fish systemd-analyze=systemd ctr=containerd"
 BENCH="debootstrap=debootstrap fuse-overlayfs=fuse-overlayfs umoci=umoci"
 BENCH_PODMAN="debootstrap=debootstrap fuse-overlayfs=fuse-overlayfs podman=podman runc=runc"
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import engine_checks
 from tests.support.engine_checks import TINY
-from tests.support.engine_images import Images
+from tests.support.engine_images import Images, change_with_buildah
 from tests.support.engines import Engine, daemons
 from tests.support.leftovers import fuse_mounts
 
@@ -42,6 +42,13 @@ def test_commit_and_run_what_was_committed(engine: Engine):
 
 def test_build_in_stages_and_from_the_cache(engine: Engine, tmp_path: Path):
     engine_checks.build_in_stages_and_from_the_cache(engine, tmp_path)
+
+
+def test_buildah_and_skopeo(engine: Engine, tmp_path: Path):
+    change_with_buildah(engine, tmp_path)
+    said = engine.once("localhost/again:1", "cat /copied/file; ls -A /data /data/sub")
+    assert said.split() == ["copied", "/data:", "one", "sub", "three", "/data/sub:"]
+    engine.podman("rmi", "localhost/again:1")
 
 
 def test_sixty_layers(engine: Engine, images: Images):

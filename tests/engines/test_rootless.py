@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import engine_checks
 from tests.support.engine_checks import TINY
-from tests.support.engine_images import Images
+from tests.support.engine_images import Images, change_with_buildah
 from tests.support.engines import Engine, UsersEngine, mount_program, short_directory
 from tests.support.ordinary import GID, NAME, UID, User
 
@@ -121,21 +121,7 @@ def test_an_image_is_mounted_and_looked_at(mine: Engine):
 
 
 def test_buildah_and_skopeo(mine: Engine, user: User):
-    """An image is changed by Buildah, and taken out of the store and in again by Skopeo."""
-
-    def buildah(*words: str | Path) -> str:
-        return mine.run("buildah", *words).stdout.strip()
-
-    name = buildah("from", TINY)
-    buildah("run", "--network", "none", name, "sh", "-c", "rm -rf /data/sub; mkdir /data/sub")
-    copied = folder(user, "copied")
-    (copied / "file").write_text("copied\n")
-    buildah("copy", name, copied, "/copied")
-    buildah("commit", "--rm", name, "localhost/buildah:1")
-    out = f"oci:{user.home}/out-layout:1"
-    mine.run("skopeo", "copy", "containers-storage:localhost/buildah:1", out)
-    mine.podman("rmi", "localhost/buildah:1")
-    mine.run("skopeo", "copy", out, "containers-storage:localhost/again:1")
+    change_with_buildah(mine, folder(user, "buildah"))
     said = mine.once("localhost/again:1", "cat /copied/file; ls -A /data /data/sub")
     assert said.split() == ["copied", "/data:", "one", "sub", "three", "/data/sub:"]
     mine.podman("rmi", "localhost/again:1")
