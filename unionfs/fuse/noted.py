@@ -138,6 +138,13 @@ class Noted:
 
     def begin(self, name: str, args: tuple[Any, ...]) -> Begun | None:
         """Note the call of the handler *name*, a method; None if there is to be no record of it."""
+        try:
+            return self._begun(name, args)
+        except Exception as error:
+            guard.failure(error, "trace")
+            return None
+
+    def _begun(self, name: str, args: tuple[Any, ...]) -> Begun | None:
         state, *rest = args
         ctx = rest[-1] if rest and isinstance(rest[-1], RequestContext) else None
         pid = ctx.pid if ctx is not None else 0
@@ -145,14 +152,17 @@ class Noted:
             return None
         if name == "getattr" and rest[0] == _ROOT and pid in self._readers:
             return None
-        try:
-            about = _ABOUT.get(name, _of_node)(state, rest)
-        except KeyError:
-            return None  # of nothing that is known: its handler fails
+        about = _ABOUT.get(name, _of_node)(state, rest)
         return Begun(_OPCODES[name], about, pid, self._command(pid), time.monotonic_ns())
 
     def end(self, begun: Begun, answer: Any, error: int) -> None:
         """Make the record of a call that returned *answer*, or failed with the errno *error*."""
+        try:
+            self._append(begun, answer, error)
+        except Exception as unforeseen:
+            guard.failure(unforeseen, "trace")
+
+    def _append(self, begun: Begun, answer: Any, error: int) -> None:
         took = time.monotonic_ns() - begun.start_ns
         if len(self._records) == _MOST:
             self._lost += 1

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from unionfs.fuse import loop, native
+from unionfs.fuse.guard import failure
 from unionfs.fuse.inodes import Inodes
 from unionfs.inspect.records import FORM, NODE, PIECE, RECORD, REPLY
 from unionfs.options import MountConfig
@@ -137,10 +138,17 @@ class Tracer:
             self._changed()
 
     def settle(self) -> None:
-        """Tell of what was asked until now; before any node moves, is copied up or forgotten."""
-        if self._readers:
+        """Tell of what was asked until now; before any node moves, is copied up or forgotten.
+
+        Whatever goes wrong ends the telling, and nothing else.
+        """
+        if not self._readers:
+            return
+        try:
             self._drain()
             self._told.clear()
+        except Exception as error:
+            self._give_up(error)
 
     def _begin(self, name: bytes, number: int, pid: int) -> _Reader:
         self._drop_silent()
@@ -168,10 +176,18 @@ class Tracer:
 
     def _turn(self) -> None:
         """Look after what is kept, each time before a request is waited for."""
-        if self._source.trace_waiting() >= _HALF:
-            self._drain()
-        if time.monotonic() > self._drop_at:
-            self._drop_silent()
+        try:
+            if self._source.trace_waiting() >= _HALF:
+                self._drain()
+            if time.monotonic() > self._drop_at:
+                self._drop_silent()
+        except Exception as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        failure(error, "trace")
+        self._readers.clear()
+        self._changed()
 
     def _drop_silent(self) -> None:
         now = time.monotonic()

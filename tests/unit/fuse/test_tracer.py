@@ -223,17 +223,33 @@ def test_only_so_many_are_told(one: Tracer, clock: Clock) -> None:
 
 def test_the_loop_takes_records_before_they_are_too_many(one: Tracer, source: Made) -> None:
     one.answer(b"r", 0, 77)
-    turn = loop._at_turns
-    assert turn is not None
     for _ in range(1023):
         source.add(LOOKUP, 1, b"name")
-    turn()
+    loop_turn()
     assert source.trace_waiting() == 1023
     source.add(LOOKUP, 1, b"name")
-    turn()
+    loop_turn()
     assert source.trace_waiting() == 0
     one.end(b"r")
     assert loop._at_turns is None
+
+
+def test_what_goes_wrong_ends_the_telling_only(
+    one: Tracer, source: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> int:
+        raise MemoryError
+
+    for method, work in (("trace_waiting", loop_turn), ("trace_take", one.settle)):
+        one.answer(b"r", 0, 77)
+        monkeypatch.setattr(source, method, fail)
+        work()
+        assert one.readers() == 0 and source.pids == b""
+
+
+def loop_turn() -> None:
+    assert loop._at_turns is not None
+    loop._at_turns()
 
 
 @pytest.mark.parametrize("reply", [b"", b"\0" * 16, b"\2" * 16])
