@@ -6,7 +6,8 @@
  * that do not fit are counted and given up: nobody waits for a tracer.
  *
  * A process's name is read while the request is under way, since afterwards the process may be gone.
- * The descriptors of those asked last are kept, which makes that a tenth as dear.
+ * The descriptors of those asked last are kept, and of one that asks again in no time, in which it
+ * cannot have executed another program, the name.
  *
  * Not told are requests that nobody answers, and those that a tracer makes by tracing.
  */
@@ -25,6 +26,8 @@
 #define HEAP (1 << 18) /* bytes of names */
 #define NAME 255 /* bytes that are told of one */
 #define PROCESSES 16
+#define NO_TIME 20000 /* ns from an answer to the next request */
+#define LONG 1000000 /* ns after which a name is read again whatever happens */
 #define READERS 8 /* unionfs.fuse.tracer */
 #define TMPFILE 51
 #define OWN "user.unionfs.trace." /* unionfs.fuse.told */
@@ -52,6 +55,8 @@ static size_t reader_count;
 static struct process {
 	uint32_t pid; /* 0: none */
 	int fd; /* its comm */
+	uint64_t read_ns, answered_ns;
+	char command[sizeof(((struct record *)0)->command)];
 } processes[PROCESSES];
 
 static uint64_t now_ns(void)
@@ -83,6 +88,7 @@ static struct process *opened(uint32_t pid)
 	if (process->fd < 0)
 		return NULL;
 	process->pid = pid;
+	process->answered_ns = process->read_ns = 0;
 	return process;
 }
 
@@ -90,17 +96,33 @@ static void note_command(struct record *record)
 {
 	for (int tries = 0; record->pid && tries < 2; tries++) {
 		struct process *process = opened(record->pid);
-		ssize_t size;
 
 		if (process == NULL)
 			return;
-		size = pread(process->fd, record->command, sizeof(record->command), 0);
-		if (size > 0) {
-			record->command[size - 1] = 0; /* the line's end */
-			return;
+		if (record->start_ns - process->answered_ns > NO_TIME ||
+		    record->start_ns - process->read_ns > LONG) {
+			char name[sizeof(process->command)] = {0};
+			ssize_t size = pread(process->fd, name, sizeof(name), 0);
+
+			if (size <= 0) { /* of another process, which had this number before */
+				close_process(process);
+				continue;
+			}
+			name[size - 1] = 0; /* the line's end */
+			memcpy(process->command, name, sizeof(name));
+			process->read_ns = record->start_ns;
 		}
-		close_process(process); /* of another process, which had this number before */
+		memcpy(record->command, process->command, sizeof(record->command));
+		return;
 	}
+}
+
+static void note_answered(const struct record *record)
+{
+	struct process *process = &processes[record->pid & (PROCESSES - 1)];
+
+	if (process->pid == record->pid)
+		process->answered_ns = record->start_ns + record->took_ns;
 }
 
 /* Note the name at *from* behind those there are; return what follows it, NULL where none ends. */
@@ -269,8 +291,8 @@ void trace_begin(const struct fuse_in_header *head, size_t size)
 	new->record.pid = head->pid;
 	if (!note_names(new, body, (const char *)head + size))
 		note_body(new, body, size - sizeof(*head));
-	note_command(&new->record);
 	new->record.start_ns = now_ns();
+	note_command(&new->record);
 }
 
 /* What a reply without an error says. */
@@ -347,6 +369,7 @@ void trace_end(uint64_t unique, int error, const void *body, size_t size, int ho
 		done->record.size = 0;
 	else
 		note_reply(done, body, size);
+	note_answered(&done->record);
 	append(done);
 	if (at != --pending_count)
 		*done = pending[pending_count];
