@@ -385,7 +385,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 13) < 0)
+	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 14) < 0)
 		Py_CLEAR(made);
 	return made;
 }
