@@ -304,7 +304,7 @@ def test_it_ends_with_the_mount(
     killed = HelperMount(layers, scratch + b"/killed")
     batches = traced(killed.root)
     os.kill(killed.pid, signal.SIGKILL)
-    killed.process.wait()
+    os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)
     assert list(batches) == []
     killed.kill()
 
