@@ -43,6 +43,13 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {plural or noun + 's'}"
 
 
+def took(ns: float) -> str:
+    """Return a time of *ns* nanoseconds in the unit that shows it best."""
+    if ns < 1e6:
+        return f"{ns / 1e3:.0f} us" if ns >= 1e4 else f"{ns / 1e3:.1f} us"
+    return f"{ns / 1e6:.1f} ms" if ns < 1e9 else f"{ns / 1e9:.1f} s"
+
+
 def clock(ns: int) -> str:
     """Return a time in nanoseconds since 1970 as date and time in UTC, to the second."""
     try:
