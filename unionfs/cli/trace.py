@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,14 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from unionfs.cli.tracesinks import Sink
+    from unionfs.container.tracing import Batch
+    from unionfs.inspect.event import Event
     from unionfs.inspect.tracefilter import Filter
     from unionfs.store.store import Store
 
 _REPORT = "report"
 _DAY = 86400.0
+_REST = 0.3  # seconds for what is waiting when a trace is to end
 _USAGE = """\
 unionfs trace [OPTION…] CONTAINER|TARGET
        unionfs trace report [--json] FILE"""
@@ -73,8 +77,9 @@ def _add_filters(parser: Parser) -> None:
         help="failed with it: ENOENT, …; any: failed",
     )  # fmt: skip
     group.add_argument(
-        "--pid", metavar="PID", action="append", type=_positive, default=[], help="who asked"
-    )
+        "--pid", metavar="PID", action="append", type=_positive, default=[],
+        help="the process or thread that asked",
+    )  # fmt: skip
     group.add_argument(
         "--command", metavar="NAME", action="append", default=[],
         help="the name of the program that asked",
@@ -197,24 +202,57 @@ def _follow(context: Context, target: bytes, wanted: Filter, sinks: Sequence[Sin
     from unionfs.container.supervise import ending_asked
     from unionfs.container.tracing import read_events
 
-    args, began = context.args, time.monotonic()
-    passed = lost = 0
-    gone = True
+    args = context.args
     with ending_asked() as ending, closing(read_events(target)) as batches:
+        course = _Course(args.seconds, args.count, ending)
         for batch in batches:
-            left = None if args.count is None else args.count - passed
-            events = [event for event in batch.events if wanted.admits(event)][:left]
-            passed, lost = passed + len(events), lost + batch.lost
+            events = course.chosen(batch, wanted)
             for sink in sinks:
                 sink.take(events)
-            late = args.seconds is not None and time.monotonic() - began >= args.seconds
-            if late or passed == args.count or ending() is not None:
-                gone = False
+            if course.is_over(batch):
                 break
+        else:
+            if not context.quiet:
+                note(f"{output.plain(target)} is unmounted")
         for sink in sinks:
-            sink.end(lost)
-        if gone and not context.quiet:
-            note(f"{output.plain(target)} is unmounted")
-        if lost:
-            note(f"{output.counted(lost, 'request')} lost: they came faster than they were taken")
+            sink.end(course.lost)
+        if course.lost:
+            lost = output.counted(course.lost, "request")
+            note(f"{lost} lost: they came faster than they were taken")
         return ending() or 0
+
+
+class _Course:
+    """How far a trace came, and what ends it: *seconds*, *count* requests, or a signal (*ending*).
+
+    When it is to end by time or signal, what is waiting still comes: what was done before is told.
+    """
+
+    def __init__(
+        self, seconds: float | None, count: int | None, ending: Callable[[], int | None]
+    ) -> None:
+        self.lost = 0
+        self._left = count
+        self._until = math.inf if seconds is None else time.monotonic() + seconds
+        self._ending = ending
+        self._rest_until = math.inf
+
+    def chosen(self, batch: Batch, wanted: Filter) -> list[Event]:
+        """Return what of *batch* is wanted, and no more than the count allows."""
+        self.lost += batch.lost
+        events = [event for event in batch.events if wanted.admits(event)]
+        if self._left is not None:
+            del events[self._left :]
+            self._left -= len(events)
+        return events
+
+    def is_over(self, batch: Batch) -> bool:
+        """Return whether *batch* was the last."""
+        now = time.monotonic()
+        if self._left == 0 or now >= self._rest_until:
+            return True
+        if self._rest_until < math.inf:
+            return not batch.events
+        if now >= self._until or self._ending() is not None:
+            self._rest_until = now + _REST
+        return False

@@ -125,7 +125,7 @@ def _share_document(share: Share) -> dict[str, Any]:
     held = share.held
     return {
         "has": None if held is None else {"files": held.files, "bytes": held.size},
-        "seen": {"files": share.seen},
+        "seen": None if held is None else {"files": share.seen},
         "read": {"files": share.files, "bytes": share.once, "bytes_in_all": share.in_all},
     }
 
@@ -226,7 +226,7 @@ def _layer_row(label: str, share: Share) -> tuple[str, ...]:
     return (
         label,
         files,
-        f"{share.seen:,}",
+        "-" if held is None else f"{share.seen:,}",
         f"{share.files:,}",
         _percent(share.files, held.files if held else 0),
         size,

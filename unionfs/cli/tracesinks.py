@@ -41,7 +41,7 @@ class Lines:
     """One line a request, for people: in columns that grow with what they hold, the path last."""
 
     def __init__(self) -> None:
-        self._widths = [12, 10, 7, 5, 6, 7]
+        self._widths = [12, 10, 8, 5, 6, 7]
         self._begun = False
 
     def take(self, events: Sequence[Event]) -> None:

@@ -1,4 +1,4 @@
-"""Recordings: what was written is read again, whole or cut short, and nothing else passes for one."""
+"""What was recorded is read again, whole or cut short, and nothing else passes for a recording."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ SOURCE = Source(
     flavour=Flavour.USER,
     aufs=True,
 )
-HEADER = Header(
-    b"/mnt/a\xff", 17, SOURCE, "sha256:abc", ("opens of files",), ("--pid 7",), "1.2.3"
-)
+HEADER = Header(b"/mnt/a\xff", 17, SOURCE, "sha256:abc", ("opens of files",), ("--pid 7",), "1.2.3")
 EVENTS = [
     asked("lookup", "/etc/\udcff\n", layer="2"),
     asked("read", "/f", layer="1", size=5, offset=9, errno=5, extension=True),
@@ -96,7 +94,7 @@ def test_an_end_that_is_cut_is_none():
     ],
 )
 def test_what_is_no_recording(data):
-    with pytest.raises(BadRecordingError, match="^FILE is no recording of unionfs trace$"):
+    with pytest.raises(BadRecordingError, match=r"^FILE is no recording of unionfs trace$"):
         Recording(io.BytesIO(data), "FILE")
 
 
@@ -127,5 +125,5 @@ def test_a_later_version_is_named():
     ],
 )
 def test_a_line_that_is_no_request_is_named(line):
-    with pytest.raises(BadRecordingError, match="^FILE, line 5: no request"):
+    with pytest.raises(BadRecordingError, match=r"^FILE, line 5: no request"):
         read(HEAD + BODY + line + b"\n" + BODY)

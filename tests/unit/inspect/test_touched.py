@@ -9,7 +9,7 @@ from tests.support.traced import asked
 from unionfs.inspect.reads import Reads
 from unionfs.inspect.stack import Source, numbered
 from unionfs.inspect.touched import Holding, Share, called_in_events, holding, share, used_by_layer
-from unionfs.union.stack import BadLayerError
+from unionfs.union.layer import BadLayerError
 
 STACK = [
     [File(b"d/a", size=1000), File(b"d/b", size=500), Link(b"d/c", b"d/b"), Symlink(b"l", b"d/a")],
