@@ -73,8 +73,9 @@ def blind_spots(target: bytes) -> list[str]:
     """Return what a trace of the mount on *target* cannot tell of, in words.
 
     Such as "opens of files": what the kernel does by itself, so that the daemon never hears of it.
-    Empty for a mount made with ``-o record``, which hears of each open, read and listing; of names
-    and attributes no mount is asked again while the kernel remembers them.
+    Empty for a mount made with ``-o record``, which hears of each open, read and listing (without
+    the extension it says that it does not hear who reads). Of names, links and attributes no mount
+    is asked again while the kernel remembers them.
 
     Raises UnavailableError where the mount does not tell, with the reason.
     """

@@ -50,6 +50,10 @@ class Inodes:
         """Return the node that the kernel calls *ino*."""
         return self._nodes[ino]
 
+    def find(self, ino: int) -> Node | None:
+        """Return the node that the kernel calls *ino*, None for one that it does not know."""
+        return self._nodes.get(ino)
+
     def __len__(self) -> int:
         return len(self._nodes)
 

@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 12  # of the interface below; an extension that was built from other sources is not used
+VERSION = 13  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 CARRIER = b"unionfs.carried"  # the attribute that GETXATTR asks for when it stands for another
@@ -129,6 +129,22 @@ class Hooks(Protocol):
 
     def operations(self) -> dict[int, Counted]:
         """Return what requests there were, by opcode."""
+
+    def trace_for(self, pids: bytes) -> None:
+        """Make records of requests from now on (``tracer``), in the room for some 2,000.
+
+        But not of the asking by the processes *pids* (numbers of 32 bits); without any no more, and
+        what there is is gone. Raises MemoryError.
+        """
+
+    def trace_waiting(self) -> int:
+        """Return how many records there are."""
+
+    def trace_take(self) -> tuple[bytes, bytes, int]:
+        """Return the records, which are then gone, the names in them, and how many were lost.
+
+        For their form see ``inspect.records``.
+        """
 
 
 def _load() -> Hooks | None:

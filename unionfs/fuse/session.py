@@ -17,6 +17,7 @@ from unionfs.fuse.measured import Measured
 from unionfs.fuse.operations import Operations
 from unionfs.fuse.owners import owners_of, squashes
 from unionfs.fuse.told import Told
+from unionfs.fuse.tracer import Tracer
 from unionfs.ondisk import override
 from unionfs.ondisk.flavour import Flavour
 from unionfs.options import MountConfig
@@ -96,10 +97,12 @@ class Session:
             self._operations.map_owners(owners)
         self._operations.offer(acl=config.acl, xattrs=config.xattrs)
         self._operations.inodes.static_nlink = config.static_nlink
+        self._operations.record = config.record
         self._measured = Measured(self._operations, config, flavour)
         if config.xattrinfo:
-            told = Told(self._tree, config, flavour, self._measured.document)
-            self._operations.tell(told)
+            tracer = Tracer(self._operations.inodes, config, self._measured.request_count)
+            told = Told(self._tree, config, flavour, self._measured.document, tracer)
+            self._operations.tell(told, tracer)
 
     def _kind_of_operations(self) -> type[Operations]:
         """Return who checks permissions: the kernel, unless it would keep the user out.
@@ -132,10 +135,11 @@ class Session:
         if native.hooked():
             assert native.hooks is not None
             native.hooks.set_root_number(self._operations.inodes.root_number())
-            handles = self._operations.shared or self.config.passthrough
+            record = self.config.record
+            handles = self._operations.shared or self.config.passthrough or record
             if handles:
                 native.hooks.hear_releases()
-            if not self._operations.shared:
+            if not (self._operations.shared or record):
                 self._operations.serve_by_node(files=not handles)
             loop.install_hooked(_fuse_descriptor(), spin=self.config.spin)
         else:

@@ -15,11 +15,12 @@ class Event:
     asked (0: the kernel itself, or a process of another PID namespace) and ``command`` its name
     (comm, at most 15 bytes; empty where it had ended). ``operation`` is named as in ``stats``.
     ``path`` begins with ``/``, bytes that are not UTF-8 as surrogates (PEP 383); empty where the
-    request is about no file. ``other`` is the second path of a rename or link, else empty.
-    ``layer`` names the layer that shows the file (as the attribute ``user.unionfs.layer``: a number
-    from the bottom, or ``upper``), empty where there is none; ``size`` is the bytes that were read
-    or written, or the answered size, 0 where that means nothing, and ``offset`` where in the file;
-    ``errno`` is 0 for success. ``extension`` tells whether it was answered without Python.
+    request is about no file. ``other`` is the second path of a rename, link or copy_file_range,
+    else empty. ``layer`` names the layer that shows the file (as the attribute
+    ``user.unionfs.layer``: a number from the bottom, or ``upper``), empty where there is none;
+    ``size`` is the bytes that were read or written, or the answered size, 0 where that means
+    nothing, and ``offset`` where in the file; ``errno`` is 0 for success (a lookup's answer that
+    there is no such file is ENOENT). ``extension`` tells whether it was answered without Python.
     """
 
     start_ns: int
