@@ -254,7 +254,9 @@ def _show_untouched(found: _Found) -> None:
 
 
 def _show_files(found: _Found) -> None:
-    read = [(one, layer) for layer in found.layers for one in layer.used if one.was_read]
+    """Print what was read most of the layers; the upper is no part of an image."""
+    layers = [layer for layer in found.layers if not layer.is_upper]
+    read = [(one, layer) for layer in layers for one in layer.used if one.was_read]
     read.sort(key=lambda both: (-both[0].ranges.bytes, -both[0].in_all, both[0].path))
     if read:
         print()

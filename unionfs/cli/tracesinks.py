@@ -19,6 +19,7 @@ from unionfs.inspect.statistics import Operation
 from unionfs.inspect.tracesummary import Summary, mean
 
 _SIZED = frozenset(("read", "write", "copy_file_range"))  # for them 0 bytes is an answer too
+_WIDEST = 16  # that a column grows to; what is longer pushes the rest of its line
 _HEADERS = ("TIME", "PROCESS", "REQUEST", "LAYER", "RESULT", "TOOK", "PATH")
 _SUMMARY = ("% TIME", "TOTAL", "MEAN", "LONGEST", "CALLS", "ERRORS", "REQUEST")
 
@@ -58,7 +59,9 @@ class Lines:
 
     def _line(self, cells: Sequence[str]) -> str:
         *short, path = cells
-        self._widths = [max(was, len(cell)) for was, cell in zip(self._widths, short, strict=True)]
+        self._widths = [
+            max(was, min(len(cell), _WIDEST)) for was, cell in zip(self._widths, short, strict=True)
+        ]
         padded = (cell.ljust(width) for cell, width in zip(short, self._widths, strict=True))
         return f"{' '.join(padded)} {path}".rstrip()
 
@@ -144,22 +147,27 @@ class Added:
 
 
 class Recorder:
-    """A recording in the file *path*, begun with *header*."""
+    """A recording in the file *path*, begun with *header*.
+
+    The file is empty until the mount has begun to tell, so that others can wait for that.
+    """
 
     def __init__(self, path: str, header: Header, *, quiet: bool) -> None:
         """Make the file, or empty the one that is there. Raises OSError."""
         self._path = path
         self._quiet = quiet
         self._count = 0
+        self._header = header_line(header)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         self._fd = os.open(path, flags, 0o600)  # names may be nobody else's business
-        self._write(header_line(header))
 
     def take(self, events: Sequence[Event]) -> None:
         """Write *events*, whole lines. Raises OSError naming the file."""
-        if events:
-            self._write(b"".join(map(event_line, events)))
-            self._count += len(events)
+        data = self._header + b"".join(map(event_line, events))
+        if data:
+            self._write(data)
+        self._header = b""
+        self._count += len(events)
 
     def end(self, lost: int) -> None:
         """Write the last line, and say how many there are."""

@@ -47,18 +47,22 @@ def test_lines_have_columns_that_grow_and_never_speak_to_the_terminal(capsys):
             asked("rename2", "/a\n", other="/b\udcff", layer="upper", errno=0),
             asked("getxattr", "/c", layer="1", errno=4095),
             asked("statfs", "", pid=0, command=""),
-            asked("lookup", "/d", layer="1", command=""),
+            asked("lookup", "/d", layer="1", command="", pid=4194304),
+            asked("lookup", "/e", layer="1", command="runc:[2:INIT]", pid=4194304),
+            asked("lookup", "/f", layer="1"),
         ]
     )
     lines.end(3)
     assert capsys.readouterr().out.splitlines() == [
-        "TIME         PROCESS    REQUEST LAYER RESULT TOOK    PATH",
-        "22:13:20.045 sh[7]      lookup  -     ENOENT 1.0 us  /etc/none",
-        "22:13:20.000 a\\033[1m[7] read    2     0B     2.3 ms  /a",
-        "22:13:20.000 sh[7]       rename2 upper ok     1.0 us  /a\\012 -> /b\\377",
+        "TIME         PROCESS    REQUEST  LAYER RESULT TOOK    PATH",
+        "22:13:20.045 sh[7]      lookup   -     ENOENT 1.0 us  /etc/none",
+        r"22:13:20.000 a\033[1m[7] read     2     0B     2.3 ms  /a",
+        r"22:13:20.000 sh[7]       rename2  upper ok     1.0 us  /a\012 -> /b\377",
         "22:13:20.000 sh[7]       getxattr 1     4095   1.0 us  /c",
-        "22:13:20.000 -            statfs   -     ok     1.0 us  -",
-        "22:13:20.000 ?[7]         lookup   1     ok     1.0 us  /d",
+        "22:13:20.000 -           statfs   -     ok     1.0 us  -",
+        "22:13:20.000 ?[4194304]  lookup   1     ok     1.0 us  /d",
+        "22:13:20.000 runc:[2:INIT][4194304] lookup   1     ok     1.0 us  /e",
+        "22:13:20.000 sh[7]            lookup   1     ok     1.0 us  /f",
     ]
 
 
@@ -104,6 +108,7 @@ def test_a_recording_is_made_in_place_of_another_for_its_owner_only(tmp_path, ca
     os.unlink(path)
     recorder = Recorder(path, HEADER, quiet=False)
     events = [asked("open", f"/{number}") for number in range(3)]
+    assert os.path.getsize(path) == 0  # until the mount has begun to tell
     recorder.take(events[:2])
     with open(path, "rb") as file:  # whole before its end
         assert list(Recording(file, path).events()) == events[:2]
@@ -117,14 +122,19 @@ def test_a_recording_is_made_in_place_of_another_for_its_owner_only(tmp_path, ca
         assert found.end is not None and (type(found.end), found.end.lost) == (End, 7)
     assert os.stat(path).st_mode & 0o777 == 0o600
     assert capsys.readouterr().err == f"unionfs: 3 requests recorded in {path}\n"
-    Recorder(path, HEADER, quiet=True).close()
+    again = Recorder(path, HEADER, quiet=True)
+    assert os.path.getsize(path) == 0
+    again.take([])
+    again.close()
     with open(path, "rb") as file:
         assert list(Recording(file, path).events()) == []
 
 
 def test_a_disk_that_is_full_is_named():
+    full = Recorder("/dev/full", HEADER, quiet=True)
     with pytest.raises(OSError) as raised:
-        Recorder("/dev/full", HEADER, quiet=True)
+        full.take([])
+    full.close()
     assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, "/dev/full")
 
 
