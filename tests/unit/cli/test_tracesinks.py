@@ -102,10 +102,6 @@ def test_sums_as_a_document(capsys):
 
 def test_a_recording_is_made_in_place_of_another_for_its_owner_only(tmp_path, capsys):
     path = str(tmp_path / "r")
-    old = os.open(path, os.O_CREAT | os.O_WRONLY, 0o644)
-    os.write(old, b"x" * 100_000)
-    os.close(old)
-    os.unlink(path)
     recorder = Recorder(path, HEADER, quiet=False)
     events = [asked("open", f"/{number}") for number in range(3)]
     assert os.path.getsize(path) == 0  # until the mount has begun to tell
@@ -122,6 +118,8 @@ def test_a_recording_is_made_in_place_of_another_for_its_owner_only(tmp_path, ca
         assert found.end is not None and (type(found.end), found.end.lost) == (End, 7)
     assert os.stat(path).st_mode & 0o777 == 0o600
     assert capsys.readouterr().err == f"unionfs: 3 requests recorded in {path}\n"
+    with open(path, "ab") as file:
+        file.write(b"x" * 100_000)
     again = Recorder(path, HEADER, quiet=True)
     assert os.path.getsize(path) == 0
     again.take([])
