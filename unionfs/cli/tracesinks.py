@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from errno import errorcode
+from functools import lru_cache
 from typing import Protocol
 
 from unionfs.cli import output
@@ -83,7 +84,12 @@ def _cells(event: Event) -> tuple[str, ...]:
 def _clock(ns: int) -> str:
     """Return the time of day here, to the millisecond."""
     seconds, rest = divmod(ns, 10**9)
-    return f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{rest // 10**6:03}"
+    return f"{_second(seconds)}.{rest // 10**6:03}"
+
+
+@lru_cache(maxsize=2)  # they come in order, thousands a second
+def _second(seconds: int) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(seconds))
 
 
 def _process(event: Event) -> str:

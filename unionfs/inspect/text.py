@@ -13,6 +13,8 @@ def plain(name: bytes) -> str:
     A name that an image chose must not be able to speak to the terminal.
     """
     text = name.decode("utf-8", "surrogateescape")
+    if text.isprintable() and "\\" not in text:  # nearly all
+        return text
     return "".join(_octal(c) if c == "\\" else _printable(c) for c in text)
 
 
