@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from unionfs.cli import output, tracereport
 from unionfs.cli.context import Context, ending_cleanly, note
 from unionfs.cli.tree import Branch, Parser
-from unionfs.errors import NotFoundError, UsageError
+from unionfs.errors import NotFoundError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -198,7 +198,10 @@ def _tell_unseen(context: Context, unseen: Sequence[str]) -> None:
 
 
 def _follow(context: Context, target: bytes, wanted: Filter, sinks: Sequence[Sink]) -> int:
-    """Pass on what is wanted until something ends it; return the exit status."""
+    """Pass on what is wanted until something ends it; return the exit status.
+
+    Raises UnavailableError if the mount's daemon dies.
+    """
     from unionfs.container.supervise import ending_asked
     from unionfs.container.tracing import read_events
 
@@ -212,14 +215,25 @@ def _follow(context: Context, target: bytes, wanted: Filter, sinks: Sequence[Sin
             if course.is_over(batch):
                 break
         else:
-            if not context.quiet:
-                note(f"{output.plain(target)} is unmounted")
+            course.gone = True
         for sink in sinks:
             sink.end(course.lost)
         if course.lost:
             lost = output.counted(course.lost, "request")
             note(f"{lost} lost: they came faster than they were taken")
+        if course.gone:
+            _tell_gone(context, target)
         return ending() or 0
+
+
+def _tell_gone(context: Context, target: bytes) -> None:
+    """Say that the mount on *target* ended. Raises UnavailableError if its daemon was killed."""
+    from unionfs.daemon import client
+
+    if client.stale(target):
+        raise UnavailableError(f"{output.text_of(target)}: the mount's daemon is gone")
+    if not context.quiet:
+        note(f"{output.plain(target)} is unmounted")
 
 
 class _Course:
@@ -232,6 +246,7 @@ class _Course:
         self, seconds: float | None, count: int | None, ending: Callable[[], int | None]
     ) -> None:
         self.lost = 0
+        self.gone = False  # the mount
         self._left = count
         self._until = math.inf if seconds is None else time.monotonic() + seconds
         self._ending = ending
