@@ -109,7 +109,7 @@ class Reads:
     def add(self, event: Event) -> None:
         """Count *event*; one that failed changes nothing and shows nothing."""
         self.count += 1
-        if event.errno == 0 and event.path:
+        if not event.failed and event.path:
             self._answered(event)
 
     def _answered(self, event: Event) -> None:

@@ -41,17 +41,17 @@ class Filter:
         """Return whether *event* is wanted."""
         return (
             (not self.operations or event.operation in self.operations)
-            and self._admits_end(event.errno)
+            and self._admits_end(event)
             and (not self.pids or event.pid in self.pids)
             and (not self.commands or event.command in self.commands)
             and event.took_ns > self.slower_than_ns
             and (not self.paths or self._admits_path(event))
         )
 
-    def _admits_end(self, number: int) -> bool:
+    def _admits_end(self, event: Event) -> bool:
         if self.errnos is None:
-            return number != 0
-        return not self.errnos or number in self.errnos
+            return event.failed
+        return not self.errnos or event.errno in self.errnos
 
     def _admits_path(self, event: Event) -> bool:
         return any(

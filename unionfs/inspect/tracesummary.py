@@ -22,7 +22,7 @@ class Summary:
             one = self.operations.setdefault(event.operation, Operation())
             for counted in (one, self.all):
                 counted.note(event.took_ns)
-                counted.errors += event.errno != 0
+                counted.errors += event.failed
 
     def ordered(self) -> list[tuple[str, Operation]]:
         """Return the operations, those that took most time first."""

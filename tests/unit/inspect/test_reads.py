@@ -67,6 +67,11 @@ def test_what_was_read_once_and_in_all():
     assert reads.count == 7 and not reads.changed
 
 
+def test_an_open_that_the_kernel_need_not_ask_for_is_one():
+    reads = after(asked("open", "/f", layer="1", errno=errno.ENOSYS))
+    assert reads.used["1", b"/f"].opens == 1
+
+
 def test_a_link_that_is_followed_is_read_without_bytes():
     reads = after(asked("readlink", "/l", layer="1", size=7))
     assert reads.used["1", b"/l"].was_read and reads.used["1", b"/l"].in_all == 0

@@ -22,6 +22,7 @@ MISS = asked("lookup", "/etc/none", errno=errno.ENOENT, pid=8)
 FULL = asked("write", "/var/log/all", errno=errno.ENOSPC, took_ns=2_000_000, command="logger")
 MOVE = asked("rename2", "/tmp/a", other="/etc/a", took_ns=1_000_000)
 EVERY = (OPEN, MISS, FULL, MOVE)
+NEEDLESS = asked("flush", errno=errno.ENOSYS)
 
 
 def paths(*globs: str) -> Filter:
@@ -48,6 +49,12 @@ def paths(*globs: str) -> Filter:
 )
 def test_what_is_admitted(wanted, admitted):
     assert tuple(event for event in EVERY if wanted.admits(event)) == admitted
+
+
+def test_what_the_kernel_need_not_ask_has_not_failed():
+    assert not Filter(errnos=errnos_of(["any"])).admits(NEEDLESS)
+    assert Filter(errnos=errnos_of(["ENOSYS"])).admits(NEEDLESS)
+    assert Filter(errnos=errnos_of(["any"])).admits(asked("fallocate", errno=errno.ENOSYS))
 
 
 def test_a_star_matches_slashes_newlines_and_bytes_that_are_no_text():

@@ -31,5 +31,6 @@ def test_sums_by_operation_those_that_took_most_first():
 def test_nothing_is_no_division():
     summary = Summary()
     assert (summary.document(), summary.share(summary.all), mean(summary.all)) == ({}, 0, 0)
-    summary.add([asked("forget", took_ns=0)])
+    summary.add([asked("forget", took_ns=0), asked("open", took_ns=0, errno=errno.ENOSYS)])
+    assert summary.document()["open"]["errors"] == 0
     assert summary.document()["forget"]["percent"] == 0
