@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# Of these the kernel takes ENOSYS as "done, and never ask again" (linux/fs/fuse: no_open and so on).
+# Of these the kernel takes ENOSYS as "done, and never ask again" (fs/fuse in Linux: no_open etc.).
 _NEEDLESS = frozenset(
     ("access", "flush", "fsync", "fsyncdir", "lseek", "open", "opendir", "poll", "statx")
 )
