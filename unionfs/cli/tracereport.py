@@ -72,7 +72,7 @@ def report(context: Context, name: str) -> int:
     if recording.end is not None:
         last = recording.end.ended_ns
     layers = _layers(recording.header.source, reads)
-    seconds = (last - begun) / 1e9
+    seconds = max(last - begun, 0) / 1e9
     found = _Found(name, recording.header, recording.end, seconds, reads, layers)
     if context.json:
         output.print_json(_document(found))
@@ -206,7 +206,7 @@ def _doubts(found: _Found) -> Iterator[str]:
         yield f"{lost} lost: the recorder could not keep up, and all figures are lower bounds"
     for one in found.layers:
         if one.why:
-            yield f"what {one.name.label} has is not known: {output.shown(one.why)}"
+            yield output.shown(f"what {one.name.label} has is not known: {one.why}")
 
 
 def _in_a_sentence(whole: Share) -> str:
@@ -250,7 +250,7 @@ def _show_untouched(found: _Found) -> None:
     for one in untouched:
         held = "" if one.share.held is None else f", {output.size(one.share.held.size)}"
         made = "" if one.name.command is None else f": {command(one.name.command, _COMMAND)}"
-        print(f"  {one.name.label}{held}{made}")
+        print(f"  {output.shown(one.name.label)}{held}{made}")
 
 
 def _show_files(found: _Found) -> None:

@@ -20,7 +20,7 @@ from unionfs.ondisk.flavour import Flavour
 
 _FORMAT = "unionfs-trace"  # the first key of a header; its value is the format's version
 _VERSION = 1
-_LONGEST = 1 << 20  # bytes of a line; two paths, each byte escaped, are far less
+_LONGEST = 1 << 22  # bytes of a line; the commands of hundreds of layers may be long
 _NONE = (KeyError, TypeError, ValueError, RecursionError)  # what a line that is none comes to
 _USUAL = {one.name: one.default for one in fields(Event) if one.default is not MISSING}
 
