@@ -19,5 +19,6 @@ EXPLAINED = """\
                         Linux 6.9 (cached, auto: through its cache of this mount; the default)
   record                let unionfs trace see every open, read and listing; slower
   readahead=KIB         let the kernel read so far ahead, in mounts of root (auto, off)
+  merged_index=off      read the layers of an image, although what they show is written down (auto)
   spin=MICROSECONDS     wait awake for the next request (off, auto; default: auto)
 """

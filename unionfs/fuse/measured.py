@@ -87,6 +87,7 @@ class Measured:
         config = self._config
         return [
             _extension(),
+            self._lookups(),
             self._opens(),
             self._data(),
             self._ahead(),
@@ -96,6 +97,17 @@ class Measured:
             self._syncing(),
             self._tracing(),
         ]
+
+    def _lookups(self) -> tuple[str, str, str]:
+        if self._operations.tree.merged is not None:
+            return "lookup", "merged index", ""
+        if not self._config.merged_index:
+            because = "merged_index=off"
+        elif self._config.index is None:
+            because = "none was made of these layers"
+        else:
+            because = "the image has none: unionfs check --repair makes it"
+        return "lookup", "each layer is read", because
 
     def _opens(self) -> tuple[str, str, str]:
         if self._operations.files.by_node:

@@ -26,7 +26,8 @@ class Node:
     * ``also`` are its further places in loaded directories, of a file with several names.
 
     What is known of it: ``kind`` (an ``S_IF*`` value), ``born`` (the inode number that its
-    directory gave for the copy it was read from), ``children`` (of a loaded directory), ``below``
+    directory gave for the copy it was read from), ``place`` (where it is in the row of the merged
+    index that it was read from, else -1), ``children`` (of a loaded directory), ``below``
     (what its layers below the upper show, where that was asked for),
     ``identity`` (device and inode number of the copy that gave the file its number), ``nlink``
     (links in the union where that differs from the file's own count, else 0), ``dead`` (no name is
@@ -59,6 +60,7 @@ class Node:
         "nlookup",
         "parent",
         "parts",
+        "place",
         "source",
         "source_name",
     )
@@ -81,6 +83,7 @@ class Node:
         self.identity: tuple[int, int] | None = None
         self.nlink = 0
         self.born = 0
+        self.place = -1
         self.dead = False
         self.ino = 0
         self.nlookup = 0
