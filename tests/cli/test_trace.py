@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import kernel
 from tests.support.anatomy import COMMANDS, make_store
 from tests.support.command import WORD, Cli
 from tests.support.files import read, write
-from tests.support.fixtures import arena, scratch, union  # noqa: F401
+from tests.support.fixtures import arena, scratch, spawners, union  # noqa: F401
 from tests.support.mounts import HelperMount
 from tests.support.stacks import Dir, File, Symlink, build_stack
 from unionfs.cli.commands import run
@@ -195,11 +196,11 @@ def test_a_daemon_that_dies_is_a_failure(cli, layers, scratch):  # noqa: F811
     mount = HelperMount(layers, scratch + b"/dead")  # not by the fixture, which wants a good end
     trace = Trace(cli, os.fsdecode(mount.root), "-q", "--summary")
     os.kill(mount.pid, signal.SIGKILL)
-    mount.process.wait()
+    mount.wait()
     assert "REQUEST" in trace.end(None, status=1)
     where = os.fsdecode(mount.root)
     assert trace.errors == f"unionfs: error: {where}: the mount's daemon is gone\n"
-    mount.kill()
+    kernel.umount(mount.root)
 
 
 def test_a_closed_pipe_is_no_failure(cli, root):
