@@ -8,6 +8,8 @@ from typing import Any
 from unionfs.union.below import Below
 from unionfs.union.layer import Part
 
+UNKNOWN = -1  # of ``Node.protection``: nobody has asked yet
+
 
 class Node:
     """One file of the merged tree: the same object before and after a copy-up, under every name.
@@ -31,7 +33,7 @@ class Node:
     (what its layers below the upper show, where that was asked for),
     ``identity`` (device and inode number of the copy that gave the file its number), ``nlink``
     (links in the union where that differs from the file's own count, else 0), ``dead`` (no name is
-    left).
+    left), ``protection`` (the flags of ``union.protection``, or UNKNOWN).
 
     For the FUSE room: ``ino`` (0: never shown), ``nlookup`` (references the kernel holds),
     ``attr`` (its attributes as last told to the kernel; None: ask the filesystem), ``file`` (its
@@ -61,6 +63,7 @@ class Node:
         "parent",
         "parts",
         "place",
+        "protection",
         "source",
         "source_name",
     )
@@ -85,6 +88,7 @@ class Node:
         self.born = 0
         self.place = -1
         self.dead = False
+        self.protection = UNKNOWN
         self.ino = 0
         self.nlookup = 0
         self.attr: Any = None
