@@ -304,9 +304,9 @@ def test_it_ends_with_the_mount(
     killed = HelperMount(layers, scratch + b"/killed")
     batches = traced(killed.root)
     os.kill(killed.pid, signal.SIGKILL)
-    os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)
+    killed.wait()
     assert list(batches) == []
-    killed.kill()
+    kernel.umount(killed.root)
 
 
 def ask(path: bytes, what: str) -> bytes | int:

@@ -10,7 +10,7 @@ import errno
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from itertools import count
 
@@ -41,7 +41,7 @@ class Batch:
     lost: int
 
 
-def read_events(target: bytes) -> Iterator[Batch]:
+def read_events(target: bytes) -> Generator[Batch, None, None]:
     """Yield what the mount on *target* does from now on, until it is unmounted.
 
     The first batch (of nothing yet, mostly) says that the mount has begun to tell. Then comes one

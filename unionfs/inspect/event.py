@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+# Of these the kernel takes ENOSYS as "done, and never ask again" (fs/fuse in Linux: no_open etc.).
+_NEEDLESS = frozenset(
+    ("access", "flush", "fsync", "fsyncdir", "lseek", "open", "opendir", "poll", "statx")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,11 @@ class Event:
     offset: int = 0
     errno: int = 0
     extension: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether the program that asked met an error."""
+        return self.errno != 0 and not (self.errno == errno.ENOSYS and self.operation in _NEEDLESS)
 
     def document(self) -> dict[str, Any]:
         """Return it for JSON."""
