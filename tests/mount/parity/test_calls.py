@@ -15,7 +15,7 @@ from tests.support import parity
 from tests.support.compared import Tables
 from tests.support.disks import drop_disk, make_disk
 from tests.support.extension import FEATURES
-from tests.support.fixtures import arena, mount_union  # noqa: F401
+from tests.support.fixtures import COMPARED, arena, mount_union  # noqa: F401
 
 _HERE = os.path.dirname(__file__)
 _ROWS = os.path.join(_HERE, "exceptions-calls")
@@ -30,7 +30,7 @@ TABLES = {name: importlib.import_module(f"tests.mount.parity.{name}").CASES for 
 # setxattr(2) at once.
 _LACKS = frozenset([*(one.name for one in FEATURES), "caller of a write", "xattr flags"])
 
-pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_kernel_overlay]
+pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, *COMPARED]
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,7 @@ def test_answers_agree(tables, table, index):
 
 
 @pytest.mark.needs_extension
+@pytest.mark.needs_kernel_overlay
 def test_every_row_is_needed(tables):
     used = set().union(*(tables.outcome(table).used for table in TABLES))
     assert not [row for row in parity.load(_ROWS) if row not in used]
