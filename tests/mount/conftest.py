@@ -1,1 +1,1 @@
-from tests.support.fixtures import arena, mount_union, overlay, scratch, union  # noqa: F401
+from tests.support.fixtures import again, arena, mount_union, overlay, scratch, union  # noqa: F401

@@ -84,6 +84,12 @@ def overlay(scratch: bytes) -> Iterator[Callable[[Layers], KernelOverlay]]:
         yield mount
 
 
+@pytest.fixture
+def again(request: pytest.FixtureRequest) -> Callable[[Layers], Mounted]:
+    """Mount once more: by the kernel's overlayfs, where that takes all that we write."""
+    return request.getfixturevalue("union" if IN_NAMESPACE else "overlay")
+
+
 @pytest.fixture(scope="session")
 def mount_union(arena: bytes) -> Iterator[Callable[[Layers, bytes], Mounted]]:
     """Mount layers in the fastest way there is, for tests that mount hundreds of times."""

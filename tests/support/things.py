@@ -89,9 +89,7 @@ class Thing:
         os.lchown(at, self.uid, self.gid)
         if self.kind != "symlink":
             os.chmod(at, self.mode if self.mode >= 0 else _MODES.get(self.kind, 0o644))
-        for name, value in self.xattrs:
-            if not (IN_NAMESPACE and name.startswith("trusted.")):
-                os.setxattr(at, name, value, follow_symlinks=False)
+        _set_xattrs(at, self.xattrs)
         _settle(at)
 
     def prepare(self, folder: bytes) -> None:
@@ -109,6 +107,12 @@ class Thing:
                 os.mkdir(at)
                 self._describe(at)
             _settle(at)
+
+
+def _set_xattrs(at: bytes, xattrs: Iterable[tuple[str, bytes]]) -> None:
+    for name, value in xattrs:
+        if not (IN_NAMESPACE and name.startswith("trusted.")):  # nobody there has those
+            os.setxattr(at, name, value, follow_symlinks=False)
 
 
 def _settle(at: bytes) -> None:
@@ -141,8 +145,7 @@ class Folder:
     def _describe(self, at: bytes) -> None:
         os.chown(at, self.uid, self.gid)
         os.chmod(at, self.mode)
-        for name, value in self.xattrs:
-            os.setxattr(at, name, value)
+        _set_xattrs(at, self.xattrs)
         _settle(at)
 
     def prepare(self, scene: Scene, at: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.fixtures import arena, mount_union, overlay, scratch, union  # noqa: F401
+from tests.support.fixtures import again, arena, mount_union, overlay, scratch, union  # noqa: F401
 
 
 @pytest.fixture(params=["extension", "pure"])
