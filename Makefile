@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: install uninstall demo test test-full test-pure check bench clean help
+.PHONY: install uninstall demo test test-full test-pure check bench bench-podman clean help
 
 BIN := .venv/bin
 IMAGE ?=
@@ -21,8 +21,11 @@ PLACES := --prefix '$(PREFIX)' --destdir '$(DESTDIR)' --sbindir '$(SBINDIR)'
 # As root the tests run in a mount namespace of their own: what a failing test leaves mounted dies
 # with it, and no other namespace keeps copies of the mounts that would hold daemons alive.
 # The mark in the environment is how tests/conftest.py finds daemons that the tests left behind.
+# They run in as many processes as there are processors, four at most, each with mounts and a mark
+# of its own (tests/support/workers.py); PYTEST=-n0 runs them in one, for a debugger, say.
 OWN_MOUNTS := $(if $(filter 0,$(shell id -u)),unshare --mount --propagation private)
-RUN_TESTS := $(OWN_MOUNTS) env UNIONFS_TEST_SESSION=$$$$ $(BIN)/python -m pytest $(PYTEST)
+RUN_TESTS := $(OWN_MOUNTS) env UNIONFS_TEST_SESSION=$$$$ $(BIN)/python -m pytest \
+	-n auto --maxprocesses 4 $(PYTEST)
 
 install: ## Install the command, mount helper, manual page, completions (PREFIX, DESTDIR, SBINDIR)
 	@scripts/setup.sh build
@@ -58,9 +61,13 @@ bench: ## Time unionfs beside the kernel's overlayfs and fuse-overlayfs (BENCH='
 	@scripts/setup.sh bench
 	@$(OWN_MOUNTS) $(BIN)/python -m scripts.bench $(BENCH)
 
+bench-podman: ## Time Podman with each of them as its mount program (BENCH='--help' for options)
+	@scripts/setup.sh bench-podman
+	@$(OWN_MOUNTS) $(BIN)/python -m scripts.bench.podman $(BENCH)
+
 clean: ## Remove what was built here: the environment, caches, the demo's image
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 	find unionfs scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

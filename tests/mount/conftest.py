@@ -1,1 +1,9 @@
-from tests.support.fixtures import again, arena, mount_union, overlay, scratch, union  # noqa: F401
+from tests.support.fixtures import (  # noqa: F401
+    again,
+    arena,
+    mount_union,
+    overlay,
+    scratch,
+    spawners,
+    union,
+)

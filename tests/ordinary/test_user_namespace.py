@@ -56,8 +56,11 @@ _NOT_THERE = {
         "test_special_files_take_trusted_but_not_user",
         "test_a_driver_like_name_is_only_a_name",
     ],
-    # nor immutable files
-    "parity/test_limits": ["test_an_immutable_file_opens_for_writing_and_is_not_written"],
+    "parity/test_limits": [  # nor files with chattr(1)'s i and a
+        "test_an_immutable_file_opens_for_writing_and_is_not_written",
+        "test_a_file_that_only_grows_opens_for_writing_anywhere_and_is_not_written_there",
+        "test_statx_does_not_say_what_protects_a_file",
+    ],
     # ten minutes are enough
     "apps/test_postgres": ["test_killed_under_load[pure]"],
 }

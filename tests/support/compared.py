@@ -4,7 +4,7 @@ All trials of a table share three mounts. Afterwards the kernel's overlayfs moun
 wrote, and has to show the same.
 
 In a user namespace the kernel's overlayfs has no redirects and no hard links, and nobody makes
-devices. So the plain directory is compared with alone: where the union differs from it, a row of
+devices or protects files. So the plain directory is compared with alone: where the union differs from it, a row of
 the exceptions table has to give us the kernel's answer; and the next mount is the union's again.
 """
 
@@ -95,6 +95,7 @@ class Tables:
                 self._failed[table] = error
                 raise
             finally:
+                _free(folder)
                 subprocess.run(["rm", "-rf", "--", folder], check=True)  # any depth
         return self._outcomes[table]
 
@@ -158,7 +159,16 @@ class Tables:
 
 
 def _possible(trial: Trial) -> bool:
-    return not IN_NAMESPACE or all(thing.kind not in _DEVICES for thing in trial.scene)
+    """Return whether its scene can be made here: devices and flags are for the machine's root."""
+    return not IN_NAMESPACE or not any(
+        thing.kind in _DEVICES or thing.flags for thing in trial.scene
+    )
+
+
+def _free(folder: bytes) -> None:
+    """Take the flags away that hinder removing; of special files chattr(1) says it cannot."""
+    words = ["chattr", "-f", "-R", "-i", "-a", "--", folder]
+    subprocess.run(words, check=False, stderr=subprocess.DEVNULL)
 
 
 def _folder(root: bytes, number: int) -> bytes:

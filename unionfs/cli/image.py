@@ -81,6 +81,7 @@ def _register_import(images: Branch) -> None:
 
 def _import(context: Context) -> int:
     from unionfs.cli.progress import import_progress
+    from unionfs.container.indexing import make_index
     from unionfs.image.importer import import_image
 
     args = context.args
@@ -98,6 +99,7 @@ def _import(context: Context) -> int:
             progress=progress,
             keep_blobs=args.keep_blobs,
         )
+        make_index(store, image)
     if context.json:
         output.print_json({"id": str(image.id), "names": list(image.names)})
     else:

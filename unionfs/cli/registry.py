@@ -71,6 +71,7 @@ def _access(context: Context) -> Access:
 
 def _pull(context: Context) -> int:
     from unionfs.cli.progress import import_progress
+    from unionfs.container.indexing import make_index
     from unionfs.image.pull import pull_image
 
     args = context.args
@@ -87,6 +88,7 @@ def _pull(context: Context) -> int:
             progress=progress,
             keep_blobs=args.keep_blobs,
         )
+        make_index(store, image)
     if context.json:
         output.print_json({"id": str(image.id), "names": list(image.names)})
     else:

@@ -16,6 +16,7 @@ from itertools import chain
 from typing import BinaryIO
 
 from unionfs.container.delta_tar import write_delta
+from unionfs.container.indexing import make_index
 from unionfs.container.locks import mount_lock
 from unionfs.container.resting import at_rest, refuse_mounted
 from unionfs.digest import Digest
@@ -76,6 +77,7 @@ def commit(
                 layer = _layer(store, container, wanted, lease, progress, resume)
             step = Step(_MADE_BY, wanted.message, wanted.author)
             image = store.images.add(derived_image(base, layer, run_config, step), [full_name])
+        make_index(store, image)
         if wanted.rebase:
             store.containers.rebase(container, image)
     return image
