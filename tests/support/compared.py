@@ -4,8 +4,9 @@ All trials of a table share three mounts. Afterwards the kernel's overlayfs moun
 wrote, and has to show the same.
 
 In a user namespace the kernel's overlayfs has no redirects and no hard links, and nobody makes
-devices or protects files. So the plain directory is compared with alone: where the union differs from it, a row of
-the exceptions table has to give us the kernel's answer; and the next mount is the union's again.
+devices or protects files. So the plain directory is compared with alone: where the union differs
+from it, a row of the exceptions table has to give us the kernel's answer; and the next mount is the
+union's again.
 """
 
 from __future__ import annotations
