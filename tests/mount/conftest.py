@@ -1,4 +1,5 @@
 from tests.support.fixtures import (  # noqa: F401
+    again,
     arena,
     mount_union,
     overlay,

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from tests.support import kernel
 from tests.support.files import opened
-from tests.support.stacks import Dir, Fifo, File, Layer, Link, Symlink
+from tests.support.stacks import Dir, Entry, Fifo, File, Layer, Link, Symlink
 
 _PUNCH_HOLE = 1 | 2  # FALLOC_FL_KEEP_SIZE with it, as fallocate(2) wants
 Step = Callable[[bytes], object]
@@ -33,6 +34,23 @@ STACK: tuple[Layer, ...] = (
     ),
     (File(b"merged/two", b"two ", 20),),
 )
+
+
+def side_by_side(count: int) -> list[Layer]:
+    """Return the layers of *count* such trees, in the directories ``t0``, ``t1`` and so on."""
+    return [
+        [_within(b"t%d" % number, one) for number in range(count) for one in layer]
+        for layer in STACK
+    ]
+
+
+def _within(folder: bytes, entry: Entry) -> Entry:
+    """Return *entry* of the small tree, in *folder*."""
+    if isinstance(entry, Link):
+        return Link(folder + b"/" + entry.path, folder + b"/" + entry.target)
+    if isinstance(entry, Dir) and entry.path == b".":
+        return replace(entry, path=folder)
+    return replace(entry, path=folder + b"/" + entry.path)
 
 
 class Case(NamedTuple):

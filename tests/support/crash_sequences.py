@@ -53,6 +53,12 @@ def sequences(length: int) -> Iterator[Sequence]:
     return itertools.product(STEPS, repeat=length)
 
 
+def batches(found: Iterator[Sequence], size: int) -> Iterator[tuple[Sequence, ...]]:
+    """Yield *size* of *found* at a time; fewer in the end."""
+    while batch := tuple(itertools.islice(found, size)):
+        yield batch
+
+
 def apply(root: bytes, names: Sequence) -> list[int]:
     """Make the changes below *root*; return the errno of each, 0 for success."""
     told = []

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from tests.support import kernel, trees
 from tests.support.mounts import UNION_OPTIONS, KernelOverlay, SessionMount, Spawner
-from tests.support.stacks import PAST_NS, Layers
+from tests.support.stacks import IN_NAMESPACE, PAST_NS, Layers
 from tests.support.trees import Tree
 
 NOW = "now"
@@ -79,13 +79,16 @@ class Stage:
             assert self.leftovers() == [], "the next mount did not clear work"
         return seen
 
-    def kernels(self, layers: Layers) -> Tree:
-        """Return what the kernel's overlayfs shows of *layers*.
+    def kernels(self, layers: Layers) -> list[Tree]:
+        """Return what the kernel's overlayfs shows of *layers*; nothing where it cannot.
 
+        With a user's marks it takes no redirects, and no hard links (DESIGN.md 2.3).
         It numbers an opaque directory as a new one, also where that has an origin mark.
         """
+        if IN_NAMESPACE or b"userxattr" in self.options:
+            return []
         with KernelOverlay(layers, self.folder + b"/kernel") as mounted:
-            return look(mounted.root)
+            return [look(mounted.root)]
 
     def leftovers(self) -> list[bytes]:
         """Return what is in the work directory, but for the whiteouts in stock."""

@@ -22,7 +22,11 @@ from tests.support.mounts import (
     Spawner,
     Spawners,
 )
-from tests.support.stacks import Layers
+from tests.support.stacks import IN_NAMESPACE, Layers
+
+# Of a module that compares with the kernel's overlayfs, too, where that takes all that we write:
+# not in a user namespace.
+COMPARED = [] if IN_NAMESPACE else [pytest.mark.needs_kernel_overlay]
 
 
 @pytest.fixture(scope="session")
@@ -92,6 +96,12 @@ def overlay(scratch: bytes) -> Iterator[Callable[[Layers], KernelOverlay]]:
             return stack.enter_context(KernelOverlay(layers, scratch + b"/overlay%d" % next(count)))
 
         yield mount
+
+
+@pytest.fixture
+def again(request: pytest.FixtureRequest) -> Callable[[Layers], Mounted]:
+    """Mount once more: by the kernel's overlayfs, where that takes all that we write."""
+    return request.getfixturevalue("union" if IN_NAMESPACE else "overlay")
 
 
 @pytest.fixture(scope="session")

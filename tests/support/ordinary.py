@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -164,8 +165,11 @@ def _reachable(path: Path) -> bool:
 
 
 @contextmanager
-def mounted(user: User, place: Path, options: str) -> Iterator[Path]:
-    """Mount the layer ``lower`` of *place* with its ``upper`` and ``work`` as the user."""
+def mounted(user: User, place: Path, options: str, *, killed: bool = False) -> Iterator[Path]:
+    """Mount the layer ``lower`` of *place* with its ``upper`` and ``work`` as the user.
+
+    With *killed* the daemon is killed in the end, whoever is still using the mount.
+    """
     words = f"lowerdir={place}/lower,upperdir={place}/upper,workdir={place}/work{options}"
     merged = place / "merged"
     program = user.start(user.python, "-m", "unionfs", "-f", "-o", words, merged)
@@ -173,8 +177,10 @@ def mounted(user: User, place: Path, options: str) -> Iterator[Path]:
         _await_mount(program, merged)
         yield merged
     finally:
-        user.run("fusermount3", "-u", merged)
-        assert program.wait(20) == 0
+        if killed:
+            program.kill()
+        user.run("fusermount3", "-uz" if killed else "-u", merged)
+        assert program.wait(20) == (-signal.SIGKILL if killed else 0)
 
 
 def _await_mount(program: subprocess.Popen[str], merged: Path) -> None:

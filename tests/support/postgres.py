@@ -1,7 +1,8 @@
 """A PostgreSQL server in a directory: made, started, loaded, killed, and checked.
 
-It refuses to run as root, so everything is done as ``nobody``. A server's processes all hold its
-standard error; the end of that pipe is how it is known that the last of them is gone.
+It refuses to run as root, so everything is done as ``nobody``, or whoever the directory belongs to.
+A server's processes all hold its standard error; the end of that pipe is how it is known that the
+last of them is gone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 from typing import TextIO
 
@@ -21,14 +23,14 @@ USER = 65534  # nobody; its own name is what initdb would ask for, so -U says an
 _SEGMENT_LINE = 6  # of postmaster.pid: key and number (miscadmin.h, LOCK_FILE_LINE_SHMEM_KEY)
 _READY = "database system is ready to accept connections"
 _SETTINGS = {
-    "listen_addresses": "''",
+    "listen_addresses": "",
     "dynamic_shared_memory_type": "mmap",  # shared mappings of files in the data directory
-    "shared_buffers": "'16MB'",  # small, so that pages go to the files and come back
-    "max_wal_size": "'32MB'",
-    "min_wal_size": "'4MB'",
-    "checkpoint_timeout": "'30s'",
-    "autovacuum_naptime": "'1s'",
-    "bgwriter_delay": "'10ms'",
+    "shared_buffers": "16MB",  # small, so that pages go to the files and come back
+    "max_wal_size": "32MB",
+    "min_wal_size": "4MB",
+    "checkpoint_timeout": "30s",
+    "autovacuum_naptime": "1s",
+    "bgwriter_delay": "10ms",
 }
 
 
@@ -56,19 +58,20 @@ def _children(parent: int) -> list[int]:
 
 
 class Cluster:
-    """The server whose data is in *data*, with its socket in *run*; both belong to ``USER``."""
+    """The server whose data is in *data*, with its socket in *run*; both belong to *user*."""
 
-    def __init__(self, data: bytes, run: bytes) -> None:
+    def __init__(self, data: bytes, run: bytes, user: int = USER) -> None:
         self.data = data
         self.run = run
+        self._user = user
         self.log: list[str] = []
         self._server: subprocess.Popen[str] | None = None
         self._drain: threading.Thread | None = None
         self._segment = ""  # the number of the System V shared memory that it is locked by
+        self._way = ""  # a short way to *run*, while the server lives
         self._env = {
             **{name: os.environ[name] for name in ("PATH", leftovers.MARK) if name in os.environ},
             "LC_ALL": "C.UTF-8",
-            "PGHOST": os.fsdecode(run),
             "PGUSER": "test",
             "PGDATABASE": "postgres",
             "HOME": "/nonexistent",
@@ -78,8 +81,8 @@ class Cluster:
         how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
         return subprocess.Popen(
             [_program(os.fsdecode(words[0])), *words[1:]],
-            user=USER,
-            group=USER,
+            user=self._user,
+            group=self._user,
             extra_groups=[],
             umask=0o077,
             cwd="/",
@@ -102,13 +105,13 @@ class Cluster:
     def init(self) -> None:
         """Make the database cluster, with checksums on its pages."""
         self.do("initdb", "-k", "-U", "test", "-A", "trust", "--wal-segsize=1", "-D", self.data)
-        with open(self.data + b"/postgresql.conf", "a") as conf:
-            conf.writelines(f"{key} = {value}\n" for key, value in _SETTINGS.items())
 
     def start(self) -> None:
         """Start the server; return when it answers (crash recovery included)."""
-        words = ("postgres", "-D", self.data, "-k", self.run)
-        self._server = self._start(*words, stdout=subprocess.DEVNULL)
+        self._make_way()
+        words = ("postgres", "-D", self.data, "-k", f"{self._way}/run")
+        settings = [word for pair in _SETTINGS.items() for word in ("-c", "=".join(pair))]
+        self._server = self._start(*words, *settings, stdout=subprocess.DEVNULL)
         errors = self._server.stderr
         assert errors is not None
         for line in errors:
@@ -118,11 +121,19 @@ class Cluster:
         else:
             errors.close()
             self._server.wait(60)
+            shutil.rmtree(self._way)
             raise AssertionError(f"the server did not start{self._said()}")
-        with open(self.data + b"/postmaster.pid") as lock:
-            self._segment = lock.read().split("\n")[_SEGMENT_LINE].split()[1]
+        lock = self.do("cat", self.data + b"/postmaster.pid")
+        self._segment = lock.split("\n")[_SEGMENT_LINE].split()[1]
         self._drain = threading.Thread(target=self._listen, args=(errors,), daemon=True)
         self._drain.start()
+
+    def _make_way(self) -> None:
+        """Make a link to where the socket is, in /tmp: its address holds 107 bytes (unix(7))."""
+        self._way = tempfile.mkdtemp(prefix="pg-", dir="/tmp")
+        os.chmod(self._way, 0o755)
+        os.symlink(self.run, self._way + "/run")
+        self._env["PGHOST"] = self._way + "/run"
 
     def _listen(self, errors: TextIO) -> None:
         with errors:
@@ -160,6 +171,7 @@ class Cluster:
         self._server.wait(60)
         self._drain.join(60)
         assert not self._drain.is_alive(), "some process of the server lives on"
+        shutil.rmtree(self._way)
 
     def __enter__(self) -> Cluster:
         self.start()

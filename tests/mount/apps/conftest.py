@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.fixtures import (  # noqa: F401
+    again,
     arena,
     mount_union,
     overlay,

@@ -10,12 +10,14 @@ from tests.support import trees
 from tests.support.debs import Package, dpkg, make_database
 from tests.support.examples import FULL
 from tests.support.files import read, write
+from tests.support.fixtures import COMPARED
 from tests.support.stacks import Dir, Layers, build_stack
 from tests.support.tinyroot import make_root
 
 pytestmark = [
     pytest.mark.needs_fuse,
     pytest.mark.needs_root,
+    *COMPARED,
     pytest.mark.timeout(1800 if FULL else 300),
 ]
 
@@ -128,8 +130,7 @@ def layers(scratch, union, debs) -> Layers:
     return made.next_generation(scratch + b"/s")
 
 
-@pytest.mark.needs_kernel_overlay
-def test_packages_come_and_go(mode, scratch, union, overlay, layers, debs):
+def test_packages_come_and_go(mode, scratch, union, again, layers, debs):
     """As on a plain directory; after a remount as well, and for the kernel's overlayfs."""
     plain = scratch + b"/plain"
     os.mkdir(plain)
@@ -146,4 +147,4 @@ def test_packages_come_and_go(mode, scratch, union, overlay, layers, debs):
     ours = trees.snapshot(mounted.root)
     trees.assert_same(trees.snapshot(plain), ours, ("plain", "union again"), fields=FIELDS)
     mounted.unmount()
-    trees.assert_same(ours, trees.snapshot(overlay(layers).root), ("union", "kernel"))
+    trees.assert_same(ours, trees.snapshot(again(layers).root), ("union", "another mount"))

@@ -17,15 +17,17 @@ from tests.support import points
 from tests.support.crash_cases import CASES
 from tests.support.crashes import Stage, differing, look, without_directory_times
 from tests.support.examples import FULL
+from tests.support.fixtures import COMPARED
 from tests.support.points import Trap
 from tests.support.ptrace import Call
+from tests.support.stacks import MARKS
 from tests.support.trees import Tree
 
 pytestmark = [
     pytest.mark.needs_fuse,
     pytest.mark.needs_root,
     pytest.mark.needs_ptrace,
-    pytest.mark.needs_kernel_overlay,
+    *COMPARED,
 ]
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
@@ -109,9 +111,9 @@ class _Trial:
         if wrong and self._too_late(trap):
             wrong = self._differing(live, blur(self._after))
         yield from wrong
-        kernels = stage.kernels(stage.copy())
-        for line in self._differing(blur(kernels), live, kinds=("dir",)):
-            yield f"on disk: {line}"
+        for kernels in stage.kernels(stage.copy()):
+            for line in self._differing(blur(kernels), live, kinds=("dir",)):
+                yield f"on disk: {line}"
         left = stage.leftovers()
         if left and (told or trap.sprung.name not in CLEANING):
             yield f"left in work: {left}"
@@ -145,7 +147,7 @@ def _more_hidden(before: Tree, now: Tree) -> Iterator[str]:
     """
     for path in before.nodes.keys() - now.nodes.keys():
         above = now.nodes.get(os.path.dirname(path) or b".")
-        if above is None or ("trusted.overlay.opaque", b"y") not in above.xattrs:
+        if above is None or (f"{MARKS}.overlay.opaque", b"y") not in above.xattrs:
             yield f"gone from the upper: {path!r}"
     for path, node in now.nodes.items():
         if (node.kind, node.rdev) == ("char", 0) and path not in before.nodes:

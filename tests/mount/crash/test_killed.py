@@ -19,6 +19,7 @@ from tests.support import points
 from tests.support.crash_cases import CASES, Case
 from tests.support.crashes import Stage, dead, differing, look, without_directory_times
 from tests.support.examples import FULL
+from tests.support.fixtures import COMPARED
 from tests.support.mounts import UNION_OPTIONS
 from tests.support.points import Trap
 from tests.support.trees import Tree
@@ -27,7 +28,7 @@ pytestmark = [
     pytest.mark.needs_fuse,
     pytest.mark.needs_root,
     pytest.mark.needs_ptrace,
-    pytest.mark.needs_kernel_overlay,
+    *COMPARED,
 ]
 
 COUNTED = points.touches_or_answers if FULL else points.changes
@@ -128,12 +129,10 @@ def _killed(stage: Stage, case: Case, number: int, born: set[int], after: Tree) 
 
 def _shown(stage: Stage) -> Iterator[tuple[str, Tree, tuple[str, ...]]]:
     """Yield who shows what, and the kinds of files whose numbers may be others there."""
-    if b"userxattr" in stage.options:
-        yield "ours", stage.ours(), ()
-        return
     copy = stage.copy()
     yield "ours", stage.ours(), ()
-    yield "the kernel's", stage.kernels(copy), ("dir",)
+    for seen in stage.kernels(copy):
+        yield "the kernel's", seen, ("dir",)
 
 
 def _as_is(tree: Tree) -> Tree:

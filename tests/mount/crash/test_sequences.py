@@ -1,43 +1,51 @@
-"""SIGKILL after every sequence of up to three changes, and in the middle of the last of them.
+"""SIGKILL after every sequence of up to three changes, and in the middle of the last of two.
 
 Each change was acknowledged, so the next mount (ours; the kernel's overlayfs) shows what a plain
-directory has after the same changes. ``make test`` takes every single change and a part of the
-longer sequences, always the same; the full run takes all.
+directory has after the same changes. Sequences are made side by side, each in a small tree of its
+own in one mount; single ones also in its root. ``make test`` takes every sequence of one and two
+changes and a part of those of three, always the same; the full run takes all 19,683.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from itertools import islice
 
 import pytest
 
 from tests.support import points
+from tests.support.crash_cases import side_by_side
 from tests.support.crash_sequences import (
     Plain,
     Sequence,
     apply,
+    batches,
     flattened,
     sequences,
 )
-from tests.support.crashes import Stage, dead, differing, without_directory_times
+from tests.support.crashes import Stage, dead, differing, look, without_directory_times
 from tests.support.examples import FULL, TIMEOUT
+from tests.support.fixtures import COMPARED
+from tests.support.mounts import SessionMount, Spawner
 from tests.support.points import Trap
+from tests.support.stacks import build_stack
 from tests.support.trees import Tree
 
 pytestmark = [
     pytest.mark.needs_fuse,
     pytest.mark.needs_root,
     pytest.mark.needs_ptrace,
-    pytest.mark.needs_kernel_overlay,
+    *COMPARED,
     pytest.mark.timeout(TIMEOUT),
 ]
 
 # Of so many sequences one is taken: primes, so that every change comes at every place.
-EVERY = {1: 1, 2: 1 if FULL else 23, 3: 1 if FULL else 499}
+EVERY = {2: 1, 3: 1 if FULL else 61}
 EVERY_KILLED = 1 if FULL else 97
+TOGETHER = 81
 
 
 @pytest.fixture
@@ -45,31 +53,60 @@ def plain(scratch: bytes, lowers: tuple[bytes, ...]) -> Plain:
     return Plain(flattened(lowers, scratch + b"/original"), scratch + b"/plain")
 
 
-@pytest.mark.parametrize("length", [1, 2, 3])
-def test_acknowledged_changes_are_there(stage: Stage, plain: Plain, length: int):
+def test_acknowledged_changes_are_there(stage: Stage, plain: Plain):
     wrong = []
-    for names in islice(sequences(length), 0, None, EVERY[length]):
-        wrong += [f"{names}: {line}" for line in _after(stage, plain, names)]
+    for names in sequences(1):
+        expected_answers, expected = plain.after(names)
+        stage.fresh()
+        mounted = stage.mount()
+        answers = [apply(mounted.root, names)]
+        os.kill(mounted.pid, signal.SIGKILL)
+        found = _wrong(stage, mounted, answers, [expected_answers], expected)
+        wrong += [f"{names}: {line}" for line in found]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("length", EVERY)
+def test_side_by_side(scratch: bytes, spawner: Spawner, length: int):
+    layers = build_stack(scratch + b"/l", side_by_side(TOGETHER), writable=False).lowers
+    stage = Stage(scratch + b"/stage", layers, spawner)
+    original = flattened(layers, scratch + b"/original")
+    plain = scratch + b"/plain"
+    wrong: list[str] = []
+    for batch in batches(islice(sequences(length), 0, None, EVERY[length]), TOGETHER):
+        subprocess.run(["rm", "-rf", "--", plain], check=True)
+        subprocess.run(["cp", "-a", "--", original, plain], check=True)
+        stage.fresh()
+        mounted = stage.mount()
+        answers = [apply(mounted.root + b"/t%d" % at, one) for at, one in enumerate(batch)]
+        os.kill(mounted.pid, signal.SIGKILL)
+        expected = [apply(plain + b"/t%d" % at, one) for at, one in enumerate(batch)]
+        found = list(_wrong(stage, mounted, answers, expected, look(plain)))
+        if found:
+            wrong += ["of " + ", ".join(f"t{at} {one}" for at, one in enumerate(batch)), *found]
         assert len(wrong) < 30, "\n".join(wrong)
     assert not wrong, "\n".join(wrong)
 
 
-def _after(stage: Stage, plain: Plain, names: Sequence) -> Iterator[str]:
-    """Yield what is wrong after the changes *names* and a SIGKILL."""
-    expected_answers, expected = plain.after(names)
-    stage.fresh()
-    mounted = stage.mount()
-    answers = apply(mounted.root, names)
-    os.kill(mounted.pid, signal.SIGKILL)
-    dead(mounted)
-    if answers != expected_answers:
-        yield f"answers {answers}, of a plain directory {expected_answers}"
+def _wrong(
+    stage: Stage,
+    killed: SessionMount,
+    answers: list[list[int]],
+    expected_answers: list[list[int]],
+    expected: Tree,
+) -> Iterator[str]:
+    """Yield what is wrong on the *stage* whose daemon was killed after changes."""
+    dead(killed)
+    for at, (ours, theirs) in enumerate(zip(answers, expected_answers, strict=True)):
+        if ours != theirs:
+            yield f"t{at}: answers {ours}, of a plain directory {theirs}"
     copy = stage.copy()
-    ours = stage.ours()
-    for line in differing(ours, expected, ()):
+    seen = stage.ours()
+    for line in differing(seen, expected, ()):
         yield f"ours / plain: {line}"
-    for line in differing(ours, stage.kernels(copy), ()):
-        yield f"ours / the kernel's: {line}"
+    for kernels in stage.kernels(copy):
+        for line in differing(seen, kernels, ()):
+            yield f"ours / the kernel's: {line}"
 
 
 def test_killed_in_the_last_of_two(stage: Stage, plain: Plain):
@@ -97,7 +134,8 @@ def _killed_in(stage: Stage, plain: Plain, names: Sequence) -> Iterator[str]:
         dead(mounted)
         blur = without_directory_times if trap.sprung.name == "utimensat" else _as_is
         copy = stage.copy()
-        for whose, seen in (("ours", stage.ours()), ("the kernel's", stage.kernels(copy))):
+        shown = [("ours", stage.ours()), *(("the kernel's", one) for one in stage.kernels(copy))]
+        for whose, seen in shown:
             old = differing(blur(seen), blur(before), ())
             new = differing(blur(seen), blur(after), ())
             if old and new:

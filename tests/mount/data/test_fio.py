@@ -42,6 +42,7 @@ def _fio(path: bytes, *words: str) -> None:
         "--blockalign=512",
         "--verify=crc32c",
         "--verify_fatal=1",
+        "--verify_state_save=0",
         "--randseed=7",
         "--fallocate=none",
         "--overwrite=0",

@@ -1,6 +1,7 @@
 """Every table of this directory: the union answers as a plain directory does, call by call.
 
-Where the kernel's overlayfs does not, ``exceptions-calls`` says which of the two we follow.
+Where the kernel's overlayfs does not, ``exceptions-calls`` says which of the two we follow; in a
+user namespace ``exceptions-namespace`` says more.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from tests.support import parity
 from tests.support.compared import Tables
 from tests.support.disks import drop_disk, make_disk
 from tests.support.extension import FEATURES
-from tests.support.fixtures import arena, mount_union  # noqa: F401
+from tests.support.fixtures import COMPARED, arena, mount_union  # noqa: F401
+from tests.support.stacks import IN_NAMESPACE
 
 _HERE = os.path.dirname(__file__)
-_ROWS = os.path.join(_HERE, "exceptions-calls")
+_ROWS = parity.load(os.path.join(_HERE, "exceptions-calls"))
+_MORE_ROWS = parity.load(os.path.join(_HERE, "exceptions-namespace")) if IN_NAMESPACE else []
 _NAMES = sorted(
     name[:-3]
     for name in os.listdir(_HERE)
@@ -30,17 +33,21 @@ TABLES = {name: importlib.import_module(f"tests.mount.parity.{name}").CASES for 
 # setxattr(2) at once.
 _LACKS = frozenset([*(one.name for one in FEATURES), "caller of a write", "xattr flags"])
 
-pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_kernel_overlay]
+pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, *COMPARED]
 
 
 @pytest.fixture(scope="module")
 def tables(arena, mount_union, tmp_path_factory) -> Iterator[Tables]:  # noqa: F811
-    disk = os.fsencode(tmp_path_factory.mktemp("tables"))  # beside the arena, which all may enter
-    image = arena + b"/tables.img"
-    mounted = make_disk(disk, image)
+    image, mounted = arena + b"/tables.img", False
+    if IN_NAMESPACE:
+        disk = arena + b"/tables"
+        os.mkdir(disk)
+    else:
+        disk = os.fsencode(tmp_path_factory.mktemp("tables"))  # beside the arena, as open as that
+        mounted = make_disk(disk, image)
     os.chmod(disk, 0o755)
     lacks = _LACKS if os.environ.get("UNIONFS_PURE") == "1" else frozenset()
-    found = Tables(TABLES, disk, mount_union, parity.load(_ROWS), lacks=lacks)
+    found = Tables(TABLES, disk, mount_union, [*_ROWS, *_MORE_ROWS], lacks=lacks)
     yield found
     found.close()
     if mounted:
@@ -62,6 +69,7 @@ def test_answers_agree(tables, table, index):
 
 
 @pytest.mark.needs_extension
+@pytest.mark.needs_kernel_overlay
 def test_every_row_is_needed(tables):
     used = set().union(*(tables.outcome(table).used for table in TABLES))
-    assert not [row for row in parity.load(_ROWS) if row not in used]
+    assert not [row for row in _ROWS if row not in used]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.support import trees
-from tests.support.stacks import IN_NAMESPACE, Dir, File, Whiteout, build_stack
+from tests.support.fixtures import COMPARED
+from tests.support.stacks import Dir, File, Whiteout, build_stack
 from tests.support.stress import GROUPS, LOW, run_group
 
-pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
-if not IN_NAMESPACE:
-    pytestmark.append(pytest.mark.needs_kernel_overlay)
+pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, *COMPARED]
 
 FIELDS = [field for field in trees.FIELDS if field != "mtime"]
 
@@ -19,12 +18,6 @@ FIELDS = [field for field in trees.FIELDS if field != "mtime"]
 def layers(scratch):
     above = [Whiteout(b"work/gone"), File(b"work/dir/above"), Dir(b"work/dir/more")]
     return build_stack(scratch + b"/s", [[*LOW, File(b"work/gone")], above])
-
-
-@pytest.fixture
-def again(request):
-    """Mount once more: by the kernel's overlayfs, where that takes all that we write."""
-    return request.getfixturevalue("union" if IN_NAMESPACE else "overlay")
 
 
 @pytest.mark.timeout(2400)
