@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 12  # of the interface below; an extension that was built from other sources is not used
+VERSION = 13  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 CARRIER = b"unionfs.carried"  # the attribute that GETXATTR asks for when it stands for another
@@ -105,6 +105,9 @@ class Hooks(Protocol):
         Before one is removed or stops being merged; the rest is shared again when asked for.
         """
 
+    def forget_attributes(self) -> None:
+        """Answer GETATTR from nothing that was told before, nor from shared directories."""
+
     def names_wanted(self, node: int) -> bool:
         """Return whether absent names of the directory *node* were asked for before."""
 
@@ -169,6 +172,7 @@ kills_privileges = hooks.kills_privileges if hooks is not None else _never
 caller = hooks.caller if hooks is not None else _nobody
 asks_tmpfile = hooks.asks_tmpfile if hooks is not None else _never
 carried = hooks.carried if hooks is not None else _nothing
+forget_attributes = hooks.forget_attributes if hooks is not None else _nothing
 unshare_dirs = hooks.unshare_dirs if hooks is not None else _nothing
 xattr_flags = hooks.xattr_flags if hooks is not None else _no_flags
 

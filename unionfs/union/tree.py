@@ -30,6 +30,7 @@ class Tree:
         self.layers = list(layers)
         self.pool = pool
         self._lowest = self.layers[-1]
+        self._left: list[Layer] = []
         self.links: dict[tuple[int, int], Node] = {}
         self.root = Node(None, b"", _DIR)
         self.root.parts = self._root_parts()
@@ -295,10 +296,22 @@ class Tree:
         if node.identity is not None and self.links.get(node.identity) is node:
             del self.links[node.identity]
 
+    def go_on(self, layers: Sequence[Layer], links: dict[tuple[int, int], Node]) -> None:
+        """Be the union of *layers* from now on, whose nodes are the same (``upper.rebase``).
+
+        The old upper is closed. A layer that is there no more stays open until ``close``: a removed
+        file may be in it.
+        """
+        upper = self.layers[0]
+        self.pool.drop(upper)
+        upper.close()
+        self._left += [layer for layer in self.layers[1:] if layer not in layers]
+        self.layers, self._lowest, self.links = list(layers), layers[-1], links
+
     def close(self) -> None:
         """Close every layer and descriptor."""
         self.pool.close()
-        for layer in self.layers:
+        for layer in (*self.layers, *self._left):
             layer.close()
 
 
