@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,12 +29,16 @@ pytestmark = [
     pytest.mark.timeout(TIMEOUT),
 ]
 
+LONG_AGO = 1_600_000_000
+HOME = ["log", "merged", "mount.lock", "upper", "work"]
 WORDS = ("commit", "old", "committed", "--rebase")
 
 
 @pytest.fixture
-def shop(tmp_path: Path, runner: Runner, images: dict[str, Image]) -> Shop:
-    return Shop(tmp_path, runner, images)
+def shop(tmp_path: Path, runner: Runner, images: dict[str, Image]) -> Iterator[Shop]:
+    shop = Shop(tmp_path, runner, images)
+    yield shop
+    shop.run("umount", "old")  # where a test ended early
 
 
 class Trial:
@@ -46,6 +50,7 @@ class Trial:
         self.daemon = shop.tried(None, "mount", "old", child=True)[0].child
         self.home = shop.container("old")
         self.root = os.fsencode(self.home / "merged")
+        self._age()
         self.before = self._seen()
         self._open = os.open(self.root + b"/made/file", os.O_RDONLY)
 
@@ -67,7 +72,7 @@ class Trial:
             file.write(b" later")
         with open(self.root + b"/made/file", "rb") as file:
             assert file.read() == b"made", why
-        os.rename(self.root + b"/made", self.root + b"/moved")
+        self._move()
 
     def ends_well(self, why: str, *, died: bool) -> None:
         """Check the container, mounted anew, and then rebased and mounted once more."""
@@ -77,7 +82,7 @@ class Trial:
             _gone(self.daemon)
             shop.succeed("mount", "old")
             trees.assert_same(self.before, self._seen(), ("before", why))
-            os.rename(self.root + b"/made", self.root + b"/moved")
+            self._move()
         wanted = self._seen()
         for _ in range(2):
             shop.succeed("umount", "old")
@@ -90,17 +95,26 @@ class Trial:
             assert shop.succeed("diff", "old") == ""
         shop.succeed("umount", "old")
 
+    def _move(self) -> None:
+        os.rename(self.root + b"/made", self.root + b"/moved")
+        self._age()
+
+    def _age(self) -> None:
+        """Let everything be older than the runner's SOURCE_DATE_EPOCH, to which times are cut."""
+        for folder, _, files in os.walk(self.root, topdown=False):
+            for name in (*files, b"."):
+                os.utime(os.path.join(folder, name), (LONG_AGO, LONG_AGO), follow_symlinks=False)
+
     def _seen(self) -> trees.Tree:
         return trees.snapshot(self.root)
-
-
-HOME = ["log", "merged", "mount.lock", "upper", "work"]
 
 
 @pytest.mark.parametrize("how", ENDS)
 def test_the_command(shop: Shop, how: str):
     trial = Trial(shop)
-    count = trial.of_command(None, watch)[0].count
+    trap, done = trial.of_command(None, watch)
+    assert done.status == 0, done
+    count = trap.count
     trial.goes_on("whole")
     trial.ends_well("whole", died=False)
     for number in _tried(count):
@@ -120,7 +134,9 @@ def test_the_daemon(shop: Shop, how: str):
     # The kernel takes every answer; a disk does not.
     counts = points.changes if how == "killed" else _changes_the_disk
     trial = Trial(shop)
-    count = trial.of_daemon(None, watch, counts)[0].count
+    trap, done = trial.of_daemon(None, watch, counts)
+    assert done.status == 0, done
+    count = trap.count
     trial.ends_well("whole", died=False)
     for number in _tried(count):
         trial = Trial(shop)
