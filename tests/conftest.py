@@ -6,6 +6,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -28,6 +29,10 @@ def pytest_configure(config: pytest.Config) -> None:
     nohup(1) its program, this suite perhaps among them, with the signal ignored, and programs
     inherit that.
     """
+    if hasattr(config, "workerinput"):
+        from tests.support import workers
+
+        workers.take_signals()
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
@@ -35,8 +40,37 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["TMPDIR"] = tempfile.tempdir = machine.test_root()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: list[Any]) -> None:
+    """Set the processes apart that `make test` shares the tests among."""
+    from tests.support import workers
+
+    workers.set_apart(specs)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Say which of them runs what."""
+    from tests.support import workers
+
+    return workers.Units(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object | None) -> None:
+    """Clear up behind one of them that died; pytest says which test it was running."""
+    from tests.support import workers
+
+    if error:
+        workers.clear_after(node.gateway.spec)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip a test whose marker names what this machine truly lacks, with the reason."""
+    if hasattr(config, "workerinput"):
+        from tests.support import workers
+
+        workers.slowest_first(items)
     for item in items:
         for marker, lacks in machine.MARKERS.items():
             if item.get_closest_marker(marker) and (reason := lacks()):

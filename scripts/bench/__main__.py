@@ -117,7 +117,7 @@ class Bench:
             self._note(name, "ms", ours, partial(_start, program))
 
     def _measure(self, row: Row, contender: Contender) -> float | None:
-        with self.workshop.stack(row.on) as stack, contender.mounted(stack):
+        with self.workshop.stack(row.on, stored=row.stored) as stack, contender.mounted(stack):
             place = Place(stack.merged, self.samples, self.workshop.tar, daemon_of(stack))
             if not os.path.lexists(place.at(row.needs)):
                 return None

@@ -23,7 +23,8 @@ class AbsentError(Exception):
 class Stack:
     """One mount's directories: the lowers topmost first, and the three of its own.
 
-    Relative ones are in *cwd*.
+    Relative ones are in *cwd*. Where *store* is one of ours, it has an image ``tower`` of the same
+    layers, which our own contender mounts in their place.
     """
 
     lowers: tuple[str, ...]
@@ -31,6 +32,7 @@ class Stack:
     work: str
     merged: str
     cwd: str | None = None
+    store: str = ""
 
     def options(self) -> str:
         """Return them as every contender's ``-o`` takes them."""
@@ -47,6 +49,9 @@ class Contender:
 
     def words(self, stack: Stack) -> list[str]:
         """Return the command that mounts *stack*."""
+        if stack.store and self.name == "unionfs":
+            image = ("mount", "--image", "tower", stack.merged)
+            return [*self.command, "--root", stack.store, *image]
         return [*self.command, "-o", stack.options() + self.more_options, stack.merged]
 
     @contextmanager

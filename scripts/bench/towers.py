@@ -8,7 +8,13 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
+
+from unionfs.image.writer import pack_layout
+from unionfs.ondisk.flavour import Flavour
 
 TALL, TALLER, WIDE = "100-layers", "400-layers", "100000-files"
 _FOLDERS = 100
@@ -28,6 +34,23 @@ def tower(cache: str, kind: str) -> tuple[str, tuple[str, ...]]:
         _MAKERS[kind](part)
         os.rename(part, top)
     return top, tuple(sorted(os.listdir(top), key=int))
+
+
+def stored(cache: str, kind: str) -> str:
+    """Return a store of ours with the layers of the tower *kind* as the image ``tower``."""
+    store = os.path.join(cache, f"{kind}-store")
+    if not os.path.exists(store):
+        part = store + ".part"
+        shutil.rmtree(part, ignore_errors=True)
+        top, names = tower(cache, kind)
+        bottommost_first = [os.path.join(top, name) for name in reversed(names)]
+        with tempfile.TemporaryDirectory(dir=cache) as layout:
+            pack_layout(layout, bottommost_first, flavour=Flavour.TRUSTED)
+            program = os.path.join(os.path.dirname(sys.executable), "unionfs")
+            words = [program, "--root", part, "image", "import", f"oci:{layout}", "--name", "tower"]
+            subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+        os.rename(part, store)
+    return store
 
 
 def folders() -> list[str]:

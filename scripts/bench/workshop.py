@@ -16,9 +16,9 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 
+from scripts.bench import towers
 from scripts.bench.contenders import Stack
 from scripts.bench.rows import BIG
-from scripts.bench.towers import tower
 from scripts.demo import image
 
 _BIG_SIZE = 256 << 20
@@ -42,12 +42,12 @@ class Workshop:
             _make_tar(self.tar)
 
     @contextlib.contextmanager
-    def stack(self, kind: str = "") -> Iterator[Stack]:
+    def stack(self, kind: str = "", *, stored: bool = False) -> Iterator[Stack]:
         """Give a mount its directories; what it wrote is deleted at the end of all.
 
-        *kind* is one of ``towers``, "" the image's layers. Not deleted at once, because for minutes
-        ext4 passes over the inodes of deleted files one by one (recently_deleted() in
-        fs/ext4/ialloc.c), and who creates files next would pay for it.
+        *kind* is one of ``towers``, "" the image's layers; *stored*: in a store as well. Not
+        deleted at once, because for minutes ext4 passes over the inodes of deleted files one by one
+        (recently_deleted() in fs/ext4/ialloc.c), and who creates files next would pay for it.
         """
         top = tempfile.mkdtemp(dir=self.cache, prefix="run-")
         self._used.append(top)
@@ -55,8 +55,9 @@ class Workshop:
             upper, work, merged = (os.path.join(top, name) for name in ("upper", "work", "merged"))
             for directory in (upper, work, merged):
                 os.mkdir(directory, 0o755)
-            cwd, lowers = tower(self.cache, kind) if kind else (None, tuple(self.lowers))
-            yield Stack(lowers, upper, work, merged, cwd)
+            cwd, lowers = towers.tower(self.cache, kind) if kind else (None, tuple(self.lowers))
+            store = towers.stored(self.cache, kind) if stored else ""
+            yield Stack(lowers, upper, work, merged, cwd, store)
         finally:
             empty = ["-type", "f", "-size", "+256k", "-exec", "truncate", "-s", "0", "{}", "+"]
             subprocess.run(["find", top, "-xdev", *empty], check=True)

@@ -89,7 +89,8 @@ def test_a_layer_that_is_mounted_stays(own: Cli, target: Path) -> None:
             database.execute("DELETE FROM image_layers")
             database.execute("DELETE FROM images")
             database.commit()
-        assert own.json("gc")["removed"] == []
+        removed = own.json("gc")["removed"]
+        assert [one["kind"] for one in removed] == ["index"]  # the mount has it open
         assert len((target / "big").read_bytes()) == 100_000
     finally:
         own("umount", str(target))

@@ -12,8 +12,9 @@ import time
 
 import pytest
 
+from tests.support import kernel
 from tests.support.files import read, write
-from tests.support.fixtures import arena, scratch, union  # noqa: F401
+from tests.support.fixtures import arena, scratch, spawners, union  # noqa: F401
 from tests.support.mounts import HelperMount
 from tests.support.stacks import Dir, File, build_stack
 
@@ -131,9 +132,9 @@ def test_mounts_that_do_not_tell(scratch, union, tmp_path):  # noqa: F811
     assert "noxattrinfo" in stats(silent, status=1)
     dead = HelperMount(layers, scratch + b"/dead")  # not by the fixture, which wants a good end
     os.kill(dead.pid, signal.SIGKILL)
-    dead.process.wait()
+    dead.wait()
     assert "daemon is gone" in stats(dead.root, status=1)
-    dead.kill()
+    kernel.umount(dead.root)
     assert "is not a mount point" in stats(tmp_path, status=1)
     assert "no such container" in stats("--root", tmp_path / "none", "nobody", status=1)
 

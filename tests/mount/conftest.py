@@ -1,1 +1,8 @@
-from tests.support.fixtures import arena, mount_union, overlay, scratch, union  # noqa: F401
+from tests.support.fixtures import (  # noqa: F401
+    arena,
+    mount_union,
+    overlay,
+    scratch,
+    spawners,
+    union,
+)

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.support import kernel
 from tests.support.files import opened, refused, write
 from tests.support.stacks import Dir, File, build_stack
 from unionfs.syscalls.at import RENAME_EXCHANGE, renameat2
@@ -23,9 +24,14 @@ _DIR = os.O_RDONLY | os.O_DIRECTORY
 MANY = 70_000  # names, of which the extension keeps less than twice as many
 
 
-def _forget() -> None:
-    with open("/proc/sys/vm/drop_caches", "w") as file:
-        file.write("2")
+def _forget(path: bytes) -> None:
+    """Let the kernel forget the names of the mount that *path* is in, and of no other.
+
+    A remount does that (reconfigure_super in fs/super.c); what is open is kept.
+    """
+    while not os.path.ismount(path):
+        path = os.path.dirname(path)
+    kernel.mount(b"none", path, b"none", kernel.MS_REMOUNT)
 
 
 def _there(path: bytes) -> bool:
@@ -43,7 +49,7 @@ def share():
 
         def ask(folder: bytes) -> None:
             kept.enter_context(opened(folder, _DIR))
-            _forget()
+            _forget(folder)
             for number in range(4):
                 assert not _there(folder + b"/never-%d" % number)
 
@@ -75,14 +81,14 @@ def test_what_was_absent_is_there_when_it_is_made(root, share, name):
     share(folder)
     assert not _there(new)
     MAKERS[name](new)
-    _forget()
+    _forget(root)
     assert _there(new)
     share(folder)
     os.rename(new, new + b"2")
-    _forget()
+    _forget(root)
     assert not _there(new)
     os.rename(new + b"2", new)
-    _forget()
+    _forget(root)
     assert _there(new)
 
 
@@ -91,12 +97,12 @@ def test_names_from_another_directory_and_exchanged_ones(root, share):
     share(here)
     share(there)
     os.rename(there + b"/file", here + b"/moved")
-    _forget()
+    _forget(root)
     assert _there(here + b"/moved") and not _there(there + b"/file")
     write(there + b"/second", b"2")
     with opened(here, _DIR) as a, opened(there, _DIR) as b:
         renameat2(a, b"moved", b, b"second", RENAME_EXCHANGE)
-    _forget()
+    _forget(root)
     assert _there(here + b"/moved") and _there(there + b"/second")
 
 
@@ -106,11 +112,11 @@ def test_a_directory_made_anew_has_none_of_the_old_ones_names(root, share):
     os.unlink(folder + b"/x")
     os.rmdir(folder)
     os.mkdir(folder)
-    _forget()
+    _forget(root)
     assert not _there(folder + b"/x")
     share(folder)
     write(folder + b"/x", b"")
-    _forget()
+    _forget(root)
     assert _there(folder + b"/x")
 
 
@@ -140,7 +146,7 @@ def test_more_names_than_are_kept(scratch, union, share):
         share(folder)
         write(folder + b"/made-%d" % turn, b"")
         share(folder)
-        _forget()
+        _forget(root)
         for _ in range(50):
             assert _there(folder + b"/l%d" % chance.randrange(MANY))
         for made in range(turn % 2, turn + 1, 2):

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
+from tests.support.disks import Disk
 from tests.support.files import opened, read, refused, write
-from tests.support.rawcalls import FS_APPEND, fs_flags, set_fs_flags
-from tests.support.stacks import Dir, File, build_stack
+from tests.support.mounts import HelperMount, KernelOverlay
+from tests.support.rawcalls import (
+    FS_APPEND,
+    FS_IMMUTABLE,
+    FS_NOATIME,
+    FS_NODUMP,
+    fs_flags,
+    set_fs_flags,
+)
+from tests.support.stacks import Dir, File, Layers, Link, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 needs_extension = pytest.mark.needs_extension
@@ -67,3 +77,109 @@ def test_a_file_that_was_append_only_before_the_mount(union, layers):
         path = union(layers).root + b"/file"
         _append(path, b"ged")
         assert read(path) == b"logged"
+
+
+# On an ext4, whose layers have flags as no other of the tests' filesystems: what one driver writes
+# down of them, the other has to read.
+
+_KINDS = {"kernel": KernelOverlay, "ours": HelperMount}
+_BOTH_WAYS = pytest.mark.parametrize(("first", "second"), [("ours", "kernel"), ("kernel", "ours")])
+_STACK = [
+    File(b"immutable", b"low", 3),
+    File(b"log", b"low", 3),
+    File(b"linked", b"low", 3),
+    Link(b"linked-2", b"linked"),
+    Dir(b"dir"),
+    File(b"dir/inside", b"low", 3),
+    File(b"free", b"low", 3),
+]
+_FLAGS = {
+    b"immutable": FS_IMMUTABLE,
+    b"log": FS_APPEND | FS_NOATIME,
+    b"linked": FS_APPEND,
+    b"dir": FS_IMMUTABLE,
+}
+_SHOWN = FS_IMMUTABLE | FS_APPEND | FS_NOATIME | FS_NODUMP
+
+
+@pytest.fixture
+def on_disk(scratch) -> Iterator[Layers]:
+    """Layers on an ext4, with flags in the lower one."""
+    with Disk(scratch + b"/img") as disk:
+        layers = build_stack(disk.root + b"/s", [_STACK])
+        for name, flags in _FLAGS.items():
+            with opened(layers.lowers[0] + b"/" + name, os.O_RDONLY) as fd:
+                set_fs_flags(fd, flags)
+        yield layers
+        subprocess.run(["chattr", "-R", "-i", "-a", layers.lowers[0]], check=True)
+
+
+def _change(root: bytes) -> None:
+    """Make everything that has flags be copied up, and give others some."""
+    for name in (b"/log", b"/linked-2", b"/dir/inside"):
+        _append(root + name, b" more")
+    with opened(root + b"/free", os.O_RDWR) as fd:
+        set_fs_flags(fd, FS_IMMUTABLE | FS_APPEND | FS_NOATIME)
+    with opened(root + b"/immutable", os.O_RDONLY) as fd:
+        set_fs_flags(fd, FS_NODUMP)
+
+
+def _found(root: bytes) -> dict[bytes, int]:
+    names = (*_FLAGS, b"linked-2", b"dir/inside", b"free")
+    return {name: _flags(root + b"/" + name) & _SHOWN for name in names}
+
+
+@needs_extension
+@pytest.mark.needs_kernel_overlay
+@_BOTH_WAYS
+def test_what_one_driver_protects_the_other_does(on_disk, scratch, first, second):
+    with _KINDS[first](on_disk, scratch + b"/first") as mount:
+        _change(mount.root)
+        before = _found(mount.root)
+    with opened(on_disk.upper + b"/free", os.O_WRONLY):
+        pass  # the inode itself is free, and so can be removed with the container
+    with _KINDS[second](on_disk, scratch + b"/second") as mount:
+        assert _found(mount.root) == before
+        assert before == {
+            **_FLAGS,
+            b"immutable": FS_IMMUTABLE | FS_NODUMP,
+            b"linked-2": FS_APPEND,
+            b"dir/inside": 0,
+            b"free": FS_IMMUTABLE | FS_APPEND | FS_NOATIME,
+        }
+        for name in (b"/log", b"/linked", b"/dir", b"/free", b"/immutable"):
+            with refused(errno.EPERM):
+                os.chmod(mount.root + name, 0o700)
+            with refused(errno.EPERM):
+                os.rename(mount.root + name, mount.root + b"/elsewhere")
+        with refused(errno.EPERM):
+            os.unlink(mount.root + b"/dir/inside")
+        _append(mount.root + b"/log", b" and more")
+        assert read(mount.root + b"/log") == b"low more and more"
+        with opened(mount.root + b"/free", os.O_RDONLY) as fd:
+            set_fs_flags(fd, 0, FS_IMMUTABLE | FS_APPEND)
+        write(mount.root + b"/free", b"free again")
+        os.unlink(mount.root + b"/free")
+
+
+@pytest.mark.needs_kernel_overlay
+def test_a_lower_file_is_protected_without_a_copy_of_it(on_disk, scratch):
+    """Nor is there one afterwards: what is refused copies nothing up."""
+    with HelperMount(on_disk, scratch + b"/union") as mount:
+        for call in (
+            lambda at: os.truncate(at, 1),
+            lambda at: os.chmod(at, 0o600),
+            lambda at: os.utime(at, ns=(1, 1)),
+            lambda at: os.setxattr(at, "user.a", b"v"),
+            lambda at: os.link(at, at + b"-link"),
+            lambda at: os.rename(at, at + b"-new"),
+            os.unlink,
+        ):
+            for name in (b"/immutable", b"/log", b"/linked"):
+                with refused(errno.EPERM):
+                    call(mount.root + name)
+        with refused(errno.EPERM):
+            os.mkdir(mount.root + b"/dir/new")
+        with refused(errno.EPERM):
+            os.rename(mount.root + b"/free", mount.root + b"/dir/free")
+    assert os.listdir(on_disk.upper) == []

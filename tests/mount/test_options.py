@@ -8,6 +8,7 @@ import re
 import pytest
 
 from tests.support.files import read
+from tests.support.mounts import PROGRAM
 from tests.support.stacks import File, build_stack
 from unionfs.cli.option_help import EXPLAINED
 
@@ -26,7 +27,7 @@ OPTIONS = (
 @pytest.mark.parametrize("option", OPTIONS)
 def test_it_mounts(scratch, union, option):
     layers = build_stack(scratch + b"/s", [[File(b"file")]])
-    root = union(layers, options=[option.encode()]).root
+    root = union(layers, options=[option.encode()], program=PROGRAM).root
     assert read(root + b"/file") == b"x" * 10
     assert os.statvfs(root).f_blocks
 

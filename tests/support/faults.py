@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import xattr as xattr_package
 
-from unionfs.syscalls import at, handle, settle
+from unionfs.syscalls import at, flags, handle, settle
 
 _OS = (  # noqa: SIM905
     "chmod chown copy_file_range dup fchmod fchown fdatasync fstat fsync ftruncate getxattr "
@@ -29,6 +29,7 @@ _OTHERS = (
     (at, "_renameat2"),
     (at, "_linkat"),
     (at, "_syscall"),
+    (flags, "_statx"),
     (handle, "_name_to_handle_at"),
     (handle, "_open_by_handle_at"),
     (settle, "_sync_file_range"),

@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from tests.support.mounts import (
     Mounted,
     SessionMount,
     Spawner,
+    Spawners,
 )
 from tests.support.stacks import Layers
 
@@ -54,16 +56,28 @@ def scratch(arena: bytes, request: pytest.FixtureRequest) -> Iterator[bytes]:
     subprocess.run(["rm", "-rf", "--", folder], check=True)  # any depth
 
 
+@pytest.fixture(scope="session")
+def spawners(arena: bytes) -> Iterator[Spawners]:
+    """The parents of daemons; after the arena, whose mounts they have to see."""
+    made = Spawners()
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def union(scratch: bytes) -> Iterator[Callable[..., HelperMount]]:
-    """Mount layers with the mount program; unmounted, and its log judged, at the end."""
+def union(scratch: bytes, spawners: Spawners) -> Iterator[Callable[..., Mounted]]:
+    """Mount layers; unmounted, and the daemon's log judged, at the end.
+
+    By a fork, and by the mount program itself where a test wants more than options of it.
+    """
     with ExitStack() as stack:
         count = iter(range(1000))
 
-        def mount(layers: Layers, **how) -> HelperMount:
-            return stack.enter_context(
-                HelperMount(layers, scratch + b"/union%d" % next(count), **how)
-            )
+        def mount(layers: Layers, **how: Any) -> Mounted:
+            target = scratch + b"/union%d" % next(count)
+            if PROGRAM != OURS or how.keys() - {"options", "descriptors"}:
+                return stack.enter_context(HelperMount(layers, target, **how))
+            return stack.enter_context(SessionMount(layers, target, spawners.chosen(), **how))
 
         yield mount
 

@@ -32,7 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "daemon": {*_BASE, "options", "inspect", "fuse"},
     # The daemon's client side only: what serves runs in another process.
     "container": {
-        *_BASE, "ondisk", "options", "upper", "tarball", "store", "image",
+        *_BASE, "ondisk", "options", "union", "upper", "tarball", "store", "image",
         "inspect", "daemon.client", "daemon.mappings", "daemon.spawn", "daemon.writers",
     },
 }  # fmt: skip

@@ -119,7 +119,15 @@ class _Daemon:
         said = self.logged().decode(errors="replace")[-4000:]
         assert status == 0, f"the daemon's exit status is {status}; it said:\n{said}"
 
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send the daemon a signal, wait for its end and take its dead mount away."""
+        os.kill(self.pid, number)
+        self.wait()
+        if kernel.mounted_at(self.root) is not None:
+            kernel.umount(self.root, kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW)
+
     def wait(self) -> int:
+        """Return the exit status of the daemon, once it has left."""
         raise NotImplementedError
 
 
@@ -171,13 +179,6 @@ class HelperMount(_Daemon):
         if kernel.mounted_at(self.root) is not None:
             kernel.umount(self.root, kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW)
         raise MountFailed(f"exit status {status}: {self.logged().decode(errors='replace')}")
-
-    def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send the daemon a signal, wait for its end and take its dead mount away."""
-        self.process.send_signal(number)
-        self.process.wait()
-        if kernel.mounted_at(self.root) is not None:
-            kernel.umount(self.root, kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW)
 
     def wait(self) -> int:
         try:
@@ -244,11 +245,31 @@ class Spawner:
         self._process.communicate(timeout=30)
 
 
+class Spawners:
+    """A spawner of daemons with the extension, and one of those without, when they are needed."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Spawner] = {}
+
+    def chosen(self) -> Spawner:
+        """Return the one that the environment asks for now."""
+        pure = os.environ.get("UNIONFS_PURE", "")
+        if pure not in self._made:
+            self._made[pure] = Spawner()
+        return self._made[pure]
+
+    def close(self) -> None:
+        """End both."""
+        for spawner in self._made.values():
+            spawner.close()
+
+
 class SessionMount(_Daemon):
     """Our daemon, forked by *spawner*: as HelperMount, a hundred times faster to start.
 
     *descriptors*: how many the daemon may have open.
-    With *container* it reads the layers as those of a container of the store.
+    With *container* it reads the layers as those of a container of the store, with *indexed* it has
+    a merged index of the lowers, if they can have one.
     """
 
     def __init__(
@@ -260,6 +281,7 @@ class SessionMount(_Daemon):
         options: Sequence[bytes] = UNION_OPTIONS,
         descriptors: int | None = None,
         container: bool = False,
+        indexed: bool = False,
     ) -> None:
         self.root = _made(target)
         self.log = target + b".log"
@@ -270,6 +292,7 @@ class SessionMount(_Daemon):
             log=os.fsdecode(self.log),
             descriptors=descriptors,
             container=container,
+            indexed=indexed,
         )
         if "error" in answer:
             raise MountFailed(answer["error"])

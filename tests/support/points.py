@@ -38,7 +38,7 @@ _READING = _words(
     "statfs open openat chdir"
 )
 _READING_BY_FD = _words("read pread64 readv preadv preadv2 getdents64 lseek fstat fstatfs flock")
-_FICLONE = 0x40049409
+_FICLONE, _SET_FLAGS, _GET_FLAGS = 0x40049409, 0x40086602, 0x80086601
 _FUSE = b"/dev/fuse"
 _OTHER_WORLDS = (b"/proc/", b"/sys/", b"/dev/", b"/memfd:")
 _WAKE = signal.SIGURG  # ignored unless somebody asks for it
@@ -57,7 +57,7 @@ def changes(call: Call) -> bool:
         return bool(call.args[1 + (name == "openat")] & (os.O_CREAT | os.O_TRUNC))
     if name == "copy_file_range":
         return _on_disk(call, 2)
-    return name == "ioctl" and call.args[1] & 0xFFFFFFFF == _FICLONE
+    return name == "ioctl" and call.args[1] & 0xFFFFFFFF in (_FICLONE, _SET_FLAGS)
 
 
 def touches(call: Call) -> bool:
@@ -66,6 +66,8 @@ def touches(call: Call) -> bool:
         return True
     if call.name in _READING_BY_FD:
         return _on_disk(call)
+    if call.name == "ioctl" and call.args[1] & 0xFFFFFFFF == _GET_FLAGS:
+        return True
     return changes(call) and not (call.name in _CHANGING_BY_FD and call.opened() == _FUSE)
 
 

@@ -5,9 +5,10 @@ property tests get a fresh mount for every example. The child does what the moun
 does, from the words of ``-o`` on. Protocol: one JSON object a line on standard input, one on
 standard output.
 
-``{"mount": OPTIONS, "target": PATH, "log": PATH, "descriptors": N or null, "container": BOOL}``
-mounts in helper form, or as a container of the store is mounted, which reads no AUFS names. It
-answers ``{"pid": N}`` when mounted, or ``{"error": TEXT}``. ``{"wait": PID}`` answers
+``{"mount": OPTIONS, "target": PATH, "log": PATH, "descriptors": N or null, "container": BOOL,
+"indexed": BOOL}`` mounts in helper form, or as a container of the store is mounted, which reads no
+AUFS names; with a merged index of the lowers, where they can have one. It answers ``{"pid": N}``
+when mounted, or ``{"error": TEXT}``. ``{"wait": PID}`` answers
 ``{"status": N}`` when that daemon has left.
 """
 
@@ -20,6 +21,10 @@ import signal
 import sys
 import traceback
 from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unionfs.options import MountConfig
 
 LIFE_SECONDS = 300  # a daemon that hangs is killed; its mount then answers ENOTCONN and not never
 
@@ -67,6 +72,8 @@ def _daemon(request, ready: int) -> int:
         logs.to_stderr(debug=False)
         parsed = parse_helper_options([request["mount"]], privileged=os.getuid() == 0)
         config = replace(parsed, aufs=not request["container"])
+        if request["indexed"]:
+            config = replace(config, index=_index(config, os.fsencode(request["log"] + ".index")))
 
         def tell() -> None:
             os.write(ready, b"mounted")
@@ -81,6 +88,24 @@ def _daemon(request, ready: int) -> int:
     finally:
         sys.stderr.flush()
     return 0
+
+
+def _index(config: MountConfig, path: bytes) -> bytes | None:
+    """Write the index of the lowers of *config* to *path*; return that, None if none can be."""
+    from unionfs.inspect.stack import Source, Stack, called
+    from unionfs.union.merged import NotIndexableError, write
+    from unionfs.union.stack import flavour_of
+
+    flavour = flavour_of(config.userxattr)
+    source = Source("", called(config.lowerdirs, ()), flavour=flavour, aufs=config.aufs)
+    if os.path.exists(path):
+        os.unlink(path)
+    try:
+        with Stack(source) as stack:
+            write(os.fsdecode(path), stack.tree)
+    except NotIndexableError:
+        return None
+    return path
 
 
 def _own_descriptors(log: str) -> None:

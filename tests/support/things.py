@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tests.support import kernel
+from tests.support.rawcalls import set_fs_flags
 from tests.support.stacks import PAST_NS
 
 OWNER_UID, GROUP = 1000, 3000
@@ -38,7 +39,8 @@ _DEVICE = os.makedev(1, 3)  # null, and as a block device a RAM disk that is not
 class Thing:
     """*data*: a file's content, a symbolic link's target. *full*: a directory holds files.
 
-    *hole*: bytes of nothing before the data. *xattrs* as pairs.
+    *hole*: bytes of nothing before the data. *xattrs* as pairs. *flags*: chattr(1)'s, in a lower
+    directory, or given by a program if it is in the upper.
     """
 
     kind: str
@@ -51,6 +53,7 @@ class Thing:
     hole: int = 0
     full: bool = False
     xattrs: tuple[tuple[str, bytes], ...] = ()
+    flags: int = 0
 
     @property
     def label(self) -> str:
@@ -67,6 +70,8 @@ class Thing:
             self._make(upper + name, b"up")
         if self.state.startswith("linked"):
             os.link(lower + name, lower + name + b"2", follow_symlinks=False)
+        if self.flags and self.state in ("lower", "linked"):
+            _set_flags(lower + name, self.flags)
 
     def _make(self, at: bytes, inside: bytes) -> None:
         if self.kind == "dir":
@@ -96,6 +101,8 @@ class Thing:
     def prepare(self, folder: bytes) -> None:
         """Bring it into its state, in the tree that programs see."""
         at = folder + b"/" + os.fsencode(self.name)
+        if self.flags and self.state in ("upper", "merged"):
+            _set_flags(at, self.flags)
         if self.state.endswith("copied"):
             _settle(at)
         elif self.state == "gone":
@@ -108,6 +115,14 @@ class Thing:
                 os.mkdir(at)
                 self._describe(at)
             _settle(at)
+
+
+def _set_flags(at: bytes, flags: int) -> None:
+    fd = os.open(at, os.O_RDONLY)
+    try:
+        set_fs_flags(fd, flags)
+    finally:
+        os.close(fd)
 
 
 def _settle(at: bytes) -> None:

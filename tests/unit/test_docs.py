@@ -149,6 +149,7 @@ def source_names() -> frozenset[str]:
     found: set[str] = set()
     for path in python_files(str(REPO / PACKAGE)):
         module = os.path.relpath(path, REPO / PACKAGE).removesuffix(".py").replace(os.sep, ".")
+        module = module.removesuffix(".__init__")
         tree = ast.parse(Path(path).read_bytes(), path)
         found |= {module, *(f"{module}.{name}" for name in _names_of(tree.body))}
         for node in tree.body:

@@ -18,5 +18,6 @@ EXPLAINED = """\
   data=passthrough      let the kernel read big files by itself: in root's read-only mounts, from
                         Linux 6.9 (cached, auto: through its cache of this mount; the default)
   readahead=KIB         let the kernel read so far ahead, in mounts of root (auto, off)
+  merged_index=off      read the layers of an image, although what they show is written down (auto)
   spin=MICROSECONDS     wait awake for the next request (off, auto; default: auto)
 """

@@ -39,6 +39,7 @@ def add_options(parser: Parser, *, name: str, so_that: str) -> None:
 def store_image(context: Context, get: Get) -> int:
     """Do what *get* does with progress shown, and say which image it is."""
     from unionfs.cli.progress import import_progress
+    from unionfs.container.indexing import make_index
 
     args = context.args
     with (
@@ -52,6 +53,7 @@ def store_image(context: Context, get: Get) -> int:
             progress=progress,
             keep_blobs=args.keep_blobs,
         )
+        make_index(store, image)
     say(context, image)
     return 0
 

@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from unionfs.container.indexing import has_index, make_index
 from unionfs.container.locks import mount_lock
 from unionfs.errors import NotFoundError, UnionfsError, os_error_line
 from unionfs.image.restore import restore_layer
-from unionfs.store.records import ContainerRecord
+from unionfs.store.records import ContainerRecord, ImageRecord
 from unionfs.store.store import Store
 from unionfs.upper.check import check_upper
 
@@ -44,8 +45,23 @@ def check(store: Store, *, repair: bool) -> Iterator[Finding]:
     for problem in store.problems(partial(restore_layer, store)):
         fix = problem.repair
         yield _finding(problem.what, problem.says, problem.remedy, fix, problem.harmless, repair)
+    for image in store.images.list():
+        yield from _index(store, image, repair=repair)
     for container in store.containers.list():
         yield from _container(store, container, repair=repair)
+
+
+def _index(store: Store, image: ImageRecord, *, repair: bool) -> Iterator[Finding]:
+    """Tell of an image whose mounts read its layers one by one, which is no fault."""
+    what = f"image {image.names[0] if image.names else image.id}"
+    try:
+        if not has_index(store, image):
+            says = "has no index of what its layers show: its mounts are slower"
+            made = repair and make_index(store, image)
+            done = "made it" if made else None
+            yield Finding(what, says, done, harmless=True, repairable=not repair)
+    except (UnionfsError, OSError):
+        pass  # a layer is missing or being removed; of that the store's own check tells
 
 
 def _container(store: Store, container: ContainerRecord, *, repair: bool) -> Iterator[Finding]:

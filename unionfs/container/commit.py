@@ -16,6 +16,7 @@ from itertools import chain
 from typing import BinaryIO
 
 from unionfs.container.delta_tar import write_delta
+from unionfs.container.indexing import make_index
 from unionfs.container.layers import lower_layers
 from unionfs.container.locks import mount_lock
 from unionfs.container.resting import at_rest
@@ -77,15 +78,17 @@ def commit(
         with store.lease(base.diff_ids) as lease:
             rest = at_rest(store, container, live=wanted.live, unwritten=wanted.rebase)
             with rest as mount:
-                resume = None if mount is None or wanted.rebase else mount.thaw
+                moving = mount if wanted.rebase else None
+                resume = None if mount is None or moving is not None else mount.thaw
                 layer = _layer(store, container, wanted, lease, progress, resume)
                 new = derived_image(base, layer, run_config, step)
-                if mount is not None and wanted.rebase:
+                if moving is not None:
                     image = store.images.add(new, [full_name])
-                    _rebase_mounted(store, container, image, mount)
-                    return image
-            image = store.images.add(new, [full_name])
-        if wanted.rebase:
+                    _rebase_mounted(store, container, image, moving)
+            if moving is None:
+                image = store.images.add(new, [full_name])
+        make_index(store, image)
+        if wanted.rebase and moving is None:
             store.containers.rebase(container, image)  # at rest its work directory is locked
     return image
 
@@ -96,6 +99,8 @@ def _rebase_mounted(
     try:
         store.containers.rebase(container, image, _Moving(store, image, mount))
     except CannotGoOnError as error:
+        mount.thaw()
+        make_index(store, image)
         raise CannotGoOnError(
             f"the image {image.id} is made, but container {container.name} is not on it: {error}"
         ) from error

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from unionfs.container.indexing import index_path
 from unionfs.container.layers import lower_layers
 from unionfs.container.locks import mount_lock, refuse_while_running
 from unionfs.container.state import Mounted, container_fsname, image_fsname, read_state
@@ -142,10 +143,12 @@ def _configure(store: Store, image_id: Digest, wish: Wish) -> MountConfig:
         if not apply_options(plain, [option], privileged=True).ignored:
             raise UsageError(f"-o {option}: only root's mounts can have this")
         raise UsageError(f"-o {option}: unknown option (see: unionfs mount --help)")
-    lowers, names = lower_layers(store, store.images.get(image_id))
+    image = store.images.get(image_id)
+    lowers, names = lower_layers(store, image)
     return replace(
         config,
         lowerdirs=lowers,
+        index=index_path(store, image),
         lower_names=names,
         userxattr=store.flavour is Flavour.USER,
         read_only=config.read_only or wish.read_only,

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from unionfs.errors import UnionfsError, os_error_line
@@ -121,8 +121,9 @@ async def _converse(
     talk = _Talk(subject, lock)
     try:
         with connection:
-            async for request in _requests(connection):
-                await connection.send(_line(await talk.answer(request)))
+            async with aclosing(_requests(connection)) as requests:
+                async for request in requests:
+                    await connection.send(_line(await talk.answer(request)))
     except (OSError, ValueError) as error:
         _log.warning("a request to the daemon failed: %s", error)
     except Exception:
@@ -223,7 +224,9 @@ def _sync(directory: str) -> None:
         os.close(fd)
 
 
-async def _requests(connection: trio.socket.SocketType) -> AsyncIterator[Mapping[str, Any]]:
+async def _requests(
+    connection: trio.socket.SocketType,
+) -> AsyncGenerator[Mapping[str, Any], None]:
     """Yield the requests that come. Raises ValueError for what is none."""
     import json  # here, as below: a plain mount is not to pay for it before it forks
 

@@ -15,7 +15,8 @@ from dataclasses import replace
 
 from unionfs.daemon import client
 from unionfs.errors import RefusedError
-from unionfs.options import MountConfig, absolute, apply_options, split_options
+from unionfs.options import MountConfig, absolute, apply_options
+from unionfs.options.grammar import split_options
 from unionfs.syscalls.mount import (
     MS_NOATIME,
     MS_NODEV,

@@ -7,7 +7,8 @@
  *     Python to fetch when its handler begins; an attribute of that name that a program asks for is
  *     told from these by there being nothing to fetch;
  *   - TMPFILE becomes CREATE, with a mark;
- *   - SETXATTR loses its flags, which pyfuse3 would carry out by asking first. Python fetches them.
+ *   - SETXATTR loses its flags, which pyfuse3 would carry out by asking first. Python fetches them;
+ *   - SETATTR is as it was, but that its times are "now" is kept, of which pyfuse3 makes a time.
  */
 #include "_native.h"
 
@@ -25,6 +26,7 @@ static struct {
 } carried;
 static uint32_t setxattr_flags;
 static int tmpfile_asked;
+static int touch_asked;
 
 static size_t as_getxattr(struct fuse_in_header *head, size_t size, size_t room)
 {
@@ -48,6 +50,7 @@ size_t carry(struct fuse_in_header *head, size_t size, size_t room)
 	carried.opcode = 0;
 	tmpfile_asked = 0;
 	setxattr_flags = 0;
+	touch_asked = 0;
 	switch (head->opcode) {
 	case FUSE_FALLOCATE:
 	case FUSE_LSEEK:
@@ -64,6 +67,14 @@ size_t carry(struct fuse_in_header *head, size_t size, size_t room)
 
 			setxattr_flags = in->flags;
 			in->flags = 0;
+		}
+		break;
+	case FUSE_SETATTR:
+		if (size >= sizeof(*head) + sizeof(struct fuse_setattr_in)) {
+			const struct fuse_setattr_in *in = (const void *)(head + 1);
+			const uint32_t now = FATTR_ATIME_NOW | FATTR_MTIME_NOW;
+
+			touch_asked = (in->valid & now) == now;
 		}
 		break;
 	}
@@ -85,4 +96,9 @@ uint32_t carried_flags(void)
 int carried_tmpfile(void)
 {
 	return tmpfile_asked;
+}
+
+int carried_touch(void)
+{
+	return touch_asked;
 }

@@ -192,6 +192,12 @@ static PyObject *native_asks_tmpfile(PyObject *self, PyObject *unused)
 	return PyBool_FromLong(carried_tmpfile());
 }
 
+static PyObject *native_touches(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	return PyBool_FromLong(carried_touch());
+}
+
 static PyObject *native_pass_through(PyObject *self, PyObject *unused)
 {
 	(void)self, (void)unused;
@@ -317,6 +323,8 @@ static PyMethodDef methods[] = {
 	 "Return the flags of the SETXATTR read last."},
 	{"asks_tmpfile", native_asks_tmpfile, METH_NOARGS,
 	 "Return whether the CREATE read last asks for a file without a name."},
+	{"touches", native_touches, METH_NOARGS,
+	 "Return whether the SETATTR read last sets both times to now."},
 	{"pass_through", native_pass_through, METH_NOARGS,
 	 "Ask the kernel of the session mounted next to read files by itself."},
 	{"back", native_back, METH_O,
@@ -342,7 +350,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 13) < 0)
+	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 14) < 0)
 		Py_CLEAR(made);
 	return made;
 }

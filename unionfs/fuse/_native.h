@@ -79,6 +79,7 @@ size_t carry(struct fuse_in_header *head, size_t size, size_t room); /* the requ
 uint32_t carried_request(const void **body, size_t *size); /* its opcode; 0: nothing was carried */
 uint32_t carried_flags(void); /* of the SETXATTR read last */
 int carried_tmpfile(void); /* whether the CREATE read last was a TMPFILE */
+int carried_touch(void); /* whether the SETATTR read last sets both times to now */
 
 /* _passing.c */
 void passing_wanted(void); /* before the session is mounted */

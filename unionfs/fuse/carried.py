@@ -7,7 +7,6 @@ reply is the bytes that are returned here. Structures are those of linux/fuse.h.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 import struct
@@ -19,8 +18,11 @@ import trio
 
 from unionfs.fuse import loop
 from unionfs.fuse.state import State
+from unionfs.syscalls.flags import CHANGING, READING
 from unionfs.syscalls.space import fallocate
 from unionfs.union.node import Node
+from unionfs.union.protection import check_change, check_write
+from unionfs.upper import flags
 from unionfs.upper.attributes import drop_set_id
 
 _IOCTL, _FALLOCATE, _LSEEK, _COPY_FILE_RANGE = 39, 43, 46, 47  # enum fuse_opcode
@@ -33,10 +35,7 @@ _WRITE_OUT = struct.Struct("=II")  # size, padding
 _IOCTL_IN = struct.Struct("=QIIQII")  # fh, flags, cmd, arg, in_size, out_size
 _IOCTL_OUT = struct.Struct("=iIII")  # result, flags, in_iovs, out_iovs
 
-# linux/fs.h; what chattr(1), lsattr(1) and project quotas come to (fuse_fileattr_get())
-_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602
-_GET_XATTR, _SET_XATTR = 0x801C581F, 0x401C5820
-_READING, _CHANGING = (_GET_FLAGS, _GET_XATTR), (_SET_FLAGS, _SET_XATTR)
+_KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE
 
 T = TypeVar("T")
 
@@ -62,6 +61,7 @@ class CarriedHandlers(State):
 
     async def _fallocate(self, node: Node, body: bytes, ctx: pyfuse3.RequestContext) -> None:
         _, offset, length, mode, _ = _FALLOCATE_IN.unpack_from(body)
+        check_change(self.tree, node, appends=not mode & ~_KEEP_SIZE)
         await self.own_data(node)
         self._drop_set_id(node, self.files.data(node, write=True).fd, ctx)
 
@@ -97,6 +97,7 @@ class CarriedHandlers(State):
     async def _copy_range(self, node: Node, body: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         _, start, number, _, target_start, length, _ = _COPY_IN.unpack_from(body)
         target = self.inodes[number]
+        check_write(self.tree, target, target_start)
         await self.own_data(target)
         length = min(length, _PIECE)
         self._drop_set_id(target, self.files.data(target, write=True).fd, ctx)
@@ -115,18 +116,20 @@ class CarriedHandlers(State):
         return _WRITE_OUT.pack(done, 0)
 
     async def _ioctl(self, node: Node, body: bytes) -> bytes:
-        """Get or set file flags; other commands are no filesystem's business: ENOTTY."""
+        """Get or set file flags (chattr(1), and projects' quotas); the kernel checks who may.
+
+        Other commands are no filesystem's business: ENOTTY.
+        """
         _, _, command, _, size, room = _IOCTL_IN.unpack_from(body)
-        if command in _READING:
-            found = fcntl.ioctl(self._fd_of(node), command, bytes(32))
+        if command in READING:
+            found = flags.shown(self.tree, node, self._fd_of(node), command)
             return _IOCTL_OUT.pack(0, 0, 0, 0) + found[:room]
-        if command not in _CHANGING:
+        if command not in CHANGING:
             raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
-        await self.copy_up(node)
+        upper = await self.copy_up(node)
         wanted = body[_IOCTL_IN.size : _IOCTL_IN.size + size]
-        fcntl.ioctl(self._fd_of(node), command, wanted.ljust(32, b"\0"))
-        if self.files.by_node and node.kind == stat.S_IFREG and node.anchor < 0 and not node.dead:
-            self.files.drop(node)  # an immutable file is not written by a descriptor of before
+        flags.change(upper, node, self._fd_of(node), command, wanted)
+        self.files.guard(node)
         self.changed(node)
         return _IOCTL_OUT.pack(0, 0, 0, 0)
 

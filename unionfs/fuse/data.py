@@ -12,6 +12,7 @@ from unionfs.fuse import loop
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.fuse.state import State
 from unionfs.union.node import Node
+from unionfs.union.protection import check_change, check_write
 from unionfs.upper.attributes import IsMember, drop_set_id, truncate
 from unionfs.upper.copyup import Cut
 
@@ -29,10 +30,13 @@ class DataHandlers(State):
         if self.files.by_node:
             raise FUSEError(errno.ENOSYS)
         node = self.inodes[inode]
+        write = flags & 3 != os.O_RDONLY
+        if write or flags & os.O_TRUNC:
+            appends = flags & os.O_APPEND and not flags & os.O_TRUNC
+            check_change(self.tree, node, appends=bool(appends))
         if flags & os.O_TRUNC:
             handle = await self._open_cut(node, kill=self.killer_in(ctx))
             return FileInfo(fh=handle, keep_cache=True)
-        write = flags & 3 != os.O_RDONLY
         if write:
             await self.own_data(node)
         return FileInfo(fh=self.files.open(node, write=write), keep_cache=True)
@@ -81,6 +85,7 @@ class DataHandlers(State):
         kill = self.killer()
         file = node.file
         if file is None or not file.writable:
+            check_write(self.tree, node, off)
             await self.own_data(node)
             file = self.files.data(node, write=True)
         if file.appends and off != os.fstat(file.fd).st_size:

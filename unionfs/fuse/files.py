@@ -21,6 +21,8 @@ from itertools import islice
 
 from unionfs.fuse import native
 from unionfs.syscalls.at import proc_path
+from unionfs.syscalls.flags import APPEND, IMMUTABLE
+from unionfs.union import protection
 from unionfs.union.metacopy import open_readable
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
@@ -32,27 +34,34 @@ _TRIES = 8  # descriptors that are looked at to find one that may be closed
 class OpenFile:
     """The data of one open file.
 
-    ``fd`` is its descriptor, ``writable`` whether that can be written, ``lower`` whether it is on a
-    lower layer's file, ``appends`` whether writing only appends, as files are that chattr(1) made
-    so, ``opens`` how many handles there are. ``settled``: that the file has its content at its
-    name is on the disk. Until then fdatasync(2) would not do: a copy-up ends with a rename, which
-    it does not sync. ``backing``: the kernel's number for ``fd``, which it reads by itself (0: it
-    does not). That is decided once for all openers, since it wants them to be alike.
+    ``fd`` is its descriptor, ``writable`` whether it may be written by that, ``lower`` whether it
+    is on a lower layer's file, ``appends`` whether writing only appends, as files are that
+    chattr(1) made so, ``opens`` how many handles there are. ``settled``: that the file has its
+    content at its name is on the disk. Until then fdatasync(2) would not do: a copy-up ends with a
+    rename, which it does not sync. ``backing``: the kernel's number for ``fd``, which it reads by
+    itself (0: it does not). That is decided once for all openers, since it wants them to be alike.
     """
 
-    __slots__ = ("appends", "backing", "fd", "lower", "opens", "settled", "writable")
+    __slots__ = ("_writes", "appends", "backing", "fd", "lower", "opens", "settled", "writable")
 
-    def __init__(self, fd: int, *, writable: bool, lower: bool = False) -> None:
+    def __init__(self, fd: int, *, writable: bool, lower: bool = False, guard: int = 0) -> None:
         self.opens = self.backing = 0
-        self.go_on(fd, writable=writable, lower=lower)
+        self.go_on(fd, writable=writable, lower=lower, guard=guard)
 
-    def go_on(self, fd: int, *, writable: bool, lower: bool) -> None:
-        """Be open on *fd* from now on."""
+    def go_on(self, fd: int, *, writable: bool, lower: bool, guard: int = 0) -> None:
+        """Be open on *fd* from now on, which can be written if *writable*."""
         self.fd = fd
-        self.writable = writable
+        self._writes = writable
         self.lower = lower
-        self.appends = writable and bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND)
         self.settled = False
+        self.guard(guard)
+
+    def guard(self, protection: int) -> None:
+        """Allow what *protection* (IMMUTABLE, APPEND) leaves of what the descriptor allows."""
+        self.writable = self._writes and not protection & IMMUTABLE
+        self.appends = self.writable and (
+            bool(protection & APPEND) or bool(fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_APPEND)
+        )
 
 
 class Files:
@@ -94,7 +103,8 @@ class Files:
         file: OpenFile | None = node.file
         if file is None:
             fd = self._open_fd(node, write=write)
-            file = OpenFile(fd, writable=write, lower=node.source is not None)
+            guard = protection.of(self._tree, node) if write else 0
+            file = OpenFile(fd, writable=write, lower=node.source is not None, guard=guard)
             self._keep(node, file)
         elif write and not file.writable:
             self._reopen(node, write=True)
@@ -142,6 +152,7 @@ class Files:
     def _open_fd(self, node: Node, *, write: bool) -> int:
         if not write:
             return open_readable(self._tree, node)
+        protection.check_change(self._tree, node, appends=True)
         try:
             return self._tree.open(node, os.O_RDWR)
         except PermissionError:
@@ -177,10 +188,18 @@ class Files:
     def _change(self, node: Node, fd: int, *, writable: bool, lower: bool) -> None:
         """Let *fd* take the place of the descriptor of the open *node*."""
         file = node.file
+        guard = protection.of(self._tree, node) if writable else 0
         self._unshare(node)
         os.close(file.fd)
-        file.go_on(fd, writable=writable, lower=lower)
+        file.go_on(fd, writable=writable, lower=lower, guard=guard)
         self._share(node, file)
+
+    def guard(self, node: Node) -> None:
+        """Let the openers of *node* do from now on what its flags allow, which have changed."""
+        if node.file is not None:
+            self._unshare(node)
+            node.file.guard(protection.of(self._tree, node))
+            self._share(node, node.file)
 
     def _share(self, node: Node, file: OpenFile) -> None:
         """Let the extension answer reads of *node*, and more where the file says all there is.

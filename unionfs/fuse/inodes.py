@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Iterator
 
-from pyfuse3 import ROOT_INODE, EntryAttributes
+from pyfuse3 import ROOT_INODE, EntryAttributes, SetattrFields
 
 from unionfs.fuse import native
 from unionfs.fuse.owners import Owners
@@ -28,6 +28,28 @@ _DEVICES = 0xFF  # filesystems that have a number of their own in the top byte
 _SPARE = 0xFF << _DEVICE_SHIFT  # numbers for files whose own one is taken or does not fit
 _DIR = stat.S_IFDIR
 _BLOCK = 4096  # what EntryAttributes starts with
+_SHOWN = (
+    "st_ino",
+    "st_mode",
+    "st_nlink",
+    "st_uid",
+    "st_gid",
+    "st_rdev",
+    "st_size",
+    "st_blksize",
+    "st_blocks",
+    "st_atime_ns",
+    "st_mtime_ns",
+    "st_ctime_ns",
+)
+_SETTABLE = {  # what ``SetattrFields`` calls them
+    "st_mode": "mode",
+    "st_uid": "uid",
+    "st_gid": "gid",
+    "st_size": "size",
+    "st_atime_ns": "atime",
+    "st_mtime_ns": "mtime",
+}
 
 
 class Inodes:
@@ -217,6 +239,19 @@ def absent() -> EntryAttributes:
     attr = EntryAttributes()
     attr.st_ino = 0
     attr.entry_timeout = FOREVER
+    return attr
+
+
+def by_all_accounts(
+    before: EntryAttributes, wanted: EntryAttributes, fields: SetattrFields
+) -> EntryAttributes:
+    """Return what attributes come to by setting *fields* of them as *wanted*; not to be kept."""
+    attr = EntryAttributes()
+    for name in _SHOWN:
+        told = getattr(fields, "update_" + _SETTABLE.get(name, ""), False)
+        setattr(attr, name, getattr(wanted if told else before, name))
+    attr.st_mode = stat.S_IFMT(before.st_mode) | stat.S_IMODE(attr.st_mode)
+    attr.attr_timeout = attr.entry_timeout = 0
     return attr
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from unionfs import __version__
 from unionfs.fuse import guard, native
-from unionfs.inspect.statistics import Operation
+from unionfs.inspect.statistics import OPERATIONS, Operation
 from unionfs.ondisk.flavour import Flavour
 from unionfs.options import MountConfig
 
@@ -20,53 +20,6 @@ if TYPE_CHECKING:
     from unionfs.fuse.operations import Operations
 
 KERNELS_READAHEAD = 128  # KiB; VM_READAHEAD_PAGES, linux/mm.h
-
-# enum fuse_opcode, linux/fuse.h
-_NAMES = {
-    1: "lookup",
-    2: "forget",
-    3: "getattr",
-    4: "setattr",
-    5: "readlink",
-    6: "symlink",
-    8: "mknod",
-    9: "mkdir",
-    10: "unlink",
-    11: "rmdir",
-    12: "rename",
-    13: "link",
-    14: "open",
-    15: "read",
-    16: "write",
-    17: "statfs",
-    18: "release",
-    20: "fsync",
-    21: "setxattr",
-    22: "getxattr",
-    23: "listxattr",
-    24: "removexattr",
-    25: "flush",
-    26: "init",
-    27: "opendir",
-    28: "readdir",
-    29: "releasedir",
-    30: "fsyncdir",
-    34: "access",
-    35: "create",
-    36: "interrupt",
-    38: "destroy",
-    39: "ioctl",
-    40: "poll",
-    41: "notify_reply",
-    42: "batch_forget",
-    43: "fallocate",
-    44: "readdirplus",
-    45: "rename2",
-    46: "lseek",
-    47: "copy_file_range",
-    51: "tmpfile",
-    52: "statx",
-}
 
 
 class Measured:
@@ -111,6 +64,7 @@ class Measured:
         config = self._config
         return [
             _extension(),
+            self._lookups(),
             self._opens(),
             self._data(),
             self._ahead(),
@@ -119,6 +73,17 @@ class Measured:
             self._marks(),
             self._syncing(),
         ]
+
+    def _lookups(self) -> tuple[str, str, str]:
+        if self._operations.tree.merged is not None:
+            return "lookup", "merged index", ""
+        if not self._config.merged_index:
+            because = "merged_index=off"
+        elif self._config.index is None:
+            because = "none was made of these layers"
+        else:
+            because = "the image has none: unionfs check --repair makes it"
+        return "lookup", "each layer is read", because
 
     def _opens(self) -> tuple[str, str, str]:
         if self._operations.files.by_node:
@@ -172,7 +137,9 @@ def _requests() -> dict[str, Operation]:
     if native.hooks is None:
         return dict(guard.operations)
     return {
-        _NAMES.get(opcode, f"opcode_{opcode}"): Operation(count, errors, total, longest, [*buckets])
+        OPERATIONS.get(opcode, f"opcode_{opcode}"): Operation(
+            count, errors, total, longest, [*buckets]
+        )
         for opcode, (count, errors, total, longest, buckets) in native.hooks.operations().items()
     }
 

@@ -18,9 +18,11 @@ from unionfs.fuse import native, told
 from unionfs.fuse.callers import may
 from unionfs.fuse.carried import CarriedHandlers
 from unionfs.fuse.guard import answers, answers_later
+from unionfs.fuse.inodes import by_all_accounts
 from unionfs.syscalls import xattr
 from unionfs.syscalls.capability import CAP_FOWNER, CAP_SYS_ADMIN, has_capability
 from unionfs.union.node import Node
+from unionfs.union.protection import check_change
 from unionfs.upper import attributes
 from unionfs.upper.copyup import Cut
 from unionfs.upper.create import DEFAULT_ACL
@@ -72,14 +74,20 @@ class MetadataHandlers(CarriedHandlers):
     ) -> EntryAttributes:
         """Change attributes; the kernel has checked that the caller may (default_permissions)."""
         node = self.inodes[inode]
+        before = self.inodes.attributes(node)
         cut = None
         if fields.update_size:
             cut = Cut(attr.st_size, kill=self.killer())
         times = fields.update_atime or fields.update_mtime
         owner = fields.update_uid or fields.update_gid
+        touches = times and native.touches()
+        if node.protection:
+            explicit = owner or fields.update_mode or cut is not None or (times and not touches)
+            self.writer()
+            check_change(self.tree, node, appends=not explicit)  # touch(1) is no change to it
         if not (owner or times or fields.update_mode or cut is not None):
             await self._chown_to_the_same(node, ctx)
-            return self._look_again(node)
+            return self._look_again(node, before, attr, fields)
         upper = self.upper
         if upper is None or node.source is not None or node.kind == stat.S_IFDIR:
             upper = await self.copy_up(node, cut=cut)
@@ -98,14 +106,26 @@ class MetadataHandlers(CarriedHandlers):
             attributes.chmod(upper, node, stat.S_IMODE(attr.st_mode))
         if times:
             await self.copied(node)
+        if touches and times:
+            attributes.touch(upper, node)
+        elif times:
             self._set_times(upper, node, attr, fields)
         node.attr = None
-        return self._look_again(node)
+        return self._look_again(node, before, attr, fields)
 
-    def _look_again(self, node: Node) -> EntryAttributes:
-        """Answer for *node*, which was changed; should that fail, the kernel must ask again."""
+    def _look_again(
+        self, node: Node, before: EntryAttributes, attr: EntryAttributes, fields: SetattrFields
+    ) -> EntryAttributes:
+        """Answer for *node*, of which the *fields* of *attr* were changed.
+
+        That is done. Should looking at it fail, the answer is what it must be by what was known
+        *before*: an error would say that nothing has changed. The kernel is to ask again soon.
+        """
         try:
             return self.inodes.attributes(node)
+        except OSError:
+            self.changed(node)
+            return by_all_accounts(before, attr, fields)
         except BaseException:
             self.changed(node)
             raise
@@ -220,6 +240,7 @@ class MetadataHandlers(CarriedHandlers):
         if self.tree.layers[0].names.is_reserved(name) or self._is_told(name):
             raise FUSEError(errno.EPERM)
         self.writer()
+        check_change(self.tree, node)
         if self.owners is not None:
             value = self.owners.kept_value(name, value)
         if flags:
@@ -266,6 +287,7 @@ class MetadataHandlers(CarriedHandlers):
         if self._is_told(name):
             raise FUSEError(errno.EPERM)
         self.writer()
+        check_change(self.tree, node)
         if xattr.get(self.tree.target(node), names.to_disk(name)) is None:
             if name in _ACLS:
                 return  # there is always one: the mode (acl(5))

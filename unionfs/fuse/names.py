@@ -15,6 +15,7 @@ from unionfs.fuse.inodes import absent, bare
 from unionfs.fuse.listing import Foresight, listing
 from unionfs.fuse.state import State
 from unionfs.union.node import Node
+from unionfs.union.protection import check_change, check_gets, check_loses
 from unionfs.union.tree import Tree
 from unionfs.upper import create, remove
 from unionfs.upper.create import Owner
@@ -159,6 +160,7 @@ class NameHandlers(State):
         parent = self.inodes[inode]
         if parent.dead:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        check_gets(self.tree, parent)
         self.copy_up_dir(upper, parent)
         parent.attr = None
         return upper, parent
@@ -242,6 +244,8 @@ class NameHandlers(State):
         """Give a file another name."""
         node = self.inodes[inode]
         create.check_name(new_name)
+        check_gets(self.tree, self.inodes[new_parent_inode])
+        check_change(self.tree, node)
         await self.own_data(node)  # where it is may follow from a name that it has already
         upper, parent = self._parent(new_parent_inode)
         create.make_link(upper, node, parent, new_name)
@@ -252,6 +256,7 @@ class NameHandlers(State):
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         """Remove a name that is no directory's."""
         node = self._child(self.inodes[parent_inode], name)
+        check_loses(self.tree, self.inodes[parent_inode], node)
         if node.is_dir:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if node.identity in self.tree.links:
@@ -272,6 +277,7 @@ class NameHandlers(State):
         upper = self.writer()
         parent = self.inodes[parent_inode]
         node = self._child(parent, name)
+        check_loses(self.tree, parent, node)
         if not node.is_dir:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         remove.check_empty(upper, node)
@@ -292,10 +298,16 @@ class NameHandlers(State):
         """Rename, with RENAME_NOREPLACE and RENAME_EXCHANGE."""
         if flags & ~(pyfuse3.RENAME_EXCHANGE | pyfuse3.RENAME_NOREPLACE):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        source = self._child(self.inodes[parent_inode_old], name_old)
-        target = self.tree.lookup(self.inodes[parent_inode_new], name_new)
+        old, new = self.inodes[parent_inode_old], self.inodes[parent_inode_new]
+        source = self._child(old, name_old)
+        target = self.tree.lookup(new, name_new)
         if target is not None:
-            target = self._child(self.inodes[parent_inode_new], name_new)
+            target = self._child(new, name_new)
+        if target is not source:
+            check_loses(self.tree, old, source)
+            check_gets(self.tree, new)
+            if target is not None:
+                check_loses(self.tree, new, target)
         create.check_name(name_new)
         same_parent = parent_inode_old == parent_inode_new
         if flags & pyfuse3.RENAME_EXCHANGE and target is not None:

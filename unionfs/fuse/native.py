@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 13  # of the interface below; an extension that was built from other sources is not used
+VERSION = 14  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 CARRIER = b"unionfs.carried"  # the attribute that GETXATTR asks for when it stands for another
@@ -50,7 +50,7 @@ class Hooks(Protocol):
     def carried(self) -> tuple[int, bytes] | None:
         """Return opcode and body of the request read last if GETXATTR carries it, else None.
 
-        For the handler of that request, before it awaits anything; so are the next two.
+        For the handler of that request, before it awaits anything; so are the next three.
         """
 
     def xattr_flags(self) -> int:
@@ -58,6 +58,9 @@ class Hooks(Protocol):
 
     def asks_tmpfile(self) -> bool:
         """Return whether the CREATE read last asks for a file without a name (O_TMPFILE)."""
+
+    def touches(self) -> bool:
+        """Return whether the SETATTR read last sets both times to now (utimensat(2))."""
 
     def set_root_number(self, ino: int) -> None:
         """Show the inode number *ino* for the root; 0: the node's, which is 1."""
@@ -171,6 +174,7 @@ hooks: Hooks | None = _load()
 kills_privileges = hooks.kills_privileges if hooks is not None else _never
 caller = hooks.caller if hooks is not None else _nobody
 asks_tmpfile = hooks.asks_tmpfile if hooks is not None else _never
+touches = hooks.touches if hooks is not None else _never
 carried = hooks.carried if hooks is not None else _nothing
 forget_attributes = hooks.forget_attributes if hooks is not None else _nothing
 unshare_dirs = hooks.unshare_dirs if hooks is not None else _nothing

@@ -30,6 +30,7 @@ from unionfs.syscalls.capability import (
 from unionfs.syscalls.idmap import own_ids
 from unionfs.syscalls.release import kernel_release
 from unionfs.union.layer import FdPool, Layer
+from unionfs.union.merged import MergedIndex
 from unionfs.union.override import OverrideTree
 from unionfs.union.stack import find_overrides, flavour_of, open_layers, tree_of
 from unionfs.upper.create import Owner
@@ -73,6 +74,10 @@ class Session:
             if config.aufs or flavour is Flavour.USER:
                 _find_overrides(config, layers)
             self._tree = tree_of(layers, pool)
+            if config.merged_index and config.index is not None:
+                self._tree.merged = merged = MergedIndex.open(config.index, self._tree.lowers())
+                if merged is not None and config.atime:
+                    merged.has_attributes = False  # access times change with each read
             gives_owners = _gives_owners(config, layers[0])
             if self._work is not None:
                 self._upper = Upper(

@@ -12,6 +12,7 @@ On disk, below the root (every directory 0700)::
                                      recipe (how its tar was written; ``tarball.recipe``)
     blobs/sha256/<hex>               a layer as it was shipped, where that is kept
     fixups/sha256/<chainID hex>/     directories whose metadata no layer of an image can hold
+    indexes/sha256/<chainID hex>     what an image's layers show together, where that is known
     containers/<id>/                 upper/ work/ merged/ log; next/ while it is being rebased
     locks/                           flock files, one for each name that is being made or removed
     tmp/                             work in progress; each directory flocked by its living writer

@@ -21,6 +21,7 @@ from unionfs.store.blobs import Blobs
 from unionfs.store.containers import Containers
 from unionfs.store.garbage import CONTAINER, FIXUP, LAYER, Garbage, Sweep, Trash
 from unionfs.store.images import Images
+from unionfs.store.indexes import INDEX
 from unionfs.store.layers import Layers, MissingLayerError
 from unionfs.store.layout import RECIPE, TREE
 from unionfs.store.parts import Parts
@@ -215,7 +216,7 @@ class Checker:
                 return False
         if one.kind == CONTAINER:
             return _is_empty(os.path.join(self._containers.path(one.name), "upper"))
-        return one.kind in (SCRATCH, LOCK, FIXUP)
+        return one.kind in (SCRATCH, LOCK, FIXUP, INDEX)
 
     @contextmanager
     def _at_rest(self, lock: str, table: str, column: str, value: str) -> Iterator[bool]:

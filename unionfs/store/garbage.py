@@ -17,6 +17,7 @@ from typing import NamedTuple
 from unionfs.digest import Digest
 from unionfs.errors import UnionfsError
 from unionfs.store.blobs import BLOB, Blobs
+from unionfs.store.indexes import Indexes
 from unionfs.store.inuse import unused
 from unionfs.store.layout import RECIPE, TREE
 from unionfs.store.parts import Parts
@@ -94,6 +95,7 @@ class Garbage:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._blobs = Blobs(parts)
+        self._indexes = Indexes(parts)
 
     @contextmanager
     def lease(self, diff_ids: Iterable[Digest] = ()) -> Iterator[Lease]:
@@ -143,6 +145,8 @@ class Garbage:
             self._blobs.drop_file(digest, sweep.take)
         for chain in self._rowless("fixups", "images", "chain_id"):
             self._drop_fixup(chain, sweep)
+        for chain in self._rowless("indexes", "images", "chain_id"):
+            self._indexes.drop_unused(chain, sweep.take)
         self._drop_rowless_containers(sweep)
         return sweep.found
 

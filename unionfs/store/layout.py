@@ -10,6 +10,7 @@ from unionfs.errors import NotFoundError, RefusedError
 
 _ALGORITHMS = ("sha256", "sha512")
 _OURS = ("blobs", "containers", "fixups", "layers", "locks", "tmp")
+_INDEXES = "indexes"  # not in stores of earlier versions, and made with the first of them
 _NESTED = tuple(
     f"{kind}/{algorithm}" for kind in ("blobs", "fixups", "layers") for algorithm in _ALGORITHMS
 )
@@ -18,7 +19,7 @@ TREE = "diff"  # in a published layer or fix-up: the directory to mount
 RECIPE = "recipe"  # in a published layer: how its tar was written
 _DATABASE = "store.db"
 _SPARE = "spare"
-_MAY_BE_THERE = frozenset((*_OURS, _EMPTY, _DATABASE, _SPARE, "lost+found"))
+_MAY_BE_THERE = frozenset((*_OURS, _INDEXES, _EMPTY, _DATABASE, _SPARE, "lost+found"))
 
 
 class NoStoreError(NotFoundError):
@@ -53,12 +54,16 @@ class Layout:
         """The published directory of a chain's fix-ups."""
         return os.path.join(self.root, "fixups", chain.algorithm, chain.hex)
 
+    def index(self, chain: Digest) -> str:
+        """The file of a chain's merged index."""
+        return os.path.join(self.root, _INDEXES, chain.algorithm, chain.hex)
+
     def container(self, container_id: str) -> str:
         """The published directory of a container."""
         return os.path.join(self.containers, container_id)
 
     def published(self, kind: str) -> list[Digest]:
-        """Return the digests of what is below ``layers``, ``fixups`` or ``blobs`` (*kind*)."""
+        """Return the digests of what is below a directory of the store (*kind*)."""
         found = []
         for algorithm in _ALGORITHMS:
             for name in _listed(os.path.join(self.root, kind, algorithm)):

@@ -17,6 +17,7 @@ from unionfs.store.containers import Containers
 from unionfs.store.database import Database, DatabaseUnavailableError
 from unionfs.store.garbage import Garbage, Lease, Sweep
 from unionfs.store.images import Images
+from unionfs.store.indexes import Indexes
 from unionfs.store.layers import Layers
 from unionfs.store.layout import Layout
 from unionfs.store.parts import Parts
@@ -34,7 +35,10 @@ class StoreUnavailableError(UnavailableError):
 
 
 class Store:
-    """A store: ``layers``, their ``blobs``, ``images``, ``containers``; its marks' ``flavour``."""
+    """A store: ``layers``, their ``blobs``, ``images``, their ``indexes``, ``containers``.
+
+    ``flavour`` is that of its marks.
+    """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -42,6 +46,7 @@ class Store:
         self.root = parts.layout.root
         self.flavour = parts.flavour
         self.blobs = Blobs(parts)
+        self.indexes = Indexes(parts)
         self.layers = Layers(parts, self.blobs)
         self.images = Images(parts, self.layers, self._garbage)
         self.containers = Containers(parts, self.images)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from unionfs.union.layer import Part
+from unionfs.union.merged import MergedIndex
 from unionfs.union.scan import scan
 
 _FEW = 4
@@ -38,6 +39,14 @@ class Below:
             return bool(next((kind for kind in kinds if kind is not None), 0))
         if self._names is None:
             self._names = _shown(parts)
+        return name in self._names
+
+    def shows_known(self, parts: Sequence[Part], name: bytes, merged: MergedIndex) -> bool:
+        """As ``shows``, of lowers that have an index."""
+        if self._names is None or self._parts != parts:
+            found = merged.directory(parts[0].path())
+            self._parts = list(parts)
+            self._names = frozenset(found.names if found is not None else ())
         return name in self._names
 
 

@@ -142,7 +142,8 @@ class Part:
     nothing else ever does. ``held`` is the open descriptor or -1; ``stamp`` the pool's clock at its
     last use. ``whiteout_files``, ``impure``, ``opaque`` and ``redirect`` are its marks
     (``ondisk.marks``), known once ``Tree.ready`` looked for them. ``default_acl`` says whether new
-    files here inherit an ACL (acl(5)), None: not known; for the upper only, which alone gets any.
+    files here inherit an ACL (acl(5)), ``passed_on`` which flags (chattr(1)), None: not known; for
+    the upper only, which alone gets any.
     """
 
     __slots__ = (
@@ -153,6 +154,7 @@ class Part:
         "name",
         "opaque",
         "parent",
+        "passed_on",
         "pool",
         "redirect",
         "stamp",
@@ -171,6 +173,7 @@ class Part:
         self.opaque = False
         self.redirect: bytes | None = None
         self.default_acl: bool | None = None
+        self.passed_on: int | None = None
 
     def fd(self) -> int:
         """Return a descriptor for reading this directory; the pool's, not to be closed.

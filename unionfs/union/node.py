@@ -8,6 +8,8 @@ from typing import Any
 from unionfs.union.below import Below
 from unionfs.union.layer import Part
 
+UNKNOWN = -1  # of ``Node.protection``: nobody has asked yet
+
 
 class Node:
     """One file of the merged tree: the same object before and after a copy-up, under every name.
@@ -26,11 +28,12 @@ class Node:
     * ``also`` are its further places in loaded directories, of a file with several names.
 
     What is known of it: ``kind`` (an ``S_IF*`` value), ``born`` (the inode number that its
-    directory gave for the copy it was read from), ``children`` (of a loaded directory), ``below``
+    directory gave for the copy it was read from), ``place`` (where it is in the row of the merged
+    index that it was read from, else -1), ``children`` (of a loaded directory), ``below``
     (what its layers below the upper show, where that was asked for),
     ``identity`` (device and inode number of the copy that gave the file its number), ``nlink``
     (links in the union where that differs from the file's own count, else 0), ``dead`` (no name is
-    left).
+    left), ``protection`` (the flags of ``union.protection``, or UNKNOWN).
 
     For the FUSE room: ``ino`` (0: never shown), ``nlookup`` (references the kernel holds),
     ``attr`` (its attributes as last told to the kernel; None: ask the filesystem), ``file`` (its
@@ -59,6 +62,8 @@ class Node:
         "nlookup",
         "parent",
         "parts",
+        "place",
+        "protection",
         "source",
         "source_name",
     )
@@ -81,7 +86,9 @@ class Node:
         self.identity: tuple[int, int] | None = None
         self.nlink = 0
         self.born = 0
+        self.place = -1
         self.dead = False
+        self.protection = UNKNOWN
         self.ino = 0
         self.nlookup = 0
         self.attr: Any = None

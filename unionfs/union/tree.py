@@ -13,6 +13,7 @@ from unionfs.ondisk.whiteout import AUFS_OPAQUE, AUFS_PREFIX, is_whiteout
 from unionfs.syscalls.at import PathFd, name_path, proc_path
 from unionfs.union.below import Below
 from unionfs.union.layer import FdPool, Layer, Part
+from unionfs.union.merged import MergedIndex
 from unionfs.union.node import Node
 from unionfs.union.scan import KIND, NUMBER_SHIFT, scan
 
@@ -23,17 +24,23 @@ class Tree:
     """The union of *layers*, topmost first.
 
     ``links`` finds the node of a file with several names by device and inode number; an entry
-    lives as long as the node is known to the kernel or loaded (``forget`` ends it).
+    lives as long as the node is known to the kernel or loaded (``forget`` ends it). ``merged`` says
+    what the lowers show together, None: they are read; to be set before the first look.
     """
 
     def __init__(self, layers: Sequence[Layer], pool: FdPool) -> None:
         self.layers = list(layers)
         self.pool = pool
+        self.merged: MergedIndex | None = None
         self._lowest = self.layers[-1]
         self._left: list[Layer] = []
         self.links: dict[tuple[int, int], Node] = {}
         self.root = Node(None, b"", _DIR)
         self.root.parts = self._root_parts()
+
+    def lowers(self) -> Sequence[Layer]:
+        """Return the layers below the upper, topmost first."""
+        return [layer for layer in self.layers if layer.number]
 
     def _root_parts(self) -> list[Part]:
         """Return the layers' roots down to the first opaque one."""
@@ -55,6 +62,9 @@ class Tree:
         parts: list[Part] = []
         candidates = node.candidates
         for position, above in enumerate(candidates):
+            if self.merged is not None and above.layer.number:
+                parts += self._known(candidates[position:], node.name)
+                break
             part = Part(above.layer, above, node.name, self.pool)
             parts.append(part)
             last = position + 1 == len(candidates)
@@ -71,6 +81,19 @@ class Tree:
                 break
         node.candidates = ()
         node.parts = parts
+        return parts
+
+    def _known(self, parents: Sequence[Part], name: bytes) -> list[Part]:
+        """Return the directories called *name* in the lowers *parents*, as the index has them."""
+        assert self.merged is not None
+        path = parents[0].path().rstrip(b"/") + b"/" + name
+        found = self.merged.layers(path)
+        if found is None:
+            return []
+        *numbers, opaque = found
+        above = {part.layer.number: part for part in parents}
+        parts = [Part(above[n].layer, above[n], name, self.pool) for n in numbers]
+        parts[-1].opaque = bool(opaque)
         return parts
 
     def _marks(self, part: Part) -> DirMarks:
@@ -110,6 +133,8 @@ class Tree:
 
         Empty if the name is absent, hidden, or no directory. Raises OSError.
         """
+        if self.merged is not None and parts and parts[0].layer.number:
+            return self._known(parts, name)
         found: list[Part] = []
         for above in parts:
             kind = self.probe(above, name)
@@ -164,6 +189,8 @@ class Tree:
             return False
         if node.below is None:
             node.below = Below()
+        if self.merged is not None:
+            return node.below.shows_known(parts, name, self.merged)
         return node.below.shows(parts, name, self.probe)
 
     def load(self, node: Node) -> dict[bytes, Node]:
@@ -183,7 +210,10 @@ class Tree:
         if node.dead:
             return children
         parts = self.ready(node)
-        for part in parts:
+        for position, part in enumerate(parts):
+            if self.merged is not None and part.layer.number:
+                self._add_known(children, closed, node, parts[position:])
+                break
             found = scan(part)
             for name, entry in found.entries.items():
                 if name in closed:
@@ -201,6 +231,31 @@ class Tree:
             closed |= found.whiteouts
         return children
 
+    def _add_known(
+        self, children: dict[bytes, Node], closed: set[bytes], node: Node, lowers: list[Part]
+    ) -> None:
+        """Add to *children* of *node* what its *lowers* show, but for the names that are *closed*.
+
+        All lowers are candidates for a directory below: which of them have it, the index says then.
+        """
+        assert self.merged is not None
+        found = self.merged.directory(lowers[0].path())
+        assert found is not None
+        homes = {part.layer.number: part for part in lowers}
+        candidates = tuple(lowers)
+        columns = zip(found.names, found.born, found.kinds, found.homes, strict=True)
+        for place, (name, born, kind, home) in enumerate(columns):
+            child = children.get(name)
+            if name in closed or (child is not None and kind != _DIR):
+                continue
+            if child is None:
+                child = children[name] = Node(node, name, kind)
+                child.born, child.place = born, place
+            if kind == _DIR:
+                child.candidates = (*child.candidates, *candidates)
+            else:
+                child.source = homes[home]
+
     def lookup(self, node: Node, name: bytes) -> Node | None:
         """Return the child *name* of the directory *node*, or None. Raises OSError."""
         children = node.children
@@ -214,6 +269,14 @@ class Tree:
         Sets ``identity``; a caller that shows files must go through ``identify`` first for a file
         with several names. Raises OSError (ENOENT if it was removed behind our back).
         """
+        if node.place >= 0 and self.merged is not None and self.merged.has_attributes:
+            part = self.ready(node)[0].parent if node.kind == _DIR else node.source
+            if part is not None and part.layer.number:
+                return self.merged.stat(part.path(), node.place, part.layer.device)
+        return self.raw_stat(node)
+
+    def raw_stat(self, node: Node) -> os.stat_result:
+        """As ``stat``, always from the file itself, and as it is on disk."""
         if node.anchor >= 0:
             return os.stat(node.anchor)
         if node.kind == _DIR:
@@ -299,18 +362,24 @@ class Tree:
     def go_on(self, layers: Sequence[Layer], links: dict[tuple[int, int], Node]) -> None:
         """Be the union of *layers* from now on, whose nodes are the same (``upper.rebase``).
 
-        The old upper is closed. A layer that is there no more stays open until ``close``: a removed
-        file may be in it.
+        The old upper is closed, and so is the index, which is not of these: the lowers are read
+        from then on. A layer that is there no more stays open until ``close``: a removed file may
+        be in it.
         """
         upper = self.layers[0]
         self.pool.drop(upper)
         upper.close()
         self._left += [layer for layer in self.layers[1:] if layer not in layers]
         self.layers, self._lowest, self.links = list(layers), layers[-1], links
+        if self.merged is not None:
+            self.merged.close()
+            self.merged = None
 
     def close(self) -> None:
         """Close every layer and descriptor."""
         self.pool.close()
+        if self.merged is not None:
+            self.merged.close()
         for layer in (*self.layers, *self._left):
             layer.close()
 

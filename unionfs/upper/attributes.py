@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
+from functools import partial
 
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import proc_path
@@ -48,15 +50,26 @@ def chown(upper: Upper, node: Node, uid: int, gid: int) -> None:
 
 def utime(upper: Upper, node: Node, atime_ns: int, mtime_ns: int) -> None:
     """Set access and modification time (ns since the epoch). Raises OSError."""
+    _utime(upper, node, partial(os.utime, ns=(atime_ns, mtime_ns)))
+
+
+def touch(upper: Upper, node: Node) -> None:
+    """Set both times to now, by the clock of the upper's filesystem. Raises OSError.
+
+    That is what a file that only grows allows, unlike any other time.
+    """
+    _utime(upper, node, os.utime)
+
+
+def _utime(upper: Upper, node: Node, utime: Callable[..., None]) -> None:
     node.attr = None
-    times = (atime_ns, mtime_ns)
     if node.anchor >= 0:
-        os.utime(proc_path(node.anchor), ns=times)
+        utime(proc_path(node.anchor))
     elif node.is_dir:
-        os.utime(upper.part(node).fd(), ns=times)
+        utime(upper.part(node).fd())
     else:
         directory, name = upper.tree.place(node)
-        os.utime(name, ns=times, dir_fd=directory, follow_symlinks=False)
+        utime(name, dir_fd=directory, follow_symlinks=False)
 
 
 def set_xattr(upper: Upper, node: Node, name: bytes, value: bytes, flags: int = 0) -> None:
@@ -75,9 +88,19 @@ def remove_xattr(upper: Upper, node: Node, name: bytes) -> None:
 
 
 def truncate(upper: Upper, fd: int, size: int, *, kill: IsMember | None) -> None:
-    """Make the file *fd* *size* bytes long, and with *kill* ``drop_set_id``. Raises OSError."""
-    os.ftruncate(fd, size)
+    """Make the file *fd* *size* bytes long, and with *kill* ``drop_set_id``.
+
+    The content goes last, when nothing can fail any more. Raises OSError; the content is as it was
+    then, and so is the mode where a file's inode says it.
+    """
+    mode = stat.S_IMODE(os.fstat(fd).st_mode) if kill is not None else None
     drop_set_id(upper, fd, kill)
+    try:
+        os.ftruncate(fd, size)
+    except OSError:
+        if mode is not None and upper.override is None:
+            os.fchmod(fd, mode)
+        raise
 
 
 def drop_set_id(upper: Upper, fd: int, is_member: IsMember | None) -> None:

@@ -16,12 +16,12 @@ import stat
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import exists, name_path, open_dir
 from unionfs.syscalls.copy import KeepGoing, copy_data
-from unionfs.union import metacopy
+from unionfs.union import metacopy, protection
 from unionfs.union.layer import Part
 from unionfs.union.node import Node
 from unionfs.upper import index
 from unionfs.upper.attributes import IsMember, drop_set_id
-from unionfs.upper.metadata import copy_to_fd, copy_xattrs
+from unionfs.upper.metadata import copy_flags, copy_to_fd, copy_xattrs, mark_protected
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import clear_away
 
@@ -60,7 +60,7 @@ def _copy_dir(upper: Upper, node: Node) -> None:
         try:
             origin = upper.origin_of(lower)
             index.mark_origin(upper, fd, origin, os.fstat(lower.fd()))
-            copy_to_fd(upper, lower.fd(), lower.layer.names, fd, upper.tree.stat_of(lower))
+            _copy_dir_metadata(upper, node, lower, fd)
             _publish(upper, temporary, above, node.name, impure=origin is not None)
         except BaseException:
             os.close(fd)
@@ -72,6 +72,12 @@ def _copy_dir(upper: Upper, node: Node) -> None:
     part.adopt(fd)
     node.parts.insert(0, part)
     node.attr = None
+
+
+def _copy_dir_metadata(upper: Upper, node: Node, lower: Part, fd: int) -> None:
+    mark_protected(upper, fd, protection.of(upper.tree, node))
+    copy_to_fd(upper, lower.fd(), lower.layer.names, fd, upper.tree.stat_of(lower))
+    copy_flags(lower.fd(), fd)
 
 
 def copy_removed_dir(upper: Upper, node: Node) -> None:
@@ -86,7 +92,7 @@ def copy_removed_dir(upper: Upper, node: Node) -> None:
         fd = open_dir(work, temporary)
         try:
             lower = upper.tree.ready(node)[0]
-            copy_to_fd(upper, lower.fd(), lower.layer.names, fd, upper.tree.stat_of(lower))
+            _copy_dir_metadata(upper, node, lower, fd)
             held = os.open(temporary, _HOLD, dir_fd=work)
         finally:
             os.close(fd)
@@ -171,6 +177,7 @@ class FileCopy:
         self._published = False
         self._stat = upper.tree.stat_at(node.source, node.source_name)
         self._origin = upper.origin_of(node.source, node.source_name)
+        self._protection = protection.of(upper.tree, node)
         self._source = self._target = -1
         self._cut: Cut | None = None
         self.size = 0
@@ -242,6 +249,9 @@ class FileCopy:
             written = os.fstat(target).st_mtime_ns  # by the filesystem's clock, as of other files
             index.mark_origin(upper, target, self._origin, st)
             copy_to_fd(upper, path, source.layer.names, self._target, st)
+            mark_protected(upper, target, self._protection)
+            if self._source >= 0:
+                copy_flags(self._source, self._target)
             if self._cut is not None:
                 drop_set_id(upper, self._target, self._cut.kill)
                 os.utime(self._target, ns=(st.st_atime_ns, written))
@@ -250,6 +260,7 @@ class FileCopy:
             os.chown(copy, st.st_uid, st.st_gid, follow_symlinks=False)
         index.mark_origin(upper, target, self._origin, st)
         copy_xattrs(path, source.layer.names, copy, upper.names)
+        mark_protected(upper, copy, self._protection)
         if not stat.S_ISLNK(st.st_mode):
             os.chmod(self._temporary, stat.S_IMODE(st.st_mode), dir_fd=upper.work.fd)
         os.utime(copy, ns=(st.st_atime_ns, st.st_mtime_ns), follow_symlinks=False)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from unionfs.ondisk.override import Override, make_stand_in
 from unionfs.ondisk.whiteout import AUFS_PREFIX, is_whiteout
-from unionfs.syscalls import xattr
+from unionfs.syscalls import flags, xattr
 from unionfs.syscalls.at import (
     RENAME_EXCHANGE,
     RENAME_NOREPLACE,
@@ -36,7 +36,7 @@ from unionfs.upper.work import clear_away, discard
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 DEFAULT_ACL = b"system.posix_acl_default"
 _SPECIAL = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
-_ACL_STAGE = b"acl"  # in the work directory
+_STAGE = b"stage"  # in the work directory
 
 
 class Owner(NamedTuple):
@@ -135,6 +135,7 @@ def make_nameless(upper: Upper, parent: Node, mode: int, owner: Owner) -> tuple[
         node.identity = (st.st_dev, st.st_ino)
         node.anchor = os.open(proc_path(fd), os.O_PATH | os.O_CLOEXEC)
         node.dead = True
+        node.protection = 0
     except BaseException:
         os.close(fd)
         raise
@@ -260,6 +261,7 @@ def _create(upper: Upper, parent: Node, name: bytes, plan: _Plan) -> Node:
     else:
         _create_staged(upper, above, name, plan)
     node = children[name] = Node(parent, name, plan.kind)
+    node.protection = 0
     return node
 
 
@@ -285,30 +287,34 @@ def _create_staged(upper: Upper, above: Part, name: bytes, plan: _Plan) -> None:
     finally:
         if stage != upper.work.fd:
             os.close(stage)
-            clear_away(upper.work.fd, _ACL_STAGE)
+            clear_away(upper.work.fd, _STAGE)
 
 
 def _stage(upper: Upper, above: Part) -> tuple[int, bytes]:
     """Return a directory to make a file in, and a free name there.
 
-    Where *above* has a default ACL the filesystem itself has to apply it, so the file is made in a
-    temporary directory that has the same one.
+    Where *above* has a default ACL, or flags that may be passed on, the filesystem itself has to
+    apply them, so the file is made in a temporary directory that has the same.
     """
     inherits = upper.override is None and inherits_acl(above)
     acl = xattr.get(above.fd(), DEFAULT_ACL) if inherits else None
-    if acl is None:
+    if above.passed_on is None:
+        above.passed_on = flags.describing(above.fd())
+    if acl is None and not above.passed_on:
         return upper.work.fd, upper.work.temporary()
     work = upper.work.fd
-    discard(work, _ACL_STAGE)
-    os.mkdir(_ACL_STAGE, 0o700, dir_fd=work)
+    discard(work, _STAGE)
+    os.mkdir(_STAGE, 0o700, dir_fd=work)
     stage = -1
     try:
-        stage = open_dir(work, _ACL_STAGE)
-        xattr.set_(stage, DEFAULT_ACL, acl)
+        stage = open_dir(work, _STAGE)
+        if acl is not None:
+            xattr.set_(stage, DEFAULT_ACL, acl)
+        flags.describe(stage, above.passed_on)
     except BaseException:
         if stage >= 0:
             os.close(stage)
-        clear_away(work, _ACL_STAGE)
+        clear_away(work, _STAGE)
         raise
     return stage, b"new"
 

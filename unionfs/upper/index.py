@@ -28,7 +28,7 @@ from unionfs.syscalls import xattr
 from unionfs.syscalls.at import link_fd, link_name, name_path
 from unionfs.syscalls.handle import open_handle
 from unionfs.union.layer import Layer
-from unionfs.union.node import Node
+from unionfs.union.node import UNKNOWN, Node
 from unionfs.upper import beside
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import clear_away
@@ -73,6 +73,7 @@ def lead_through(upper: Upper, node: Node, origin: Origin, st: os.stat_result) -
     place = upper.index_fd, origin.index_name()
     node.nlink = read_nlink(upper, name_path(*place), st.st_nlink)
     node.hidden = place
+    node.protection = UNKNOWN
 
 
 def _opened(upper: Upper) -> bool:

@@ -6,9 +6,9 @@ import errno
 import os
 import stat
 
-from unionfs.ondisk import override
+from unionfs.ondisk import override, protattr
 from unionfs.ondisk.override import AttributeNames
-from unionfs.syscalls import xattr
+from unionfs.syscalls import flags, xattr
 from unionfs.upper import overrides
 from unionfs.upper.upper import Upper
 
@@ -59,3 +59,25 @@ def copy_to_fd(
         copy_xattrs(source, names, fd, upper.names)
         os.fchmod(fd, stat.S_IMODE(st.st_mode))
     os.utime(fd, ns=(st.st_atime_ns, st.st_mtime_ns))
+
+
+def copy_flags(source: int, fd: int) -> None:
+    """Give the file or directory *fd* of the upper the flags that *source* has (both open).
+
+    But for those that protect it, for which it gets a mark (``mark_protected``). Raises OSError.
+    """
+    flags.describe(fd, flags.describing(source))
+
+
+def mark_protected(upper: Upper, target: int | bytes, protection: int) -> None:
+    """Write down that the upper file *target* is immutable or append-only.
+
+    Where it takes such marks, as in ovl_copy_fileattr(). Raises OSError.
+    """
+    if not protection:
+        return
+    try:
+        xattr.set_(target, upper.flavour.protattr, protattr.encode(protection))
+    except OSError as error:
+        if error.errno not in _MAY_FAIL:
+            raise

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from unionfs.errors import ConflictError
+from unionfs.union import protection
 from unionfs.union.node import Node
 from unionfs.upper.copyup import ensure_dir, keep_times
 from unionfs.upper.index import link_node
@@ -101,7 +102,7 @@ class Rebase:
         was, now = self._upper.tree.stat(node), self._fresh.tree.stat(found)
         if not node.is_dir and os.path.samestat(was, now):
             return Place(found, now, moved=False)
-        if not self._same.metadata(node, found):
+        if not self._same.metadata(node, found) or not self._is_protected_alike(node, found):
             raise _different(node)
         if not node.is_dir and (node.nlink or was.st_nlink, was.st_size) != (
             now.st_nlink,
@@ -109,6 +110,9 @@ class Rebase:
         ):
             raise _different(node)
         return Place(found, now, moved=True)
+
+    def _is_protected_alike(self, node: Node, found: Node) -> bool:
+        return protection.of(self._upper.tree, node) == protection.of(self._fresh.tree, found)
 
     def _shared_files(self) -> dict[tuple[int, int], Node]:
         """Return what ``Tree.links`` is to be."""
@@ -137,7 +141,7 @@ def _lead_to(node: Node, place: Place) -> None:
     node.source, node.source_name = found.source, found.source_name
     node.hidden, node.nlink = found.hidden, found.nlink
     node.candidates, node.parts = found.candidates, found.parts
-    node.born, node.below = found.born, None
+    node.born, node.place, node.below = found.born, found.place, None
     known = st is not None and not node.is_dir  # of a directory it is asked for: upper.identity
     node.identity = (st.st_dev, st.st_ino) if st is not None and known else None
     if place.moved:

@@ -29,7 +29,7 @@ from unionfs.upper.create import check_name
 from unionfs.upper.data import own_data
 from unionfs.upper.holding import held, is_needed, name_gone, take_place
 from unionfs.upper.identity import identify
-from unionfs.upper.metadata import copy_to_fd
+from unionfs.upper.metadata import copy_flags, copy_to_fd
 from unionfs.upper.remove import check_empty, dir_gone
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import clear_away
@@ -190,7 +190,7 @@ def _make_way(upper: Upper, target: Node, new: Node, name: bytes) -> None:
     """Prepare the upper for *target*, which shows at *name*, to be replaced by a rename."""
     part = target.upper_part() if target.is_dir else None
     if part is not None and os.listdir(part.fd()):
-        _swap_for_empty(upper, upper.part(new), name)
+        _swap_for_empty(upper, upper.part(new), name, part)
         part.drop()
         fresh = Part(upper.layer, upper.part(new), name, upper.tree.pool)
         target.parts = [fresh]
@@ -208,9 +208,10 @@ def _target_held(
     return held(upper, target, needed=target.is_dir or is_needed(target, new, name))
 
 
-def _swap_for_empty(upper: Upper, above: Part, name: bytes) -> None:
+def _swap_for_empty(upper: Upper, above: Part, name: bytes, part: Part) -> None:
     """Replace the upper directory *name*, which holds whiteouts only, by an empty opaque one.
 
+    *part* is its part.
     What ovl_clear_empty() does: a rename can only replace a directory that is empty on disk. The
     empty one keeps the origin mark, and so its number, should nothing come of the rename.
     """
@@ -225,6 +226,7 @@ def _swap_for_empty(upper: Upper, above: Part, name: bytes) -> None:
             xattr.set_(fd, upper.flavour.opaque, b"y")
             index.copy_origin(upper, old, fd)
             copy_to_fd(upper, old, upper.names, fd, st)
+            copy_flags(part.fd(), fd)
         finally:
             os.close(fd)
         before = os.fstat(above.fd())

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.fixtures import arena, mount_union, overlay, scratch, union  # noqa: F401
+from tests.support.fixtures import (  # noqa: F401
+    arena,
+    mount_union,
+    overlay,
+    scratch,
+    spawners,
+    union,
+)
 
 
 @pytest.fixture(params=["extension", "pure"])

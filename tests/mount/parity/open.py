@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import itertools
+import mmap
 import os
 import stat
 
@@ -24,6 +25,10 @@ _COMBINED = [
     for count in range(3)
     for extra in itertools.combinations((_C, *_EXTRA), count)
 ]
+_FEW = "lower upper merged"
+_DIRECT = [
+    access | extra for access in (_R, _W, _RW) for extra in (0, _C, *_EXTRA, _C | os.O_EXCL)
+] + [os.O_PATH, os.O_TMPFILE | _RW]
 
 
 def opens(name: str, flags: int, mode: int = 0o644) -> tuple[int, str, int, int]:
@@ -41,6 +46,19 @@ def writes(name: str, flags: int, mode: int = 0o644) -> tuple[int, bytes]:
     done = os.write(fd, b"WRITE")
     reader = os.open(name, os.O_RDONLY)
     return done, os.pread(reader, 99, 0)
+
+
+def writes_directly(name: str, flags: int) -> tuple[str, bytes]:
+    """Write a page past the page cache, and read it through that."""
+    fd = os.open(name, os.O_RDWR | os.O_DIRECT | flags)
+    with mmap.mmap(-1, 4096) as page:
+        page[:] = b"D" * 4096
+        try:
+            answer = str(os.writev(fd, [page]))
+        except OSError as error:
+            answer = errno.errorcode[error.errno]
+    with open(name, "rb") as file:
+        return answer, file.read()
 
 
 def reads(name: str, flags: int) -> bytes | str:
@@ -80,6 +98,9 @@ def tmpfile_by_fd(folder: str, flags: int, link: str) -> int:
 CASES = [
     *(case(opens, "x", flags, on=one("file dir symlink", "lower upper")) for flags in _COMBINED),
     *(case(opens, "x", flags, on=nothing()) for flags in _COMBINED),
+    *(case(opens, "x", os.O_DIRECT | flags, on=[*one("file dir symlink", _FEW), *nothing()])
+      for flags in _DIRECT),
+    *(case(writes_directly, "x", flags, on=one("file")) for flags in (0, os.O_TRUNC)),
     *(case(opens, "x", flags, on=one("fifo", "lower")) for flags in (_R, _RW, _RW | os.O_TRUNC)),
     *(case(opens, "x", flags, by=EVERYBODY, on=one("file dir")) for flags in (_R, _W, _RW)),
     *(

@@ -14,14 +14,17 @@ import pytest
 from tests.support.files import as_user, opened, read, refused
 from tests.support.rawcalls import (
     COLLAPSE,
+    FS_APPEND,
     FS_IMMUTABLE,
     INSERT,
     UNSHARE,
     chown,
     fallocate,
+    fs_flags,
     set_fs_flags,
 )
 from tests.support.stacks import File, build_stack
+from unionfs.syscalls import flags
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
@@ -47,6 +50,38 @@ def test_a_stranger_may_ask_for_chown_to_the_same(root):
     assert as_user(lambda: chown(os.fsdecode(root + b"/suid"), -1, -1)) == 0
     after = os.lstat(root + b"/suid")
     assert (before.st_mode, before.st_ctime_ns) == (after.st_mode, after.st_ctime_ns)
+
+
+@pytest.mark.needs_extension
+def test_a_file_that_only_grows_opens_for_writing_anywhere_and_is_not_written_there(root):
+    """As for immutable ones: elsewhere opening without O_APPEND is what is refused."""
+    with opened(root + b"/f", os.O_RDONLY) as fd:
+        set_fs_flags(fd, FS_APPEND)
+        try:
+            with opened(root + b"/f", os.O_WRONLY) as writer, refused(errno.EPERM):
+                os.pwrite(writer, b"y", 1)
+        finally:
+            set_fs_flags(fd, 0, FS_APPEND)
+    assert read(root + b"/f") == b"x" * 8192
+
+
+def test_direct_writes_may_be_of_any_size(root):
+    """Past the page cache a disk takes whole blocks; the kernel's side of FUSE asks for none."""
+    with opened(root + b"/f", os.O_WRONLY | os.O_DIRECT) as fd:
+        assert os.pwrite(fd, b"y", 1) == 1
+    assert read(root + b"/f")[:3] == b"xyx"
+
+
+@pytest.mark.needs_extension
+def test_statx_does_not_say_what_protects_a_file(root):
+    """The kernel takes no attributes (statx(2)) from FUSE."""
+    with opened(root + b"/f", os.O_RDONLY) as fd:
+        set_fs_flags(fd, FS_IMMUTABLE)
+        try:
+            assert fs_flags(fd) & FS_IMMUTABLE
+            assert flags.protecting(fd) == 0
+        finally:
+            set_fs_flags(fd, 0, FS_IMMUTABLE)
 
 
 @pytest.mark.needs_extension

@@ -38,8 +38,8 @@ ACL = struct.pack(
     "<I" + "HHI" * 4, 2, 1, 7, 2**32 - 1, 4, 5, 2**32 - 1, 0x10, 7, 2**32 - 1, 0x20, 0, 2**32 - 1
 )
 
-# The change is done and the caller told of an error, when what fails is looking at the answer.
-TOO_LATE = ("attributes", "enter")
+# The new name is there and the caller told of an error, when what fails is looking at the answer.
+TOO_LATE = ("enter",)
 TIMES = ("keep_times",)  # a directory's times cannot be set back: the copy is there
 CLEANING = ("clear_away", "discard")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 from tests.support.worlds import World, without_threads
 from unionfs.ondisk.flavour import Flavour
 from unionfs.ondisk.whiteout import is_whiteout
+from unionfs.upper import attributes
 from unionfs.upper.changes import changes
 
 pytestmark = pytest.mark.needs_root
@@ -273,3 +275,30 @@ def test_special_files_are_copied_up_as_they_are(lower: Path, build: Build, kind
     world.setattr(b"special", mode=0o600)
     st = _on_disk(world, "special")
     assert (st.st_mode, st.st_rdev) == (kind | 0o600, device)
+
+
+def test_a_truncation_that_fails_leaves_content_and_mode(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Set-id bits go first, as nothing may fail once the content is gone, and come back."""
+    world = build()
+    world.create(b"file", b"content", 0o4755)
+    assert world.upper is not None
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with open(world.upperdir + b"/file", "rb+") as file:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "ftruncate", fails)
+            with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+                attributes.truncate(world.upper, file.fileno(), 3, kill=lambda group: True)
+        assert _on_disk(world, "file").st_mode & 0o7777 == 0o4755
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fchmod", fails)
+            with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+                attributes.truncate(world.upper, file.fileno(), 3, kill=lambda group: True)
+        assert _on_disk(world, "file").st_size == 7
+        attributes.truncate(world.upper, file.fileno(), 3, kill=lambda group: True)
+    assert _on_disk(world, "file").st_size == 3
+    assert _on_disk(world, "file").st_mode & 0o7777 == 0o755

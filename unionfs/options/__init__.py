@@ -3,33 +3,24 @@
 Pure: nothing here touches a file system, so every rule can be tried with strings alone. Every
 option that fuse-overlayfs, mount(8) and the container engines are known to pass is in one of the
 tables below: honoured, meaningless (accepted quietly), ignored with a word, or refused by name.
-
-Grammar (libfuse's ``fuse_opt_parse`` and what engines write beside it). Commas separate options; a
-backslash or a pair of double quotes protects one, and quotes around a whole value fall away. In a
-path a colon is written with one backslash (fuse-overlayfs 2, Buildah) or with two (fuse-overlayfs
-1) before it; a comma, a double quote and a backslash with one; a backslash before three octal
-digits is that byte; any other backslash is part of the name.
+How they are written is in ``options.grammar``.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from unionfs.errors import RefusedError, UsageError
+from unionfs.options.grammar import split_options, split_paths, unquoted
 
 _MAX_ID = 2**32 - 2  # 2**32 - 1 is "no such ID" to the kernel
 
 _MAX_READAHEAD = 1 << 16  # KiB; what a request can carry is far less
 _MAX_SPIN = 1000  # microseconds; longer than any round trip that is worth waiting for awake
-
-_QUOTED = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
-_PIECE = re.compile(rb'\\.|%b|,|[^\\",]+|.' % _QUOTED, re.DOTALL)
-_WHOLLY_QUOTED = re.compile(_QUOTED, re.DOTALL)
-_TOKEN = re.compile(rb'\\\\:|\\[0-3][0-7]{2}|\\[\\:,"]|:|[^\\:]+|\\', re.DOTALL)
 
 
 class BadOptionError(UsageError):
@@ -81,6 +72,7 @@ class MountConfig:
     volatile: bool = False  # nothing is ever synced, fsync is answered at once
     redirect_dir: bool = True  # False: renaming a directory with lower parts is EXDEV
     passthrough: bool = False  # the kernel reads the layers' files itself; read-only mounts only
+    merged_index: bool = True  # use ``index``; False: read the layers
     readahead: int | None = None  # KiB; None: automatic; 0: the kernel's own
     spin: int | None = None  # microseconds to busy-poll for the next request; None: automatic
     debug: bool = False
@@ -97,6 +89,7 @@ class MountConfig:
     xattrs: bool = True  # False: there are no attributes, nor ACLs
     static_nlink: bool = False  # every directory shows one link
     xattrinfo: bool = True  # answer for user.unionfs.layer and the like (fuse.told)
+    index: bytes | None = None  # the file of the lowers' merged index (union.merged)
     lower_names: tuple[LowerName, ...] = ()  # as lowerdirs; empty: these are no image's
     ignored: tuple[str, ...] = ()  # options to name as "unknown argument ignored: X"
 
@@ -193,20 +186,6 @@ def apply_options(base: MountConfig, words: Iterable[str], *, privileged: bool) 
     return replace(base, **fields, ignored=tuple(ignored))
 
 
-def split_options(text: bytes) -> Iterator[bytes]:
-    """Yield the options of *text*, a comma-separated list, escapes kept and empty ones left out."""
-    option = b""
-    for piece in _PIECE.findall(text):
-        if piece != b",":
-            option += piece
-            continue
-        if option:
-            yield option
-        option = b""
-    if option:
-        yield option
-
-
 def absolute(config: MountConfig, cwd: bytes) -> MountConfig:
     """Return *config* with relative directories put below *cwd*, their text otherwise untouched."""
 
@@ -247,27 +226,6 @@ def _harmless(meaning: dict[str, Any]) -> bool:
     return not (meaning.get("suid") or meaning.get("dev"))
 
 
-def _unquoted(value: bytes) -> bytes:
-    return value[1:-1] if _WHOLLY_QUOTED.fullmatch(value) else value
-
-
-def _split_paths(value: bytes) -> list[bytes]:
-    """Return the elements of a colon-separated list, their escapes resolved."""
-    elements = [b""]
-    for token in _TOKEN.findall(_unquoted(value)):
-        if token == b":":
-            elements.append(b"")
-        else:
-            elements[-1] += _plain(token)
-    return elements
-
-
-def _plain(token: bytes) -> bytes:
-    if token.startswith(b"\\") and len(token) == 4:
-        return bytes((int(token[1:], 8),))
-    return token[-1:] if token.startswith(b"\\") else token
-
-
 def _checked_path(name: str, path: bytes) -> bytes:
     if not path:
         raise BadOptionError(f"option {name} names an empty path")
@@ -277,7 +235,7 @@ def _checked_path(name: str, path: bytes) -> bytes:
 
 
 def _lowerdir(name: str, value: bytes) -> dict[str, Any]:
-    paths = _split_paths(value)
+    paths = split_paths(value)
     if len(paths) > 1 and not paths[-1]:
         paths.pop()  # engines leave a colon behind the last one
     if b"" in paths[1:]:
@@ -287,7 +245,7 @@ def _lowerdir(name: str, value: bytes) -> dict[str, Any]:
 
 def _text(value: bytes) -> str:
     """Return a value in which colons separate nothing."""
-    return os.fsdecode(b":".join(_split_paths(value)))
+    return os.fsdecode(b":".join(split_paths(value)))
 
 
 def _directory(name: str, value: bytes) -> dict[str, Any]:
@@ -296,7 +254,7 @@ def _directory(name: str, value: bytes) -> dict[str, Any]:
 
 def _context(name: str, value: bytes) -> dict[str, Any]:
     """Read an SELinux label: quotes may protect the commas in it, its colons are its own."""
-    label = os.fsdecode(_unquoted(value))
+    label = os.fsdecode(unquoted(value))
     if not re.fullmatch(r"[\w.,:\\-]{1,4000}", label, re.ASCII):
         raise BadOptionError(f"option {name}: {label[:80]!r} is no SELinux label")
     return {name: label.replace("\\", "")}
@@ -324,10 +282,19 @@ def _spin(name: str, value: bytes) -> dict[str, Any]:
 
 
 def _data(name: str, value: bytes) -> dict[str, Any]:
-    if value not in (b"auto", b"cached", b"passthrough"):
-        said = os.fsdecode(value)
-        raise BadOptionError(f"option {name}: {said!r} is neither auto, cached nor passthrough")
-    return {"passthrough": value == b"passthrough"}
+    return {"passthrough": _one_of(name, value, auto=False, cached=False, passthrough=True)}
+
+
+def _merged_index(name: str, value: bytes) -> dict[str, Any]:
+    return {name: _one_of(name, value, auto=True, off=False)}
+
+
+def _one_of(name: str, value: bytes, **meanings: bool) -> bool:
+    said = os.fsdecode(value)
+    if said not in meanings:
+        *words, last = meanings
+        raise BadOptionError(f"option {name}: {said!r} is neither {', '.join(words)} nor {last}")
+    return meanings[said]
 
 
 def _readahead(name: str, value: bytes) -> dict[str, Any]:
@@ -349,9 +316,8 @@ def _noxattrs(name: str, value: bytes) -> dict[str, Any]:
 
 
 def _redirect_dir(name: str, value: bytes) -> dict[str, Any]:
-    if value not in (b"on", b"off", b"follow"):
-        raise BadOptionError(f"option {name}: {os.fsdecode(value)!r} is neither on nor off")
-    return {name: value == b"on"}  # existing redirects are followed whatever it says
+    # existing redirects are followed whatever it says
+    return {name: _one_of(name, value, follow=False, on=True, off=False)}
 
 
 def _id_map(name: str, value: bytes) -> dict[str, Any]:
@@ -389,6 +355,7 @@ _VALUED: dict[str, Callable[[str, bytes], dict[str, Any]]] = {
     "noxattrs": _noxattrs,
     "spin": _spin,
     "data": _data,
+    "merged_index": _merged_index,
     "readahead": _readahead,
     "uidmapping": _id_map,
     "gidmapping": _id_map,

@@ -1,0 +1,234 @@
+"""The merged index: a tree that has it shows what one that reads its layers shows."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from unionfs.ondisk.flavour import Flavour
+from unionfs.ondisk.whiteout import make_whiteout
+from unionfs.union import merged as merged_module
+from unionfs.union import tree as tree_module
+from unionfs.union.layer import FdPool, Layer
+from unionfs.union.merged import MergedIndex, NotIndexableError, write
+from unionfs.union.node import Node
+from unionfs.union.tree import Tree
+
+
+@pytest.fixture
+def lowers(tmp_path: Path) -> list[Path]:
+    """Three layers, topmost first, with all that one can say of another."""
+    layers = [tmp_path / name for name in ("top", "middle", "bottom")]
+    for layer in layers:
+        (layer / "all/same").mkdir(parents=True)
+        (layer / "all/file").write_text(layer.name)
+        (layer / "all" / layer.name).write_text(layer.name)
+        (layer / "opaque/below").mkdir(parents=True)
+        (layer / "opaque" / layer.name).write_text(layer.name)
+    os.setxattr(layers[1] / "opaque", "user.overlay.opaque", b"y")
+    (layers[0] / "was-file").mkdir()
+    (layers[1] / "was-file").write_text("hidden")
+    (layers[2] / "was-file").mkdir()
+    (layers[1] / "was-directory").write_text("file")
+    (layers[2] / "was-directory/x").mkdir(parents=True)
+    (layers[2] / "gone/x").mkdir(parents=True)
+    (layers[2] / "link").symlink_to("all")
+    os.mkfifo(layers[2] / "fifo")
+    (layers[2] / os.fsdecode(b"not-\xff-text")).write_text("bytes")
+    whiteout(layers[1], "gone")
+    whiteout(layers[0], "was-directory-of-nobody")
+    return layers
+
+
+def whiteout(layer: Path, name: str) -> None:
+    fd = os.open(layer, os.O_RDONLY)
+    make_whiteout(fd, os.fsencode(name))
+    os.close(fd)
+
+
+@pytest.fixture
+def upper(tmp_path: Path) -> Path:
+    """An upper that hides, merges and renames."""
+    upper = tmp_path / "upper"
+    (upper / "all/same/new").mkdir(parents=True)
+    (upper / "link").mkdir()
+    (upper / "moved").mkdir()
+    os.setxattr(upper / "moved", "user.overlay.redirect", b"/opaque")
+    (upper / "again").mkdir()
+    os.setxattr(upper / "again", "user.overlay.redirect", b"was-file")
+    whiteout(upper, "opaque")
+    whiteout(upper / "all", "file")
+    return upper
+
+
+def opened(lowers: list[Path], upper: Path | None = None) -> Tree:
+    pool = FdPool(256)
+    layers = [Layer(os.fsencode(upper), 0, Flavour.USER, pool)] if upper is not None else []
+    layers += [
+        Layer(os.fsencode(path), number, Flavour.USER, pool, plain=True)
+        for number, path in enumerate(lowers, start=1)
+    ]
+    return Tree(layers, pool)
+
+
+def shown(tree: Tree) -> dict[bytes, object]:
+    """Return of every path its kind, its number, and the layers that have it."""
+    found: dict[bytes, object] = {}
+    pending = [tree.root]
+    while pending:
+        node = pending.pop()
+        for child in tree.load(node).values():
+            found[child.path()] = (stat.filemode(child.kind), child.born, _places(tree, child))
+            if child.is_dir:
+                pending.append(child)
+    return found
+
+
+def attributes(tree: Tree) -> dict[bytes, dict[str, object]]:
+    """Return all that stat(2) says of every path; times in ns, as nobody asks for floats."""
+    floats = ("st_atime", "st_mtime", "st_ctime")
+    names = [name for name in dir(os.stat_result) if name.startswith("st_") and name not in floats]
+    found = {}
+    pending = [tree.root]
+    while pending:
+        node = pending.pop()
+        for child in tree.load(node).values():
+            st = tree.stat(child)
+            found[child.path()] = {name: getattr(st, name) for name in names} | {"ten": tuple(st)}
+            if child.is_dir:
+                pending.append(child)
+    return found
+
+
+def _places(tree: Tree, node: Node) -> list[tuple[int, bytes, bool]]:
+    if node.is_dir:
+        return [(part.layer.number, part.path(), part.opaque) for part in tree.ready(node)]
+    if node.source is None:
+        return [(0, node.name, False)]
+    return [(node.source.layer.number, node.source.path(), False)]
+
+
+@pytest.fixture
+def index(tmp_path: Path, lowers: list[Path]) -> bytes:
+    path = tmp_path / "index"
+    tree = opened(lowers)
+    write(str(path), tree)
+    tree.close()
+    return os.fsencode(path)
+
+
+@pytest.fixture
+def no_lower_is_read(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    real = tree_module.scan
+
+    def scan(part):
+        assert part.layer.number == 0, "a lower directory was read"
+        return real(part)
+
+    monkeypatch.setattr(tree_module, "scan", scan)
+    yield
+
+
+def test_it_shows_what_the_layers_show(lowers: list[Path], index: bytes) -> None:
+    plain, indexed = opened(lowers), opened(lowers)
+    indexed.merged = MergedIndex.open(index, indexed.lowers())
+    expected = shown(plain)
+    assert shown(indexed) == expected
+    assert b"/was-directory/x" not in expected and b"/not-\xff-text" in expected
+
+
+def test_it_shows_the_same_below_an_upper(lowers: list[Path], upper: Path, index: bytes) -> None:
+    plain, indexed = opened(lowers, upper), opened(lowers, upper)
+    indexed.merged = MergedIndex.open(index, indexed.lowers())
+    expected = shown(plain)
+    assert shown(indexed) == expected
+    assert b"/moved/top" in expected and b"/moved/bottom" not in expected
+    for tree in (plain, indexed):
+        at_all = tree.load(tree.root)[b"all"]
+        tree.ready(at_all)
+        shows = [tree.lower_shows(at_all, name) for name in (b"file", b"middle", b"new")]
+        assert shows == [True, True, False]
+
+
+def test_no_lower_directory_is_read(
+    lowers: list[Path], upper: Path, index: bytes, no_lower_is_read: None
+) -> None:
+    tree = opened(lowers, upper)
+    tree.merged = MergedIndex.open(index, tree.lowers())
+    assert len(shown(tree)) > 10
+
+
+def test_it_holds_for_the_directories_that_it_was_made_of(
+    tmp_path: Path, lowers: list[Path], index: bytes
+) -> None:
+    subprocess.run(["cp", "-a", lowers[1], tmp_path / "copy"], check=True)
+    copied = opened([lowers[0], tmp_path / "copy", lowers[2]])
+    assert MergedIndex.open(index, copied.lowers()) is None
+    assert MergedIndex.open(index, opened(lowers[:2]).lowers()) is None
+    assert MergedIndex.open(index, opened(lowers[::-1]).lowers()) is None
+
+
+def test_it_has_the_attributes_of_every_file(
+    lowers: list[Path], upper: Path, index: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.link(lowers[2] / "all/file", lowers[2] / "all/link")
+    os.utime(lowers[2] / "fifo", ns=(-1_500_000_000, 4_000_000_000_123_456_789))
+    os.chmod(lowers[1] / "all", 0o3751)
+    write(os.fsdecode(index) + "2", opened(lowers))
+    for over in (None, upper):
+        plain, indexed = opened(lowers, over), opened(lowers, over)
+        indexed.merged = MergedIndex.open(index + b"2", indexed.lowers())
+        assert attributes(indexed) == attributes(plain)
+    asked: list[bytes] = []
+    monkeypatch.setattr(Tree, "raw_stat", lambda self, node: asked.append(node.path()))
+    tree = opened(lowers)
+    tree.merged = MergedIndex.open(index + b"2", tree.lowers())
+    attributes(tree)
+    assert asked == []
+
+
+def test_owners_of_another_namespace_are_not_told(
+    lowers: list[Path], index: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = opened(lowers)
+    tree.merged = MergedIndex.open(index, tree.lowers())
+    assert tree.merged is not None and tree.merged.has_attributes
+    monkeypatch.setattr(merged_module, "in_initial_user_namespace", lambda: False)
+    elsewhere = MergedIndex.open(index, tree.lowers())
+    assert elsewhere is not None and not elsewhere.has_attributes
+    write(os.fsdecode(index) + "2", opened(lowers))
+    monkeypatch.undo()
+    made_there = MergedIndex.open(index + b"2", tree.lowers())
+    assert made_there is not None and not made_there.has_attributes
+
+
+@pytest.mark.parametrize("damage", [b"", b"SQLite format 3\0 but not more", b"\0" * 5000])
+def test_a_damaged_file_is_none(lowers: list[Path], index: bytes, damage: bytes) -> None:
+    with open(index, "wb") as file:
+        file.write(damage)
+    assert MergedIndex.open(index, opened(lowers).lowers()) is None
+
+
+def test_a_missing_file_and_another_version_s_are_none(lowers: list[Path], index: bytes) -> None:
+    assert MergedIndex.open(index + b"?x=%00", opened(lowers).lowers()) is None
+    rows = sqlite3.connect(os.fsdecode(index))
+    rows.execute("PRAGMA user_version = 99")
+    rows.close()
+    assert MergedIndex.open(index, opened(lowers).lowers()) is None
+
+
+@pytest.mark.parametrize(
+    ("mark", "value"), [("redirect", b"/all"), ("opaque", b"x")], ids=["redirect", "whiteouts"]
+)
+def test_layers_with_a_driver_s_marks_have_none(
+    tmp_path: Path, lowers: list[Path], mark: str, value: bytes
+) -> None:
+    os.setxattr(lowers[0] / "all", f"user.overlay.{mark}", value)
+    with pytest.raises(NotIndexableError, match="/top/all has marks"):
+        write(str(tmp_path / "new"), opened(lowers))

@@ -1,0 +1,267 @@
+"""The merged index of an image: what its layers show together, read at once whatever their number.
+
+Layers of a store do not change, so what they show together can be written down when an image comes
+into the store. A mount that has it never scans a lower directory, nor looks at its marks: of a
+stack of a hundred layers a listing costs one read instead of a hundred. Nor does a look at a file
+touch its layer: the attributes are written down, too. Content is the layers' own, and a copy-up
+asks the file itself.
+
+It is an SQLite file (what the store has for its own metadata) with a row for each directory that
+shows. It holds for the very directories that it was made of, known by the inode number and the
+change time of each layer's root: a store that was copied has others, and its mounts read the layers
+until an index is made there. Owners are as the machine's first user namespace has them; in
+another, or where a layer's root shows another owner than then (an idmapped mount), files are asked.
+
+A row's content, little-endian: how many layers have the directory (u16), whether the lowest of
+them hides what is below (u8), how many names there are (u32), the numbers of those layers (u16
+each, topmost first); then of each name the inode number (u64), the kind (``S_IF*``, u16) and the
+number of the layer that shows it (u16), each as a column; of each name what stat(2) says
+(``_STAT``: mode, nlink, uid, gid, size, blocks, rdev, blksize, then atime, mtime and ctime in ns);
+and the names with NUL between.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
+
+from unionfs.errors import RefusedError
+from unionfs.syscalls.capability import in_initial_user_namespace
+from unionfs.union.layer import Layer
+
+if TYPE_CHECKING:
+    from unionfs.union.node import Node
+    from unionfs.union.tree import Tree
+
+_VERSION = 1
+_HEAD = struct.Struct("<HBI")
+_STAMP = struct.Struct("<Qq")
+_OWNER = struct.Struct("<II")
+_STAT = struct.Struct("<IIIIQQQIqqq")
+_COLUMNS = 12  # bytes of each name in them
+_KEPT = 64  # directories that are remembered, so that looking at file after file asks once
+_SCHEMA = """
+CREATE TABLE about (stamps BLOB NOT NULL, owners BLOB NOT NULL);
+CREATE TABLE directories (path BLOB PRIMARY KEY, content BLOB NOT NULL);
+"""
+
+
+class NotIndexableError(RefusedError):
+    """A layer carries marks that the index does not hold; its mounts read the layers."""
+
+
+class Merged(NamedTuple):
+    """A directory as the lowers show it; the last four are columns, an element a name.
+
+    ``layers`` are the numbers of those that have it, topmost first, and ``opaque`` whether the last
+    of them hides what is below. ``homes`` are the numbers of the layers that show each name.
+    """
+
+    layers: Sequence[int]
+    opaque: bool
+    names: Sequence[bytes]
+    born: Sequence[int]
+    kinds: Sequence[int]
+    homes: Sequence[int]
+
+
+class MergedIndex:
+    """The index in an open file. One thread, between awaits.
+
+    ``has_attributes``: ``stat`` may be asked.
+    """
+
+    __slots__ = ("_kept", "_rows", "has_attributes")
+
+    def __init__(self, rows: sqlite3.Connection, *, has_attributes: bool) -> None:
+        self._rows = rows
+        self.has_attributes = has_attributes
+        self._kept: dict[bytes, bytes] = {}  # rows' contents; empty where there is no row
+
+    @classmethod
+    def open(cls, path: bytes, lowers: Sequence[Layer]) -> MergedIndex | None:
+        """Return the index in the file *path* if it is one of *lowers* (topmost first), else None.
+
+        None as well if there is no such file, or it is another version's.
+        """
+        try:
+            where = f"file:{quote(path)}?mode=ro&immutable=1"
+            rows = sqlite3.connect(where, uri=True, isolation_level=None)
+        except sqlite3.Error:
+            return None
+        try:
+            (version,) = rows.execute("PRAGMA user_version").fetchone()
+            if version == _VERSION:
+                stamps, owners = rows.execute("SELECT stamps, owners FROM about").fetchone()
+                if stamps == _stamps(lowers):
+                    return cls(rows, has_attributes=owners == _owners(lowers) != b"")
+        except (sqlite3.Error, TypeError):
+            pass  # damaged, or half of it: as good as none
+        rows.close()
+        return None
+
+    def directory(self, path: bytes) -> Merged | None:
+        """Return what the lowers show in the directory *path* (``/`` is the root).
+
+        None if they show no directory there. Raises sqlite3.Error if the file cannot be read.
+        """
+        content = self._content(path)
+        return _unpack(content) if content else None
+
+    def layers(self, path: bytes) -> Sequence[int] | None:
+        """Return the numbers of the layers that have the directory *path*; else as ``directory``.
+
+        And whether the last of them hides what is below, as the last number (0 or 1).
+        """
+        content = self._content(path)
+        if not content:
+            return None
+        depth, opaque, _ = _HEAD.unpack_from(content)
+        return (*struct.unpack_from(f"<{depth}H", content, _HEAD.size), int(opaque))
+
+    def stat(self, path: bytes, place: int, device: int) -> os.stat_result:
+        """Return the attributes of the name at *place* in the directory *path*, on *device*.
+
+        Raises sqlite3.Error, struct.error where that is not there.
+        """
+        content = self._content(path)
+        depth, _, count = _HEAD.unpack_from(content)
+        columns = _HEAD.size + 2 * depth
+        (born,) = struct.unpack_from("<Q", content, columns + 8 * place)
+        at = columns + _COLUMNS * count + _STAT.size * place
+        mode, nlink, uid, gid, size, blocks, rdev, blksize, *times = _STAT.unpack_from(content, at)
+        seconds = (time // 10**9 for time in times)
+        return os.stat_result(
+            (mode, born, device, nlink, uid, gid, size, *seconds),
+            {
+                "st_blocks": blocks,
+                "st_rdev": rdev,
+                "st_blksize": blksize,
+                "st_atime_ns": times[0],
+                "st_mtime_ns": times[1],
+                "st_ctime_ns": times[2],
+                "st_atime": times[0] / 1e9,
+                "st_mtime": times[1] / 1e9,
+                "st_ctime": times[2] / 1e9,
+            },
+        )
+
+    def _content(self, path: bytes) -> bytes:
+        kept = self._kept
+        content = kept.get(path)
+        if content is None:
+            found = self._rows.execute("SELECT content FROM directories WHERE path = ?", (path,))
+            row = found.fetchone()
+            if len(kept) == _KEPT:
+                kept.clear()
+            content = kept[path] = b"" if row is None else row[0]
+        return content
+
+    def close(self) -> None:
+        """Close the file."""
+        self._rows.close()
+
+
+def write(path: str, tree: Tree) -> None:
+    """Write the index of *tree*, which has no upper and is used for nothing else, to a new file.
+
+    The file is not synced. Raises NotIndexableError, OSError, sqlite3.Error.
+    """
+    lowers = tree.lowers()
+    rows = sqlite3.connect(path, isolation_level=None)
+    try:
+        rows.execute("PRAGMA journal_mode = OFF")  # a file that was not finished is thrown away
+        rows.execute("PRAGMA synchronous = OFF")
+        rows.execute("BEGIN")
+        for statement in _SCHEMA.split(";"):
+            rows.execute(statement)
+        rows.execute("INSERT INTO about VALUES (?, ?)", (_stamps(lowers), _owners(lowers)))
+        pending = [tree.root]
+        while pending:
+            node = pending.pop()
+            children = tree.load(node)
+            rows.execute("INSERT INTO directories VALUES (?, ?)", (node.path(), _pack(tree, node)))
+            pending += [child for child in children.values() if child.is_dir]
+            node.children = None  # a directory at a time, or large images would fill the memory
+        rows.execute(f"PRAGMA user_version = {_VERSION}")
+        rows.execute("COMMIT")
+    finally:
+        rows.close()
+
+
+def _stamps(lowers: Sequence[Layer]) -> bytes:
+    stamps = []
+    for layer in lowers:
+        st = os.fstat(layer.root.held)
+        stamps.append(_STAMP.pack(st.st_ino, st.st_ctime_ns))
+    return b"".join(stamps)
+
+
+def _owners(lowers: Sequence[Layer]) -> bytes:
+    """Return who the layers' roots belong to; nothing where user IDs are not the machine's own."""
+    if not in_initial_user_namespace():
+        return b""
+    found = (os.fstat(layer.root.held) for layer in lowers)
+    return b"".join(_OWNER.pack(st.st_uid, st.st_gid) for st in found)
+
+
+def _pack(tree: Tree, node: Node) -> bytes:
+    parts, children = node.parts, node.children or {}
+    for part in parts:
+        if part.whiteout_files or part.redirect is not None:
+            where = os.fsdecode(part.layer.path + part.path())
+            raise NotIndexableError(f"{where} has marks that no layer of a store has")
+    files = children.values()
+    count = len(children)
+    return b"".join(
+        (
+            _HEAD.pack(len(parts), parts[-1].opaque, count),
+            struct.pack(f"<{len(parts)}H", *(part.layer.number for part in parts)),
+            struct.pack(f"<{count}Q", *(child.born for child in files)),
+            struct.pack(f"<{count}H", *(child.kind for child in files)),
+            struct.pack(f"<{count}H", *(_home(child) for child in files)),
+            *(_STAT.pack(*_attributes(tree.raw_stat(child))) for child in files),
+            b"\0".join(children),
+        )
+    )
+
+
+def _attributes(st: os.stat_result) -> Sequence[int]:
+    return (
+        st.st_mode,
+        st.st_nlink,
+        st.st_uid,
+        st.st_gid,
+        st.st_size,
+        st.st_blocks,
+        st.st_rdev,
+        st.st_blksize,
+        st.st_atime_ns,
+        st.st_mtime_ns,
+        st.st_ctime_ns,
+    )
+
+
+def _home(child: Node) -> int:
+    part = child.candidates[0] if child.is_dir else child.source
+    assert part is not None  # there is no upper
+    return part.layer.number
+
+
+def _unpack(content: bytes) -> Merged:
+    depth, opaque, count = _HEAD.unpack_from(content)
+    at = _HEAD.size
+    layers = struct.unpack_from(f"<{depth}H", content, at)
+    at += 2 * depth
+    born = struct.unpack_from(f"<{count}Q", content, at)
+    at += 8 * count
+    kinds = struct.unpack_from(f"<{count}H", content, at)
+    at += 2 * count
+    homes = struct.unpack_from(f"<{count}H", content, at)
+    at += 2 * count + _STAT.size * count
+    names = content[at:].split(b"\0") if count else []
+    return Merged(layers, bool(opaque), names, born, kinds, homes)
