@@ -360,15 +360,12 @@ class Tree:
             del self.links[node.identity]
 
     def go_on(self, layers: Sequence[Layer], links: dict[tuple[int, int], Node]) -> None:
-        """Be the union of *layers* from now on, whose nodes are the same (``upper.rebase``).
+        """Be the union of *layers*, whose nodes are the same (``upper.rebase``), without index.
 
-        The old upper is closed, and so is the index, which is not of these: the lowers are read
-        from then on. A layer that is there no more stays open until ``close``: a removed file may
-        be in it.
+        A layer that is there no more, but for the upper, stays open: removed files may be in it.
         """
-        upper = self.layers[0]
-        self.pool.drop(upper)
-        upper.close()
+        self.pool.drop(self.layers[0])
+        self.layers[0].close()
         self._left += [layer for layer in self.layers[1:] if layer not in layers]
         self.layers, self._lowest, self.links = list(layers), layers[-1], links
         if self.merged is not None:
