@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: install uninstall demo test test-full test-pure check bench clean help
+.PHONY: install uninstall demo test test-full test-pure check bench bench-podman clean help
 
 BIN := .venv/bin
 IMAGE ?=
@@ -61,9 +61,13 @@ bench: ## Time unionfs beside the kernel's overlayfs and fuse-overlayfs (BENCH='
 	@scripts/setup.sh bench
 	@$(OWN_MOUNTS) $(BIN)/python -m scripts.bench $(BENCH)
 
+bench-podman: ## Time Podman with each of them as its mount program (BENCH='--help' for options)
+	@scripts/setup.sh bench-podman
+	@$(OWN_MOUNTS) $(BIN)/python -m scripts.bench.podman $(BENCH)
+
 clean: ## Remove what was built here: the environment, caches, the demo's image
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 	find unionfs scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

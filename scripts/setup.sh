@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Set up what a make target needs: system packages, .venv, and this package in it.
 #
-#   scripts/setup.sh build|demo|test|bench
+#   scripts/setup.sh build|demo|test|bench|bench-podman
 #
 # Quick when there is nothing to do. As root it installs missing Debian packages; for others it
 # stops with the command to run. PYTHON=... chooses the interpreter (3.11 or later).
@@ -16,8 +16,9 @@ TEST="$DEMO runc=runc bwrap=bubblewrap umoci=umoci skopeo=skopeo buildah=buildah
     fuse-overlayfs=fuse-overlayfs getfattr=attr getfacl=acl setcap=libcap2-bin
     newuidmap=uidmap mkfs.ext4=e2fsprogs sqlite3=sqlite3 git=git zstd=zstd strace=strace
     fio=fio rsync=rsync stress-ng=stress-ng postgres=postgresql docker-registry=docker-registry
-    mandoc=mandoc zsh=zsh fish=fish systemd-analyze=systemd"
+    mandoc=mandoc zsh=zsh fish=fish systemd-analyze=systemd ctr=containerd"
 BENCH="debootstrap=debootstrap fuse-overlayfs=fuse-overlayfs umoci=umoci"
+BENCH_PODMAN="debootstrap=debootstrap fuse-overlayfs=fuse-overlayfs podman=podman runc=runc"
 
 main() {
     local wanted
@@ -26,7 +27,8 @@ main() {
         demo) wanted="$BUILD $DEMO" ;;
         test) wanted="$BUILD $TEST" ;;
         bench) wanted="$BUILD $BENCH" ;;
-        *) die "say what for: scripts/setup.sh build|demo|test|bench" ;;
+        bench-podman) wanted="$BUILD $BENCH_PODMAN" ;;
+        *) die "say what for: scripts/setup.sh build|demo|test|bench|bench-podman" ;;
     esac
     choose_python
     # shellcheck disable=SC2086,SC2046  # the lists are words to be split

@@ -28,6 +28,7 @@ from scripts.bench.place import (
 )
 from scripts.bench.rows import ROWS, Row
 from scripts.bench.stats import Measured, table
+from scripts.bench.words import count, say, some_of
 from scripts.bench.workshop import Workshop
 from scripts.demo import image
 
@@ -82,10 +83,10 @@ class Bench:
                     if contender.name == "unionfs":
                         self._our_starts(contender)
             for row in rows:
-                _say(f"run {number + 1} of {runs}: {row.name}")
+                say(f"run {number + 1} of {runs}: {row.name}")
                 for contender in order:
                     self._note(row.name, row.unit, contender, partial(self._measure, row))
-        _say("")
+        say("")
 
     def _agreed_samples(self) -> Samples:
         """Choose the samples in one mount, and see that every other shows as many entries."""
@@ -152,26 +153,12 @@ def _start(program: str, _: Contender) -> float:
 def _arguments() -> argparse.Namespace:
     names = [MOUNT, *(row.name for row in ROWS), IMPORT]
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument(
-        "--rows", type=_some_of(names), default=names, help="of " + ", ".join(names)
-    )
-    parser.add_argument("--contenders", type=_some_of(list(NAMES)), default=list(NAMES))
-    parser.add_argument("--runs", type=int, default=5, help="of each row and contender")
+    parser.add_argument("--rows", type=some_of(names), default=names, help="of " + ", ".join(names))
+    parser.add_argument("--contenders", type=some_of(list(NAMES)), default=list(NAMES))
+    parser.add_argument("--runs", type=count, default=5, help="of each row and contender")
     parser.add_argument("--userns", action="store_true", help="mount as a user namespace's root")
     parser.add_argument("--json", metavar="FILE", help="write every single value there too")
     return parser.parse_args()
-
-
-def _some_of(known: list[str]) -> Callable[[str], list[str]]:
-    """Return the parser of a comma-separated list; the words come in the order of *known*."""
-
-    def parse(text: str) -> list[str]:
-        words = text.split(",")
-        if unknown := set(words) - set(known):
-            raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}")
-        return [name for name in known if name in words]
-
-    return parse
 
 
 def _report(bench: Bench, asked: argparse.Namespace) -> None:
@@ -190,11 +177,6 @@ def _report(bench: Bench, asked: argparse.Namespace) -> None:
     if asked.json:
         with open(asked.json, "w", encoding="utf-8") as file:
             json.dump({name: row.values for name, row in bench.results.items()}, file, indent=1)
-
-
-def _say(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ from scripts.bench.rows import BIG
 from scripts.demo import image
 
 _BIG_SIZE = 256 << 20
-_FILES = 3000
 
 
 class Workshop:
@@ -39,7 +38,7 @@ class Workshop:
             self.lowers = [_data(self.cache), *image.layers()]
         self._used: list[str] = []
         if not os.path.exists(self.tar):
-            _make_tar(self.tar)
+            make_tar(self.tar)
 
     @contextlib.contextmanager
     def stack(self, kind: str = "", *, stored: bool = False) -> Iterator[Stack]:
@@ -91,11 +90,11 @@ def _data(cache: str) -> str:
     return layer
 
 
-def _make_tar(path: str) -> None:
-    """Write a tar of 3,000 small files in 150 directories, like a package of sources."""
+def make_tar(path: str, files: int = 3000) -> None:
+    """Write a tar of *files* small files in 150 directories, like a package of sources."""
     chance = random.Random(3)
     with tarfile.open(path + ".part", "w") as tar:
-        for number in range(_FILES):
+        for number in range(files):
             entry = tarfile.TarInfo(f"package/dir-{number % 150}/file-{number}.txt")
             entry.size = chance.randrange(200, 8000)
             entry.mtime = 1_700_000_000 + number

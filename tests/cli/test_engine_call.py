@@ -1,10 +1,10 @@
-"""What containers/storage asks of a mount program, point by point, and where that is tested.
+"""What engines ask of a mount program, point by point, and where that is tested.
 
 | point | test |
 |---|---|
 | four words, relative and unnormalised paths through links, empty options | test_helper_mount.test_read_write_as_containers_storage_calls |
 | read-only calls of Buildah, `\\:` in a path, `private` | test_helper_mount.test_read_only_without_upper |
-| mount.fuse3, as containerd calls it | test_helper_mount.test_through_mount_fuse3_as_containerd_calls |
+| mount.fuse3, as containerd calls it | test_helper_mount.test_through_mount_fuse3_as_containerd_calls, tests/engines/test_containerd.py |
 | `-oX`, several `-o`, words in any order, `-f`, `-d`, `-V`, `-h` | test_helper |
 | descriptors, session and directory of the daemon | here; tests/unit/daemon/test_start.py |
 | exit status, one line on standard error, no mount | test_helper_mount.test_missing_lower_is_one_line_and_no_mount, tests/mount/test_refusals.py |
@@ -17,7 +17,13 @@
 | escapes, quotes, an empty last layer | tests/unit/options/test_options.py, tests/mount/test_layer_forms.py |
 | every option | docs/engines.md, tests/unit/options/test_engines.py |
 | ID maps, squashing | tests/mount/test_owners.py |
-| `xattr_permissions` | tests/mount/test_override.py, here for what fuse-overlayfs writes |
+| `xattr_permissions` | tests/mount/test_override.py, here for what fuse-overlayfs writes, for roots and capabilities |
+| `volatile` syncs nothing | tests/mount/crash/test_power_cut.py |
+| `--version` for `podman info` | tests/engines/test_podman.test_what_is_mounted_is_ours |
+| AUFS whiteouts in every layer | tests/mount/test_layer_forms.test_aufs_whiteouts_in_lowers |
+| what the kernel and fuse-overlayfs left in a store | tests/engines/test_changing_over.py |
+| what storage's comparison of two mounts needs | tests/engines/test_podman.test_diff_after_a_directory_was_made_anew, test_podman_images.test_commit_and_run_what_was_committed |
+| `-v src:dst:O`, Buildah | tests/engines/test_podman.test_an_overlay_volume, test_podman_images, test_rootless |
 """  # noqa: E501
 
 from __future__ import annotations
@@ -34,6 +40,7 @@ import time
 import pytest
 
 from tests.cli.test_helper_mount import program, run, tree  # noqa: F401
+from tests.support.mounts import OVERRIDE
 from unionfs.daemon import client
 from unionfs.syscalls.mount import mounts_at
 
@@ -204,6 +211,30 @@ def test_owners_that_fuse_overlayfs_wrote(tree, kind):  # noqa: F811
         seen.append(_owners(merged))
         assert run("umount", f"{merged}").returncode == 0
         assert gone(tree, 5)
+
+
+@pytest.mark.parametrize(
+    ("below", "shown"), [(b"7:8:0711:dir", (7, 8, 0o711)), (None, (0, 0, 0o555))]
+)
+def test_an_upper_whose_root_has_no_owner(tree, below, shown):  # noqa: F811
+    """It takes that of the topmost layer that has one, or is closed to writing."""
+    if below is not None:
+        os.setxattr(tree / "l2", OVERRIDE, below)
+    assert mount(tree, options(tree, ",xattr_permissions=2")).returncode == 0
+    st = os.stat(tree / "merged")
+    assert (st.st_uid, st.st_gid, stat.S_IMODE(st.st_mode)) == shown
+    assert os.getxattr(tree / "diff", OVERRIDE).startswith(b"%d:%d:0%o" % shown)
+
+
+def test_capabilities_are_kept_as_owners_are(tree):  # noqa: F811
+    """With xattr_permissions=2, in an attribute that any filesystem and any user may have."""
+    value = bytes.fromhex("0100000200040000" + "00000000" * 3)
+    assert mount(tree, options(tree, ",xattr_permissions=2")).returncode == 0
+    os.setxattr(tree / "merged" / "a", "security.capability", value)
+    assert os.getxattr(tree / "merged" / "a", "security.capability") == value
+    kept = os.listxattr(tree / "diff" / "a")
+    assert "user.containers.override_security.capability" in kept
+    assert "security.capability" not in kept
 
 
 def _owners(folder):

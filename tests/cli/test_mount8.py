@@ -106,6 +106,51 @@ def test_remounted(script, place):
     assert rest == ["d", "new", "one", "two"]
 
 
+LAYERS = "-t fuse.unionfs overlay m -o lowerdir=l,upperdir=u,workdir=w"
+
+
+def test_read_only_and_writable_by_a_flag(script):
+    done = script(f"""
+        mount -r {LAYERS}
+        ! touch m/new 2> /dev/null
+        findmnt -n -o OPTIONS m
+        umount m
+        mount -w -n {LAYERS}
+        touch m/new
+        findmnt -n -o OPTIONS m
+        umount m
+    """)
+    assert [line.partition(",")[0] for line in done.stdout.splitlines()] == ["ro", "rw"]
+
+
+def test_user_brings_what_mount_adds_to_it(script):
+    """Nothing is said of ``user`` itself, a word for mount(8) alone."""
+    done = script(f"mount {LAYERS},user; findmnt -n -o VFS-OPTIONS m; umount m")
+    assert {"nosuid", "nodev", "noexec"} <= set(done.stdout.strip().split(","))
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("script", ["bin"], indirect=True)
+def test_flags_that_mount_fuse3_keeps_to_itself(script):
+    """Fake mounts nothing, but finds what is wrong; sloppy and verbose are what is said."""
+    done = script(f"""
+        mount -f {LAYERS}
+        mount -f -t fuse.unionfs overlay m -o upperdir=u 2> /dev/null && echo not seen
+        findmnt -n m && echo mounted
+        mount {LAYERS},unheard-of
+        umount m
+        mount -s -v {LAYERS},unheard-of
+        umount m
+        mount -N /proc/self/ns/mnt {LAYERS} && echo in another
+        :
+    """)
+    assert done.stdout == ""
+    ignored, verbose, refused = done.stderr.splitlines()
+    assert ignored == "unknown argument ignored: unheard-of"
+    assert verbose.startswith("unionfs: mounting on /")
+    assert "mounting in another namespace is not supported" in refused
+
+
 @pytest.mark.parametrize(
     ("mounted", "asked", "told"),
     [

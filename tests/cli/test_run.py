@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -196,37 +195,3 @@ def test_the_directory_of_the_run_goes(cli: Cli) -> None:
     cli("run", "one", *sh("exit"))
     kept = {"upper", "work", "merged", "log", "mount.lock", "run.lock"}
     assert {path.name for path in home.iterdir()} == kept
-
-
-class TestBundle:
-    def test_a_runtime_accepts_it(self, cli: Cli, tmp_path: Path) -> None:
-        if shutil.which("runc") is None:
-            pytest.skip("runc is not installed")
-        cli("create", "tiny", "--name", "one")
-        merged = cli("mount", "one").strip()
-        assert cli("bundle", "one", str(tmp_path / "b")) == f"{tmp_path}/b/config.json\n"
-        document = json.loads((tmp_path / "b/config.json").read_text())
-        assert document["root"] == {"path": merged, "readonly": False}
-        assert document["process"]["args"] == ["sh"]
-        done = subprocess.run(
-            ["runc", "run", "--bundle", str(tmp_path / "b"), f"unionfs-bundle-{os.getpid()}"],
-            input="echo $HOSTNAME; exit 6",
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert (done.returncode, done.stdout) == (6, cli("ls", "-q"))
-
-    def test_an_unmounted_container_is_mounted_only_meanwhile(
-        self, cli: Cli, tmp_path: Path
-    ) -> None:
-        cli("create", "tiny", "--name", "one")
-        found = cli.json("bundle", "one", str(tmp_path))
-        assert found == {"config": str(tmp_path / "config.json")}
-        assert _status(cli) == "created"
-
-    def test_a_config_that_is_there_is_not_overwritten(self, cli: Cli, tmp_path: Path) -> None:
-        cli("create", "tiny", "--name", "one")
-        (tmp_path / "config.json").write_text("mine")
-        assert "is there already" in cli.fails("bundle", "one", str(tmp_path))
-        assert (tmp_path / "config.json").read_text() == "mine"

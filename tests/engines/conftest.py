@@ -28,3 +28,11 @@ def engine(tmp_path_factory: pytest.TempPathFactory, images: Images) -> Iterator
         engine.podman("load", "-i", images.tiny)
         yield engine
         engine.close()
+
+
+@pytest.fixture
+def nothing_mounted(engine: Engine) -> Iterator[None]:
+    """Leave no container of the test, and nothing mounted."""
+    yield
+    engine.clear()
+    assert engine.mounts() == []

@@ -6,12 +6,12 @@ import os
 
 import pytest
 
+from tests.support.engine_checks import TINY
 from tests.support.engine_images import Images
 from tests.support.engines import Engine, mount_program, short_directory
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_kernel_overlay]
 
-TINY = "localhost/tiny:1"
 ANEW = "cd /data; rm -r sub; mkdir sub; echo new >sub/new"
 REMOVE = "cd /data; rm -r sub three"
 THERE = ["/data/one", "/data/three", "", "/data:", "one", "sub", "three", "", "/data/sub:", "deep"]
@@ -34,12 +34,12 @@ def test_from_another_driver_to_us_and_back(images: Images, tmp_path, other):
             theirs.podman("run", "--name", "box", TINY, "sh", "-ec", ANEW)
             build(theirs, "localhost/theirs:1", REMOVE)
             for engine in (ours, theirs):
-                assert run(engine, TINY) == THERE
-                assert run(engine, "localhost/theirs:1") == REMOVED
+                assert shown(engine, TINY) == THERE
+                assert shown(engine, "localhost/theirs:1") == REMOVED
             look_at_box(ours)
             if other:
                 build(ours, "localhost/ours:1", ANEW)
-                assert run(theirs, "localhost/ours:1") == MADE_ANEW
+                assert shown(theirs, "localhost/ours:1") == MADE_ANEW
         finally:
             ours.close()
 
@@ -51,8 +51,8 @@ def build(engine: Engine, image: str, script: str) -> None:
     engine.podman("rm", "builder")
 
 
-def run(engine: Engine, image: str) -> list[str]:
-    return engine.podman("run", "--rm", image, "sh", "-ec", "ls /data /data/*").splitlines()
+def shown(engine: Engine, image: str) -> list[str]:
+    return engine.once(image, "ls /data /data/*").splitlines()
 
 
 def look_at_box(engine: Engine) -> None:

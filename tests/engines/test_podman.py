@@ -11,22 +11,21 @@ import re
 
 import pytest
 
-from tests.support.engines import Engine, soon
+from tests.support import engine_checks
+from tests.support.engine_checks import TINY
+from tests.support.engines import Engine
 from unionfs.syscalls.mount import mounts_at
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
-TINY = "localhost/tiny:1"
 FOREVER = ("sleep", "1000")
 
 
 @pytest.fixture
-def web(engine: Engine):
+def web(engine: Engine, nothing_mounted):
     """A running container."""
     engine.podman("run", "-d", "--name", "web", TINY, *FOREVER)
-    yield "web"
-    engine.clear()
-    assert engine.mounts() == []
+    return "web"
 
 
 def merged(engine: Engine, name: str) -> str:
@@ -83,16 +82,7 @@ def test_cp_in_and_out(engine: Engine, web, tmp_path):
 
 
 def test_programs_that_install(engine: Engine, web):
-    """A user, a package by dpkg, the same by apt-get: locks, renames, links and fsync."""
-    engine.sh(web, "useradd --create-home bob")
-    assert engine.sh(web, "id bob").startswith("uid=1001(bob)")
-    assert engine.sh(web, "ls -d /home/bob") == "/home/bob\n"
-    engine.sh(web, "dpkg -i /root/hello_1.0.deb")
-    assert engine.sh(web, "cat /usr/share/hello/text /var/lib/hello") == "hello\nconfigured\n"
-    engine.sh(web, "dpkg -P hello; rm /var/lib/hello")
-    assert engine.sh(web, "ls /usr/share") == "dpkg\n"
-    engine.sh(web, "apt-get install -y /root/hello_1.0.deb")
-    assert engine.sh(web, "cat /usr/share/hello/text /var/lib/hello") == "hello\nconfigured\n"
+    engine_checks.programs_that_install(engine, web)
 
 
 def test_owners_modes_and_links(engine: Engine, web):
@@ -123,22 +113,8 @@ def test_an_overlay_volume(engine: Engine, tmp_path):
 
 
 def test_a_read_only_container(engine: Engine):
-    text = "cat /data/one; echo x >/tmp/x; echo x >/data/x"
-    done = engine.run("podman", "run", "--rm", "--read-only", TINY, "sh", "-ec", text, status=2)
-    assert done.stdout == "one\n" and "Read-only file system" in done.stderr
+    engine_checks.a_read_only_container(engine)
 
 
 def test_several_at_once(engine: Engine):
-    """They share their image, and nothing else."""
-    names = [f"many{number}" for number in range(5)]
-    for name in names:
-        engine.podman(
-            "run", "-d", "--name", name, TINY, "sh", "-c", f"echo {name} >/data/one; sleep 1000"
-        )
-    assert len(engine.mounts()) == len(names)
-    for name in names:
-        assert soon(lambda name=name: engine.sh(name, "cat /data/one") == f"{name}\n")
-    engine.podman("rm", "--force", "--time", "0", *names[:2])
-    assert engine.sh(names[2], "cat /data/one") == f"{names[2]}\n"
-    engine.clear()
-    assert engine.mounts() == []
+    engine_checks.several_at_once(engine)

@@ -9,33 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.engines import Engine, soon
+from tests.support.engine_checks import TINY
+from tests.support.engines import Engine, daemons, soon
 from unionfs.syscalls.mount import MNT_DETACH, umount
 
-pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
+pytestmark = [
+    pytest.mark.needs_fuse,
+    pytest.mark.needs_root,
+    pytest.mark.usefixtures("nothing_mounted"),
+]
 
-TINY = "localhost/tiny:1"
 SOON = 1.0  # seconds that a daemon may outlive its mount
-
-
-@pytest.fixture(autouse=True)
-def nothing_mounted(engine: Engine):
-    yield
-    engine.clear()
-    assert engine.mounts() == []
-
-
-def daemons(point: bytes) -> list[int]:
-    """Return the processes that were told to mount at *point*."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            words = Path("/proc", pid, "cmdline").read_bytes()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if words.rstrip(b"\0").endswith(b"\0" + point):
-            found.append(int(pid))
-    return found
 
 
 def fails_with(path: bytes) -> int:
@@ -69,7 +53,9 @@ def test_the_daemon_is_killed_under_a_container(engine: Engine):
 def test_a_container_starts_again_after_its_daemon_was_killed(engine: Engine):
     engine.podman("run", "-d", "--name", "web", TINY, "sleep", "1000")
     engine.sh("web", "echo kept >/data/new")
-    os.kill(daemons(*engine.mounts())[0], signal.SIGKILL)
+    (point,) = engine.mounts()
+    (daemon,) = daemons(point)
+    os.kill(daemon, signal.SIGKILL)
     engine.podman("stop", "--time", "0", "web")
     engine.podman("start", "web")
     assert engine.sh("web", "cat /data/new") == "kept\n"

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.engine_images import Images
+from tests.support import engine_checks
+from tests.support.engine_checks import TINY
+from tests.support.engine_images import Images, change_with_buildah
 from tests.support.engines import Engine, UsersEngine, mount_program, short_directory
 from tests.support.ordinary import GID, NAME, UID, User
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
-
-TINY = "localhost/tiny:1"
 
 
 @pytest.fixture(scope="module")
@@ -45,18 +45,12 @@ def folder(user: User, name: str) -> Path:
     return path
 
 
-def run(engine: Engine, image: str, script: str, *words: str | Path) -> str:
-    return engine.podman("run", "--rm", *words, image, "sh", "-ec", script)
-
-
 def test_a_container_from_its_start_to_a_commit(mine: Engine):
     """Files are written, users and packages come, a directory is made anew, all is kept."""
     mine.podman("run", "-d", "--name", "web", TINY, "sleep", "1000")
     assert len(mine.mounts()) == 1
-    mine.sh(
-        "web",
-        "useradd bob; dpkg -i /root/hello_1.0.deb; chown 12:34 /data/one; chmod 4711 /data/one",
-    )
+    engine_checks.programs_that_install(mine, "web")
+    mine.sh("web", "chown 12:34 /data/one; chmod 4711 /data/one")
     mine.podman("restart", "--time", "0", "web")
     mine.sh("web", "cd /data; rm -rf sub; mkdir sub; echo new >sub/new; rm three; ln one hard")
     changes = {line for line in mine.diff("web") if "/data" in line}
@@ -66,7 +60,7 @@ def test_a_container_from_its_start_to_a_commit(mine: Engine):
     }
     mine.podman("commit", "web", "localhost/changed:1")
     look = "cd /data; ls . sub; stat -c '%u %g %a %h' one; cat /var/lib/hello; id -u bob"
-    assert run(mine, "localhost/changed:1", look).splitlines() == [
+    assert mine.once("localhost/changed:1", look).splitlines() == [
         *(".:", "hard", "one", "sub", "", "sub:", "new", "12 34 4711 2", "configured"),
         "1001",
     ]
@@ -74,7 +68,7 @@ def test_a_container_from_its_start_to_a_commit(mine: Engine):
 
 
 def test_the_user_is_himself_in_the_container(mine: Engine):
-    said = run(mine, TINY, "id -un; touch /tmp/x; stat -c %u /tmp/x /data/one", "--userns=keep-id")
+    said = mine.once(TINY, "id -un; touch /tmp/x; stat -c %u /tmp/x /data/one", "--userns=keep-id")
     assert said.split() == [NAME, str(UID), "0"]
 
 
@@ -82,7 +76,7 @@ def test_cp_and_an_overlay_volume(mine: Engine, user: User):
     volume = folder(user, "volume")
     (volume / "kept").write_text("kept\n")
     script = "cd /vol; cat kept; echo new >kept; touch more"
-    assert run(mine, TINY, script, "-v", f"{volume}:/vol:O") == "kept\n"
+    assert mine.once(TINY, script, "-v", f"{volume}:/vol:O") == "kept\n"
     assert (os.listdir(volume), (volume / "kept").read_text()) == (["kept"], "kept\n")
     mine.podman("create", "--name", "box", TINY, "true")
     mine.podman("cp", volume, "box:/data/got")
@@ -90,34 +84,44 @@ def test_cp_and_an_overlay_volume(mine: Engine, user: User):
     assert (user.home / "out" / "got" / "kept").read_text() == "kept\n"
 
 
-def test_build(mine: Engine, user: User):
-    context = folder(user, "context")
-    (context / "Containerfile").write_text(
-        f"FROM {TINY} AS first\nRUN rm -rf /data/sub && mkdir /data/sub && chown 7:8 /data/one\n"
-        f"FROM {TINY}\nCOPY --from=first /data /copied\n"
-    )
-    mine.podman("build", "--layers", "--network", "none", "-t", "localhost/built:1", context)
-    said = run(mine, "localhost/built:1", "stat -c '%u %g' /copied/one; ls /copied /copied/sub")
-    assert said.split() == ["7", "8", "/copied:", "one", "sub", "three", "/copied/sub:"]
-    mine.podman("rmi", "--force", "localhost/built:1")
+def test_build_in_stages_and_from_the_cache(mine: Engine, user: User):
+    engine_checks.build_in_stages_and_from_the_cache(mine, folder(user, "context"))
+
+
+def test_a_read_only_container(mine: Engine):
+    engine_checks.a_read_only_container(mine)
+
+
+def test_several_at_once(mine: Engine):
+    engine_checks.several_at_once(mine)
+
+
+def test_sixty_layers(mine: Engine, images: Images):
+    engine_checks.sixty_layers(mine, images)
+
+
+def test_an_image_is_removed_and_its_layers_with_it(mine: Engine):
+    engine_checks.layers_go_with_their_image(mine)
+
+
+LOOK_AT_AN_IMAGE = """
+at=$(podman image mount $0)
+grep -c " $at fuse.unionfs " /proc/self/mounts
+ls $at/data
+! touch $at/data/new
+podman image umount $0 >&2
+"""
+
+
+def test_an_image_is_mounted_and_looked_at(mine: Engine):
+    """For a user that is in the namespace of his engine."""
+    done = mine.run("podman", "unshare", "sh", "-ec", LOOK_AT_AN_IMAGE, TINY)
+    assert done.stdout.split() == ["1", "one", "sub", "three"]
+    assert "Read-only" in done.stderr
 
 
 def test_buildah_and_skopeo(mine: Engine, user: User):
-    """An image is changed by Buildah, and taken out of the store and in again by Skopeo."""
-
-    def buildah(*words: str | Path) -> str:
-        return mine.run("buildah", *words).stdout.strip()
-
-    name = buildah("from", TINY)
-    buildah("run", "--network", "none", name, "sh", "-c", "rm -rf /data/sub; mkdir /data/sub")
-    copied = folder(user, "copied")
-    (copied / "file").write_text("copied\n")
-    buildah("copy", name, copied, "/copied")
-    buildah("commit", "--rm", name, "localhost/buildah:1")
-    out = f"oci:{user.home}/out-layout:1"
-    mine.run("skopeo", "copy", "containers-storage:localhost/buildah:1", out)
-    mine.podman("rmi", "localhost/buildah:1")
-    mine.run("skopeo", "copy", out, "containers-storage:localhost/again:1")
-    said = run(mine, "localhost/again:1", "cat /copied/file; ls -A /data /data/sub")
+    change_with_buildah(mine, folder(user, "buildah"))
+    said = mine.once("localhost/again:1", "cat /copied/file; ls -A /data /data/sub")
     assert said.split() == ["copied", "/data:", "one", "sub", "three", "/data/sub:"]
     mine.podman("rmi", "localhost/again:1")

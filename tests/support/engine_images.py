@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.support.debs import Package, make_database
+from tests.support.engines import Engine
 from tests.support.images import Json, Layout, config, named
 from tests.support.tars import file, tar
 from tests.support.tinyroot import make_root
@@ -48,6 +49,26 @@ def make_engine_root(root: Path) -> None:
         scripts={"postinst": b"echo configured >/var/lib/hello\n"},
     )
     package.build(os.fsencode(root / "root"))
+
+
+def change_with_buildah(engine: Engine, place: Path) -> None:
+    """Change ``localhost/tiny:1`` with Buildah, and take it out of the store and in with Skopeo.
+
+    It comes in as ``localhost/again:1``. *place* is a directory of whoever the engine is.
+    """
+
+    def buildah(*words: str | Path) -> str:
+        return engine.run("buildah", *words).stdout.strip()
+
+    name = buildah("from", "localhost/tiny:1")
+    buildah("run", "--network", "none", name, "sh", "-c", "rm -rf /data/sub; mkdir /data/sub")
+    (place / "file").write_text("copied\n")
+    buildah("copy", name, place, "/copied")
+    buildah("commit", "--rm", name, "localhost/buildah:1")
+    out = f"oci:{place}/layout:1"
+    engine.run("skopeo", "copy", "containers-storage:localhost/buildah:1", out)
+    engine.podman("rmi", "localhost/buildah:1")
+    engine.run("skopeo", "copy", out, "containers-storage:localhost/again:1")
 
 
 class Images(NamedTuple):

@@ -2,7 +2,8 @@
 
 What the engines know they are told by two files, ``containers.conf`` and ``storage.conf``, which
 lie with everything else that they write in one directory of the test. Networks, journals and
-limits that need more than a small virtual machine has are left out.
+limits that need more than a small virtual machine has are left out. Podman's own database, which
+it syncs some forty times for one container, is in memory, so that it does not wait for the disk.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "none"
 lock_type = "file"
+static_dir = "{short}/static"
 tmp_dir = "{short}/tmp"
 conmon_env_vars = ["PATH={path}", "{mark}"]
 """
@@ -49,6 +51,7 @@ rootless_storage_path = "{place}/storage"
 [storage.options.overlay]
 mount_program = "{program}"
 """
+_SHORT = ("/dev/shm", "/tmp")
 Done = subprocess.CompletedProcess[str]
 
 
@@ -104,6 +107,14 @@ class Engine:
         """Run a shell's *script* in the running container *name*; return what it prints."""
         return self.podman("exec", name, "sh", "-ec", script, **options)
 
+    def once(self, image: str, script: str, *words: str | Path) -> str:
+        """Run a shell's *script* in a container of *image*, made for it; return what it prints."""
+        return self.podman("run", "--rm", *words, image, "sh", "-ec", script)
+
+    def layers(self, image: str) -> list[str]:
+        """Return the digests of an image's layers, bottommost first."""
+        return self.inspect("--type", "image", image)["RootFS"]["Layers"]
+
     def inspect(self, *words: str) -> Any:
         """Return what podman knows of one thing."""
         return json.loads(self.podman("inspect", *words))[0]
@@ -150,6 +161,19 @@ class UsersEngine(Engine):
 PODMANS_OWN = {"/etc", "/etc/mtab", "/etc/hosts", "/etc/resolv.conf", "/run/.containerenv"}
 
 
+def daemons(point: bytes) -> dict[int, bytes]:
+    """Return the processes that were told to mount at *point*, and their command lines."""
+    found = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = Path("/proc", pid, "cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if words.rstrip(b"\0").endswith(b"\0" + point):
+            found[int(pid)] = words
+    return found
+
+
 def soon(true: Callable[[], bool], seconds: float = 10) -> bool:
     """Wait until *true* is."""
     end = time.monotonic() + seconds
@@ -162,8 +186,8 @@ def soon(true: Callable[[], bool], seconds: float = 10) -> bool:
 
 @contextmanager
 def short_directory(uid: int = 0) -> Iterator[Path]:
-    """A directory of the user *uid* with a short path; gone afterwards."""
-    path = Path(tempfile.mkdtemp(prefix="ue", dir="/tmp"))
+    """A directory of the user *uid* with a short path, in memory if may be; gone afterwards."""
+    path = Path(tempfile.mkdtemp(prefix="ue", dir=next(filter(os.path.isdir, _SHORT))))
     os.chown(path, uid, uid)
     try:
         yield path

@@ -124,20 +124,10 @@ _FLAGS: dict[str, dict[str, Any]] = {
 # directories are read once, so their access times do not follow who lists them.
 _MEANINGLESS = frozenset(
     (
-        "defaults",
-        "async",
-        "auto",
-        "noauto",
-        "nofail",
-        "_netdev",
-        "comment",
-        "diratime",
-        "nodiratime",
-        "kernel_cache",
-        "threaded=0",
-        "writeback=0",
-        "xino=auto",
-        "xino=on",
+        *("defaults", "async", "diratime", "nodiratime", "kernel_cache"),
+        *("auto", "noauto", "nofail", "_netdev", "comment"),
+        *("user", "users", "nouser", "owner", "group"),
+        *("threaded=0", "writeback=0", "xino=auto", "xino=on"),
     )
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import runtimes
 from tests.support.tinyroot import make_root
 from unionfs.container.bubblewrap import LinkedMountPointError, bubblewrap_words
 from unionfs.container.passwd import User
@@ -31,20 +33,15 @@ from unionfs.container.supervise import signals_held
 
 PROGRAMS = {"crun": "crun", "runc": "runc", "bubblewrap": "bwrap"}
 INSTALLED = [name for name, program in PROGRAMS.items() if shutil.which(program)]
-HYBRID = os.path.exists("/sys/fs/cgroup/unified/cgroup.controllers")
-# crun does not work where cgroup v2 is mounted beside v1: there it is tried without the former.
-CRUN = """\
-#!/bin/sh
-exec unshare -m sh -c 'umount /sys/fs/cgroup/unified; exec {crun} "$@"' crun "$@"
-"""
 ROOT = User()
 
 
 @pytest.fixture
 def runtime(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "crun" and HYBRID:
+    if request.param == "crun" and runtimes.HYBRID:
         (tmp_path / "programs").mkdir()
-        (tmp_path / "programs/crun").write_text(CRUN.format(crun=shutil.which("crun")))
+        command = shlex.join(runtimes.words("crun"))
+        (tmp_path / "programs/crun").write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         (tmp_path / "programs/crun").chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path / 'programs'}:{os.environ['PATH']}")
         monkeypatch.setattr("unionfs.container.runtime._CGROUP2", str(tmp_path / "none"))
@@ -219,7 +216,7 @@ def test_bubblewrap_says_that_it_knows_no_users(root: Path, tmp_path: Path) -> N
         status_of(job(root, tmp_path, ("/bin/id",), User(1000, 1001)), "bubblewrap")
 
 
-@pytest.mark.skipif(not HYBRID, reason="crun works with these cgroups")
+@pytest.mark.skipif(not runtimes.HYBRID, reason="crun works with these cgroups")
 def test_crun_is_not_tried_where_it_cannot_work(root: Path, tmp_path: Path) -> None:
     with pytest.raises(RuntimeFailedError, match="crun: does not work with hybrid cgroups"):
         status_of(job(root, tmp_path, ("/bin/id",)), "crun")

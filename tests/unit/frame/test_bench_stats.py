@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 
 import pytest
 
 from scripts.bench.stats import Measured, table
+from scripts.bench.words import count, some_of
 
 
 def _measured(**values: list[float]) -> Measured:
@@ -49,8 +49,14 @@ def test_the_columns_are_aligned() -> None:
 
 
 def test_an_unknown_row_is_refused_by_name() -> None:
-    main = importlib.import_module("scripts.bench.__main__")
-    parse = main._some_of(["x", "y", "z"])
+    parse = some_of(["x", "y", "z"])
     assert parse("z,x") == ["x", "z"]
     with pytest.raises(argparse.ArgumentTypeError, match="unknown: what"):
         parse("x,what")
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", ""])
+def test_a_number_of_runs_is_one_at_least(text: str) -> None:
+    assert count("12") == 12
+    with pytest.raises(argparse.ArgumentTypeError, match=repr(text)):
+        count(text)

@@ -112,6 +112,7 @@ class TestLists:
 
     def test_what_fstab_adds_is_nothing_to_name(self):
         assert with_lower("defaults,_netdev,x-systemd.automount,comment=x").ignored == ()
+        assert with_lower("user,nosuid,nodev,noexec").ignored == ()
 
     def test_quotes_protect_commas_of_other_options(self):
         text = b'context="system_u:object_r:t:s0:c1,c2",volatile'
