@@ -84,6 +84,13 @@ static PyObject *native_unshare_dirs(PyObject *self, PyObject *unused)
 	Py_RETURN_NONE;
 }
 
+static PyObject *native_forget_attributes(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	known_forget();
+	Py_RETURN_NONE;
+}
+
 static PyObject *native_names_wanted(PyObject *self, PyObject *arg)
 {
 	unsigned long long node = PyLong_AsUnsignedLongLong(arg);
@@ -332,6 +339,8 @@ static PyMethodDef methods[] = {
 	 "Answer GETATTR of a node by fstat of this directory, with one link if it is merged."},
 	{"unshare_dirs", native_unshare_dirs, METH_NOARGS,
 	 "Answer GETATTR of shared directories no more."},
+	{"forget_attributes", native_forget_attributes, METH_NOARGS,
+	 "Answer GETATTR from nothing that was told before."},
 	{"names_wanted", native_names_wanted, METH_O,
 	 "Return whether absent names of a directory (its node's number) were asked for before."},
 	{"share_names", native_share_names, METH_VARARGS,

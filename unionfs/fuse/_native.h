@@ -88,6 +88,7 @@ void known_end(uint64_t node, uint64_t position); /* nothing follows it in the d
 int known_answer_end(int session, const struct fuse_in_header *head, size_t size); /* of a listing */
 int known_share_dir(uint64_t node, int fd, int merged); /* -1: no descriptor left */
 void known_unshare_dirs(void);
+void known_forget(void); /* all attributes */
 int known_answer_getattr(int session, const struct fuse_in_header *head); /* 0: Python has to */
 int known_answer_getxattr(int session, const struct fuse_in_header *head, size_t size);
 

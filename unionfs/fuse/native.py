@@ -108,6 +108,9 @@ class Hooks(Protocol):
         Before one is removed or stops being merged; the rest is shared again when asked for.
         """
 
+    def forget_attributes(self) -> None:
+        """Answer GETATTR from nothing that was told before, nor from shared directories."""
+
     def names_wanted(self, node: int) -> bool:
         """Return whether absent names of the directory *node* were asked for before."""
 
@@ -189,6 +192,7 @@ caller = hooks.caller if hooks is not None else _nobody
 asks_tmpfile = hooks.asks_tmpfile if hooks is not None else _never
 touches = hooks.touches if hooks is not None else _never
 carried = hooks.carried if hooks is not None else _nothing
+forget_attributes = hooks.forget_attributes if hooks is not None else _nothing
 unshare_dirs = hooks.unshare_dirs if hooks is not None else _nothing
 xattr_flags = hooks.xattr_flags if hooks is not None else _no_flags
 

@@ -137,6 +137,12 @@ class Tracer:
         if self._readers.pop(name, None) is not None:
             self._changed()
 
+    def go_on(self, config: MountConfig) -> None:
+        """Be of a mount on the layers of *config* from now on; after ``settle``."""
+        self._config = config
+        if self._readers:
+            self._layers = _layers(config)
+
     def settle(self) -> None:
         """Tell of what was asked until now; before any node moves, is copied up or forgotten.
 
