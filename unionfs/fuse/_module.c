@@ -394,7 +394,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 14) < 0)
+	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 15) < 0)
 		Py_CLEAR(made);
 	return made;
 }
