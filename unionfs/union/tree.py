@@ -98,12 +98,18 @@ class Tree:
 
     def _marks(self, part: Part) -> DirMarks:
         """Return the marks of *part*, and note on it those that concern its own names."""
-        marks = read_dir_marks(part.fd(), part.layer.flavour)
+        try:
+            target: int | bytes = part.fd()
+        except PermissionError:  # its own user closed it to himself: that it has no marks is seen
+            assert part.parent is not None
+            target = name_path(part.parent.fd(), part.name)
+        marks = read_dir_marks(target, part.layer.flavour)
         part.whiteout_files = marks.whiteout_files
         part.impure = marks.impure
         part.opaque = marks.opaque
         part.redirect = marks.redirect
-        if part.layer.aufs and not marks.opaque and _has(part.fd(), AUFS_OPAQUE):
+        known = marks.opaque or isinstance(target, bytes)
+        if part.layer.aufs and not known and _has(part.fd(), AUFS_OPAQUE):
             return marks._replace(opaque=True)
         return marks
 

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from unionfs.union.layer import Part
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
 from unionfs.upper import beside, index
@@ -40,7 +41,7 @@ def held(upper: Upper, node: Node, *, needed: bool = True) -> Iterator[None]:
         yield
         return
     if node.is_dir:
-        node.anchor = os.open(b".", _HOLD, dir_fd=upper.tree.ready(node)[0].fd())
+        node.anchor = _hold_dir(upper.tree.ready(node)[0])
     else:
         node.anchor = upper.tree.open(node, os.O_PATH)
     try:
@@ -48,6 +49,12 @@ def held(upper: Upper, node: Node, *, needed: bool = True) -> Iterator[None]:
     except BaseException:
         _let_anchor_go(node)
         raise
+
+
+def _hold_dir(part: Part) -> int:
+    """Open *part*, which is no layer's root, by its name: its own user may be kept out of it."""
+    assert part.parent is not None
+    return os.open(part.name, _HOLD | os.O_DIRECTORY, dir_fd=part.parent.fd())
 
 
 def name_gone(upper: Upper, node: Node, parent: Node, name: bytes) -> None:

@@ -59,7 +59,10 @@ def _of_directory(upper: Upper | None, node: Node, st: os.stat_result) -> tuple[
     if len(node.parts) > 1:
         lower = os.stat(node.parts[1].fd())
     elif upper is not None and (node.parts[0].opaque or _may_have_origin(node)):
-        lower = _lower_stat(upper, node, node.parts[0].fd())
+        try:
+            lower = _lower_stat(upper, node, node.parts[0].fd())
+        except PermissionError:  # an ordinary user's own, closed to himself: nobody sees its marks
+            pass
     return (lower.st_dev, lower.st_ino) if lower else (st.st_dev, st.st_ino)
 
 
