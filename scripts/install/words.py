@@ -19,6 +19,7 @@ _KINDS = {
     "B": ("image",),
     "CONTAINER": ("container",),
     "CONTAINER [TARGET]": ("container", "directory"),
+    "CONTAINER|TARGET": ("container", "directory"),
     "CONTAINER-or-TARGET": ("container", "directory"),
     "CONTAINER|IMAGE|TARGET": ("container", "image", "directory"),
     "IMAGE-or-CONTAINER": ("image", "container"),

@@ -269,14 +269,14 @@ def test_a_frozen_mount_can_be_told_to_leave(cli: Cli, root: Path) -> None:
 
 def test_only_one_freezes_at_a_time(cli: Cli, root: Path) -> None:
     control = os.fsencode(cli.container("one") / "control")
-    with frozen(control) as thaw:
+    with frozen(control) as mount:
         with pytest.raises(FrozenError), frozen(control, 0.3):
             pass
         writer = threading.Thread(target=_try_to_write, args=(root / "file",))
         writer.start()
         writer.join(0.3)
         assert writer.is_alive()
-        thaw()
+        mount.thaw()
         writer.join(20)
         assert not writer.is_alive()
         assert (root / "file").read_text() == "x"

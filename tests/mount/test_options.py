@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 OPTIONS = (
     *("ro", "allow_other", "allow_root", "suid", "dev", "noexec", "atime", "nodiratime"),
     *("volatile", "redirect_dir=off", "xattr_permissions=2", "spin=off", "spin=auto", "spin=100"),
-    *("noxattrinfo", "uidmapping=:0:100000:65536", "gidmapping=0:100000:65536"),
+    *("noxattrinfo", "record", "uidmapping=:0:100000:65536", "gidmapping=0:100000:65536"),
     *("data=auto", "data=cached", "readahead=auto", "readahead=off"),
     *("noacl", "noxattrs", "static_nlink", "context=u:r:t:s0"),
     *("squash_to_root", "squash_to_uid=1000", "squash_to_gid=0"),

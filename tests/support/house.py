@@ -33,7 +33,7 @@ ROOMS: dict[str, set[str]] = {
     # The daemon's client side only: what serves runs in another process.
     "container": {
         *_BASE, "ondisk", "options", "union", "upper", "tarball", "store", "image",
-        "inspect", "daemon.client", "daemon.mappings", "daemon.spawn",
+        "inspect", "daemon.client", "daemon.mappings", "daemon.spawn", "daemon.writers",
     },
 }  # fmt: skip
 ROOMS["cli"] = set(ROOMS)

@@ -117,8 +117,13 @@ def abort_fuse(target: bytes, folder: bytes) -> None:
         umount(folder)
 
 
+own_mounts = False  # whether ``own_mount_namespace`` was called
+
+
 def own_mount_namespace() -> None:
     """Give this process and its children mounts that nobody else sees or keeps."""
+    global own_mounts
+    own_mounts = True
     _check(_libc.unshare(CLONE_NEWNS))
     mount(b"none", b"/", b"none", MS_REC | MS_PRIVATE)
 

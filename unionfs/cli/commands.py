@@ -20,6 +20,7 @@ from unionfs.cli import (
     running,
     serving,
     stats,
+    trace,
 )
 from unionfs.cli.context import Context
 from unionfs.cli.helper import USAGE
@@ -58,6 +59,18 @@ def build() -> Parser:
     parser.add_argument("-V", "--version", action="version", version=f"unionfs {__version__}")
     commands = Branch(parser)
     containers = (container, committing, mounting, running)
-    for noun in (image, layer, *containers, df, gc, checking, explain, stats, browse, serving):
+    for noun in (
+        image,
+        layer,
+        *containers,
+        df,
+        gc,
+        checking,
+        explain,
+        stats,
+        trace,
+        browse,
+        serving,
+    ):
         noun.register(commands)
     return parser

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unionfs.cli import output
+from unionfs.cli import storing
 from unionfs.cli.context import Context, ending_cleanly, find_container
 from unionfs.cli.tree import Branch
 
@@ -39,7 +39,7 @@ def register(commands: Branch) -> None:
     parser.add_argument(
         "--rebase",
         action="store_true",
-        help="make the container one of the new image, with nothing changed; it is not mounted",
+        help="make the container one of the new image, with nothing changed",
     )
 
 
@@ -65,8 +65,5 @@ def _commit(context: Context) -> int:
         image = commit(
             store, container, args.name, wanted, lambda count: progress.advanced(None, count)
         )
-    if context.json:
-        output.print_json({"id": str(image.id), "names": list(image.names)})
-    else:
-        print(image.id)
+    storing.say(context, image)
     return 0

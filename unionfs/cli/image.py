@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import BooleanOptionalAction
 from collections import defaultdict
 from dataclasses import fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from unionfs.cli import (
@@ -15,6 +15,7 @@ from unionfs.cli import (
     output,
     registry,
     report,
+    storing,
     verifying,
 )
 from unionfs.cli.context import Context, ending_cleanly
@@ -60,15 +61,10 @@ def _register_import(images: Branch) -> None:
         help="oci:DIR[:REF], oci-archive:FILE[:REF], docker-archive:FILE[:REF], "
         "rootfs:DIR-or-TAR, or a path whose kind is detected",
     )
-    parser.add_argument("--name", metavar="NAME[:TAG]", help="what to call it")
-    parser.add_argument(
-        "--platform", metavar="OS/ARCH[/VARIANT]", help="which of several (default: this machine's)"
-    )
-    parser.add_argument(
-        "--keep-blobs",
-        action=BooleanOptionalAction,
-        default=True,
-        help="keep compressed layers as they came too, so that an export gives the same blobs",
+    storing.add_options(
+        parser,
+        name="what to call it",
+        so_that="an export gives the same blobs",
     )
     parser.add_argument(
         "--limit",
@@ -80,31 +76,11 @@ def _register_import(images: Branch) -> None:
 
 
 def _import(context: Context) -> int:
-    from unionfs.cli.progress import import_progress
-    from unionfs.container.indexing import make_index
     from unionfs.image.importer import import_image
 
     args = context.args
-    limits = _limits(args.limit)
-    with (
-        context.store(create=True) as store,
-        import_progress(quiet=context.quiet) as progress,
-    ):
-        image = import_image(
-            store,
-            args.source,
-            name=args.name,
-            platform=args.platform,
-            limits=limits,
-            progress=progress,
-            keep_blobs=args.keep_blobs,
-        )
-        make_index(store, image)
-    if context.json:
-        output.print_json({"id": str(image.id), "names": list(image.names)})
-    else:
-        print(image.id)
-    return 0
+    get = partial(import_image, source=args.source, limits=_limits(args.limit))
+    return storing.store_image(context, get)
 
 
 def _limits(words: Sequence[str]) -> Limits:

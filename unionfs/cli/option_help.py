@@ -17,6 +17,7 @@ EXPLAINED = """\
   noxattrinfo           answer no user.unionfs.* attributes about layers
   data=passthrough      let the kernel read big files by itself: in root's read-only mounts, from
                         Linux 6.9 (cached, auto: through its cache of this mount; the default)
+  record                let unionfs trace see every open, read and listing; slower
   readahead=KIB         let the kernel read so far ahead, in mounts of root (auto, off)
   merged_index=off      read the layers of an image, although what they show is written down (auto)
   spin=MICROSECONDS     wait awake for the next request (off, auto; default: auto)

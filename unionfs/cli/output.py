@@ -9,10 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from unionfs.inspect.text import clock as clock
 from unionfs.inspect.text import counted as counted
 from unionfs.inspect.text import plain as plain
 from unionfs.inspect.text import shown as shown
 from unionfs.inspect.text import size as size
+from unionfs.inspect.text import took as took
 
 _NOTHING = "-"
 _CONFIG = ("User", "WorkingDir", "Entrypoint", "Cmd", "Env")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentTypeError, BooleanOptionalAction
+from argparse import ArgumentTypeError
+from functools import partial
 from typing import TYPE_CHECKING
 
-from unionfs.cli import exporting, output
+from unionfs.cli import exporting, storing
 from unionfs.cli.context import Context, ending_cleanly
 from unionfs.cli.tree import Branch, Parser
 
@@ -20,17 +21,10 @@ def register(images: Branch) -> None:
         "pull", ending_cleanly(_pull), "store an image from a registry and print its ID"
     )
     pull.add_argument("reference", metavar="REFERENCE", help="[HOST[:PORT]/]PATH[:TAG][@DIGEST]")
-    pull.add_argument(
-        "--name", metavar="NAME[:TAG]", help="what to call it (default: as REFERENCE does)"
-    )
-    pull.add_argument(
-        "--platform", metavar="OS/ARCH[/VARIANT]", help="which of several (default: this machine's)"
-    )
-    pull.add_argument(
-        "--keep-blobs",
-        action=BooleanOptionalAction,
-        default=True,
-        help="keep compressed layers as they came too, so that they can be pushed again as such",
+    storing.add_options(
+        pull,
+        name="what to call it (default: as REFERENCE does)",
+        so_that="they can be pushed again as such",
     )
     _add_access(pull)
     push = images.command(
@@ -70,30 +64,10 @@ def _access(context: Context) -> Access:
 
 
 def _pull(context: Context) -> int:
-    from unionfs.cli.progress import import_progress
-    from unionfs.container.indexing import make_index
     from unionfs.image.pull import pull_image
 
-    args = context.args
-    with (
-        context.store(create=True) as store,
-        import_progress(quiet=context.quiet) as progress,
-    ):
-        image = pull_image(
-            store,
-            args.reference,
-            access=_access(context),
-            name=args.name,
-            platform=args.platform,
-            progress=progress,
-            keep_blobs=args.keep_blobs,
-        )
-        make_index(store, image)
-    if context.json:
-        output.print_json({"id": str(image.id), "names": list(image.names)})
-    else:
-        print(image.id)
-    return 0
+    get = partial(pull_image, reference=context.args.reference, access=_access(context))
+    return storing.store_image(context, get)
 
 
 def _push(context: Context) -> int:

@@ -83,11 +83,11 @@ def _print_operations(operations: Mapping[str, Operation]) -> None:
 
 def _row(name: str, one: Operation) -> tuple[str, ...]:
     times = (
-        [_took(one.percentile(percent)) for percent in (50, 90, 99)]
+        [output.took(one.percentile(percent)) for percent in (50, 90, 99)]
         if any(one.buckets)
         else ["-"] * 3
     )
-    longest = _took(one.longest_ns) if one.longest_ns else "-"
+    longest = output.took(one.longest_ns) if one.longest_ns else "-"
     return (name, f"{one.count:,}", f"{one.errors:,}", *times, longest)
 
 
@@ -101,7 +101,8 @@ def _fields(document: Mapping[str, Any], operations: Mapping[str, Operation]) ->
         "Known files": f"{document['nodes']:,}",
         "Descriptors": f"{document['descriptors']:,}",
         "Memory": output.size(document["memory_bytes"]),
-        "Busy-polled": f"{_took(polling['spent_ns'])}, which caught {polling['caught']:,} requests",
+        "Busy-polled": f"{output.took(polling['spent_ns'])}, "
+        f"which caught {polling['caught']:,} requests",
         "Daemon": f"process {document['pid']}, unionfs {document['version']}",
         "Modes": [_mode(one) for one in document["modes"]],
     }
@@ -134,13 +135,6 @@ def _watch(target: bytes, seconds: float) -> int:
             flush=True,
         )
         before = now
-
-
-def _took(ns: float) -> str:
-    """Return a time in the unit that shows it best."""
-    if ns < 1e6:
-        return f"{ns / 1e3:.0f} us" if ns >= 1e4 else f"{ns / 1e3:.1f} us"
-    return f"{ns / 1e6:.1f} ms" if ns < 1e9 else f"{ns / 1e9:.1f} s"
 
 
 def _long(seconds: float) -> str:

@@ -17,13 +17,16 @@ from typing import BinaryIO
 
 from unionfs.container.delta_tar import write_delta
 from unionfs.container.indexing import make_index
+from unionfs.container.layers import lower_layers
 from unionfs.container.locks import mount_lock
-from unionfs.container.resting import at_rest, refuse_mounted
+from unionfs.container.resting import at_rest
+from unionfs.daemon.client import CannotGoOnError, Frozen
 from unionfs.digest import Digest
 from unionfs.image.clock import source_date_epoch
 from unionfs.image.derived import Step, derived_image
 from unionfs.image.emitted import apply_emitted
 from unionfs.image.instructions import changed_config
+from unionfs.options import MountConfig
 from unionfs.store.garbage import Lease
 from unionfs.store.names import image_name
 from unionfs.store.records import ContainerRecord, ImageRecord
@@ -61,26 +64,63 @@ def commit(
     """Make an image *name* (``NAME[:TAG]``) of *container*; return its record.
 
     *progress* gets counts of bytes. A container that changed nothing gives an image with no layer
-    more. While a mounted one is read, its mount answers nothing. Raises BadNameError,
-    BadChangeError, BadEpochError, what ``at_rest`` raises, StoreFullError, StoreFailedError; the
-    store is then as it was.
+    more. While a mounted one is read, its mount answers nothing; to be rebased, until it is.
+    Raises BadNameError, BadChangeError, BadEpochError, what ``at_rest`` raises, StoreFullError,
+    StoreFailedError; the store is then as it was. CannotGoOnError: the image is made, and the
+    mounted container is not on it.
     """
     full_name = image_name(name)
     with mount_lock(store, container):
         container = store.containers.resolve(container.id)  # what it is now that nobody rebases it
         base = store.images.get(container.image_id)
         run_config = changed_config(base.run_config, wanted.changes)
-        if wanted.rebase:
-            refuse_mounted(store, container)
+        step = Step(_MADE_BY, wanted.message, wanted.author)
         with store.lease(base.diff_ids) as lease:
-            with at_rest(store, container, live=wanted.live) as resume:
+            rest = at_rest(store, container, live=wanted.live, unwritten=wanted.rebase)
+            with rest as mount:
+                moving = mount if wanted.rebase else None
+                resume = None if mount is None or moving is not None else mount.thaw
                 layer = _layer(store, container, wanted, lease, progress, resume)
-            step = Step(_MADE_BY, wanted.message, wanted.author)
-            image = store.images.add(derived_image(base, layer, run_config, step), [full_name])
+                new = derived_image(base, layer, run_config, step)
+                if moving is not None:
+                    image = store.images.add(new, [full_name])
+                    _rebase_mounted(store, container, image, moving)
+            if moving is None:
+                image = store.images.add(new, [full_name])
         make_index(store, image)
-        if wanted.rebase:
-            store.containers.rebase(container, image)
+        if wanted.rebase and moving is None:
+            store.containers.rebase(container, image)  # at rest its work directory is locked
     return image
+
+
+def _rebase_mounted(
+    store: Store, container: ContainerRecord, image: ImageRecord, mount: Frozen
+) -> None:
+    try:
+        store.containers.rebase(container, image, _Moving(store, image, mount))
+    except CannotGoOnError as error:
+        mount.thaw()
+        make_index(store, image)
+        raise CannotGoOnError(
+            f"the image {image.id} is made, but container {container.name} is not on it: {error}"
+        ) from error
+
+
+class _Moving:
+    """As ``store.containers.Mounted``: the frozen *mount* that is to go on on *image*."""
+
+    def __init__(self, store: Store, image: ImageRecord, mount: Frozen) -> None:
+        self._layers = lower_layers(store, image)
+        self._mount = mount
+        self.go_on = mount.go_on
+        self.thaw = mount.thaw
+
+    def prepare(self, upper: str, work: str) -> None:
+        """Have it get ready for the image's layers. Raises CannotGoOnError."""
+        lowers, names = self._layers
+        self._mount.prepare(
+            MountConfig(lowers, os.fsencode(upper), os.fsencode(work), lower_names=names)
+        )
 
 
 def _layer(
@@ -89,11 +129,11 @@ def _layer(
     wanted: Wanted,
     lease: Lease,
     progress: Callable[[int], None],
-    resume: Callable[[], None],
+    resume: Callable[[], None] | None,
 ) -> Digest | None:
     """Store the layer of what *container* changed; return its diffID, None if that is nothing.
 
-    *resume* is called when all has been read.
+    *resume*, if any, is called when all has been read.
     """
     lowers = [os.fsencode(path) for path in store.images.stack(container.image_id)]
     home = os.fsencode(store.containers.path(container.id))
@@ -107,7 +147,8 @@ def _layer(
 
         def emit(out: BinaryIO) -> None:
             write_delta(delta, chain([first], items), out, mtime_max=epoch)
-            resume()
+            if resume is not None:
+                resume()
 
         record = store.layers.ingest_unknown(
             lambda making: apply_emitted(emit, making, store.flavour, UNLIMITED, progress),

@@ -6,6 +6,7 @@ import os
 
 from unionfs.inspect.history import layer_commands
 from unionfs.inspect.stack import FIXUP, LayerName, Source
+from unionfs.options import LowerName
 from unionfs.store.records import ImageRecord
 from unionfs.store.store import Store
 
@@ -27,6 +28,18 @@ def layer_names(store: Store, image: ImageRecord) -> tuple[LayerName, ...]:
         known.get(path) or LayerName(FIXUP, os.fsencode(path))
         for path in store.images.stack(image.id)
     )
+
+
+def lower_layers(
+    store: Store, image: ImageRecord
+) -> tuple[tuple[bytes, ...], tuple[LowerName, ...]]:
+    """Return what ``MountConfig`` has of the layers of *image*: directories, and names for them.
+
+    Raises as ``layer_names``.
+    """
+    names = layer_names(store, image)
+    paths = tuple(name.path for name in names)
+    return paths, tuple(LowerName(name.number or 0, name.digest or "") for name in names)
 
 
 def whole_image(store: Store, image: ImageRecord) -> tuple[Source, frozenset[bytes]]:

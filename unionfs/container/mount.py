@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from unionfs.container.indexing import index_path
-from unionfs.container.layers import layer_names
+from unionfs.container.layers import lower_layers
 from unionfs.container.locks import mount_lock, refuse_while_running
 from unionfs.container.state import Mounted, container_fsname, image_fsname, read_state
 from unionfs.daemon import client, spawn
 from unionfs.digest import Digest
 from unionfs.errors import ConflictError, UsageError
 from unionfs.ondisk.flavour import Flavour
-from unionfs.options import LowerName, MountConfig, apply_options, defaults
+from unionfs.options import MountConfig, apply_options, defaults
 from unionfs.store.records import ContainerRecord, ImageRecord
 from unionfs.store.store import Store
 from unionfs.syscalls import selinux
@@ -144,12 +144,12 @@ def _configure(store: Store, image_id: Digest, wish: Wish) -> MountConfig:
             raise UsageError(f"-o {option}: only root's mounts can have this")
         raise UsageError(f"-o {option}: unknown option (see: unionfs mount --help)")
     image = store.images.get(image_id)
-    names = layer_names(store, image)
+    lowers, names = lower_layers(store, image)
     return replace(
         config,
-        lowerdirs=tuple(name.path for name in names),
+        lowerdirs=lowers,
         index=index_path(store, image),
-        lower_names=tuple(LowerName(name.number or 0, name.digest or "") for name in names),
+        lower_names=names,
         userxattr=store.flavour is Flavour.USER,
         read_only=config.read_only or wish.read_only,
     )

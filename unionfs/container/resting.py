@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from unionfs.container.locks import refuse_while_running
@@ -21,6 +21,7 @@ from unionfs.container.remove import LEAVING
 from unionfs.container.state import container_of_fsname
 from unionfs.daemon import client
 from unionfs.daemon.mappings import Mapping, mappings
+from unionfs.daemon.writers import writers
 from unionfs.errors import ConflictError
 from unionfs.store.inuse import users
 from unionfs.store.records import ContainerRecord
@@ -35,8 +36,8 @@ class MappedError(ConflictError):
     """A file of the container is mapped shared and may change while it is read."""
 
 
-class StillThereError(ConflictError):
-    """The container is mounted where it must not be."""
+class WrittenError(ConflictError):
+    """A file of the container is open for writing where nothing may be."""
 
 
 class UnreachableMountError(ConflictError):
@@ -45,12 +46,14 @@ class UnreachableMountError(ConflictError):
 
 @contextmanager
 def at_rest(
-    store: Store, container: ContainerRecord, *, live: bool
-) -> Iterator[Callable[[], None]]:
+    store: Store, container: ContainerRecord, *, live: bool, unwritten: bool = False
+) -> Iterator[client.Frozen | None]:
     """See to it that nothing changes the upper of *container* in the block; under ``mount_lock``.
 
-    What is yielded ends that earlier. With *live* files that are mapped shared may change. Raises
-    MappedError naming one, UnreachableMountError, FrozenError.
+    Yields the mount, which can be told to go on earlier; None if it is not mounted. With *live*
+    files that are mapped shared may change. With *unwritten* nothing may be open for writing, and
+    the container may not be about to be mounted by a ``run``. Raises MappedError or WrittenError
+    naming files, UnreachableMountError, FrozenError, RunningError.
     """
     clear_dead_mounts(container)
     work = os.path.join(store.containers.path(container.id), "work")
@@ -58,31 +61,15 @@ def at_rest(
     try:
         device = _lock_or_device(container, work, fd)
         if device is None:
-            yield _nothing
+            if unwritten:
+                refuse_while_running(store, container)
+            yield None
+        elif unwritten:
+            with _frozen_unwritten(store, container, device) as mount:
+                yield mount
         else:
-            with _frozen(store, container, device, live=live) as thaw:
-                yield thaw
-    finally:
-        os.close(fd)
-
-
-def refuse_mounted(store: Store, container: ContainerRecord) -> None:
-    """Raise StillThereError or UnreachableMountError if *container* is mounted in any way.
-
-    To be called under ``mount_lock``.
-    """
-    for mounted in clear_dead_mounts(container):
-        raise StillThereError(
-            f"container {container.name} is mounted at {mounted.shown}: unmount it first"
-        )
-    refuse_while_running(store, container)
-    work = os.path.join(store.containers.path(container.id), "work")
-    fd = os.open(work, _DIRECTORY)
-    try:
-        if _lock_or_device(container, work, fd) is not None:
-            raise StillThereError(
-                f"container {container.name} is mounted somewhere: unmount it first"
-            )
+            with _frozen(store, container, device, live=live) as mount:
+                yield mount
     finally:
         os.close(fd)
 
@@ -116,25 +103,44 @@ def _lock(work: int) -> bool:
     return True
 
 
-def _nothing() -> None:
-    """What ends a rest that needs no end."""
-
-
 @contextmanager
 def _frozen(
     store: Store, container: ContainerRecord, device: str, *, live: bool
-) -> Iterator[Callable[[], None]]:
+) -> Iterator[client.Frozen]:
     for mapping in _checked(container, device, live=live):
         try:
             mapping.sync()
         except FileNotFoundError:
             pass  # the map has just gone, and its pages with it to the file
-    control = os.path.join(os.fsencode(store.containers.path(container.id)), CONTROL)
-    with client.frozen(control) as thaw:
-        yield thaw
+    with client.frozen(_control(store, container)) as mount:
+        yield mount
     # What was mapped since. Not before the mount goes on: who waits for it in a page fault may keep
     # others from reading its maps.
     _checked(container, device, live=live)
+
+
+@contextmanager
+def _frozen_unwritten(
+    store: Store, container: ContainerRecord, device: str
+) -> Iterator[client.Frozen]:
+    """As ``_frozen``, with no file open for writing when it begins.
+
+    One that is opened just then is no harm: what is written to it will be in the new upper.
+    """
+    found = {f"{one.path} by {one.name} ({one.pid})" for one in mappings(device)}
+    found |= {f"{one.path} by {one.name} ({one.pid})" for one in writers(device)}
+    if found:
+        shown = ", ".join(sorted(found)[:_SHOWN])
+        raise WrittenError(
+            f"container {container.name} has files that are open for writing or mapped shared:"
+            f" {shown}; close them, or unmount it first"
+        )
+    with client.frozen(_control(store, container)) as mount:
+        yield mount
+
+
+def _control(store: Store, container: ContainerRecord) -> bytes:
+    return os.path.join(os.fsencode(store.containers.path(container.id)), CONTROL)
 
 
 def _checked(container: ContainerRecord, device: str, *, live: bool) -> list[Mapping]:

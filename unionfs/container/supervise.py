@@ -66,6 +66,29 @@ def interruptible() -> Iterator[None]:
 
 
 @contextmanager
+def ending_asked() -> Iterator[Callable[[], int | None]]:
+    """Note the first ending signal while the block runs, and cut nothing short.
+
+    Yields what tells the exit status for it, None while none came. For loops that look often: a
+    second signal is Interrupted at once. What was ignored stays so.
+    """
+    came: list[int] = []
+
+    def notice(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        if len(came) > 1:
+            raise Interrupted(number)
+
+    heard = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, notice) for number in heard}
+    try:
+        yield lambda: 128 + came[0] if came else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def signals_held() -> Iterator[None]:
     """Keep signals waiting while the block runs; those that came are delivered after it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})

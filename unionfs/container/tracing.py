@@ -10,7 +10,7 @@ import errno
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from itertools import count
 
@@ -41,7 +41,7 @@ class Batch:
     lost: int
 
 
-def read_events(target: bytes) -> Iterator[Batch]:
+def read_events(target: bytes) -> Generator[Batch, None, None]:
     """Yield what the mount on *target* does from now on, until it is unmounted.
 
     The first batch (of nothing yet, mostly) says that the mount has begun to tell. Then comes one
@@ -73,8 +73,9 @@ def blind_spots(target: bytes) -> list[str]:
     """Return what a trace of the mount on *target* cannot tell of, in words.
 
     Such as "opens of files": what the kernel does by itself, so that the daemon never hears of it.
-    Empty for a mount made with ``-o record``, which hears of each open, read and listing; of names
-    and attributes no mount is asked again while the kernel remembers them.
+    Empty for a mount made with ``-o record``, which hears of each open, read and listing (without
+    the extension it says that it does not hear who reads). Of names, links and attributes no mount
+    is asked again while the kernel remembers them.
 
     Raises UnavailableError where the mount does not tell, with the reason.
     """

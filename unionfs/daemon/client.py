@@ -10,7 +10,7 @@ import errno
 import os
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,11 +19,15 @@ from unionfs.errors import ConflictError, NotFoundError, UnionfsError
 if TYPE_CHECKING:
     import socket
 
+    from unionfs.options import MountConfig
     from unionfs.syscalls.mount import MountEntry
 
 KIND = b"fuse.unionfs"  # the type in the mount table: libfuse writes fuse.SUBTYPE
 NAME = "unionfs"  # what our daemons are called in ps(1)
 _FUSERMOUNT = "fusermount3"
+_LONG = 600.0  # seconds for a frozen mount to compare what it has with other layers
+_SHORT = 30.0  # seconds for going on there, while the store's database waits
+_NO_WORDS: Mapping[str, object] = {}
 _SETTLE = 1.0  # seconds for a mount that is busy with nobody in it: a close may be under way
 DEAD = (errno.ENOTCONN, errno.ECONNABORTED)  # what a mount answers when its daemon is gone
 
@@ -38,6 +42,10 @@ class BusyError(ConflictError):
 
 class FrozenError(UnionfsError):
     """A mount's daemon does not stop answering for a while, as it was asked to."""
+
+
+class CannotGoOnError(ConflictError):
+    """A mount does not go on on other layers."""
 
 
 class UnmountError(UnionfsError):
@@ -114,12 +122,49 @@ def wait_gone(pid: int, seconds: float = 10.0) -> bool:
     return gone
 
 
+class Frozen:
+    """A mount that answers nothing, through the *connection* to its daemon."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def thaw(self) -> None:
+        """Let the mount go on; for good."""
+        self._connection.close()
+
+    def prepare(self, stack: MountConfig) -> None:
+        """Have it get ready to be on the directories of *stack*. Raises CannotGoOnError."""
+        request = {
+            "upper": os.fsdecode(stack.upperdir or b""),
+            "work": os.fsdecode(stack.workdir or b""),
+            "lowers": [os.fsdecode(path) for path in stack.lowerdirs],
+            "names": stack.lower_names,
+        }
+        self._ask("prepare", request, _LONG)
+
+    def go_on(self, offered: str, taken: str) -> None:
+        """Have it be on them, if the file *offered* is there, which is called *taken* then.
+
+        Raises CannotGoOnError, also where it is not known whether it is.
+        """
+        self._ask("go_on", {"offered": offered, "taken": taken}, _SHORT)
+
+    def _ask(self, name: str, words: Mapping[str, object], seconds: float) -> None:
+        try:
+            self._connection.settimeout(seconds)
+            _ask(self._connection, name, words)
+        except (OSError, FrozenError) as error:
+            reason = _reason(error)
+            raise CannotGoOnError(f"the mount does not go on: {reason}") from error
+
+
 @contextmanager
-def frozen(control: bytes, seconds: float = 60.0) -> Iterator[Callable[[], None]]:
+def frozen(control: bytes, seconds: float = 60.0) -> Iterator[Frozen]:
     """Have the mount whose daemon takes requests at *control* answer nothing during the block.
 
-    What is yielded ends that earlier; so does this process's death. Nothing in the block may look
-    at the mount. Raises FrozenError where the daemon does not come to rest within *seconds*.
+    So long as what is yielded is not told to thaw it, and this process lives. Nothing in the block
+    may look at the mount. Raises FrozenError where the daemon does not come to rest within
+    *seconds*.
     """
     import socket
 
@@ -131,27 +176,35 @@ def frozen(control: bytes, seconds: float = 60.0) -> Iterator[Callable[[], None]
             try:
                 connection.connect(b"/proc/self/fd/%d/%s" % (fd, name))  # of any length: unix(7)
                 _ask(connection, "freeze")
-            except OSError as error:
-                reason = error.strerror or str(error)
+            except (OSError, FrozenError) as error:
+                reason = _reason(error)
                 raise FrozenError(f"the daemon does not let its mount rest: {reason}") from error
-            yield connection.close
+            yield Frozen(connection)
     finally:
         os.close(fd)
 
 
-def _ask(connection: socket.socket, request: str) -> None:
-    """Send *request* and wait for the answer that it is done. Raises OSError, FrozenError."""
+def _reason(error: OSError | FrozenError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _ask(connection: socket.socket, request: str, words: Mapping[str, object] = _NO_WORDS) -> None:
+    """Send *request* with *words*, and wait until it is done.
+
+    Raises OSError, and FrozenError with the daemon's reason.
+    """
     import json
 
-    connection.sendall(json.dumps({"do": request}).encode() + b"\n")
+    connection.sendall(json.dumps({"do": request, **words}).encode() + b"\n")
     answer = b""
     while not answer.endswith(b"\n"):
         data = connection.recv(4096)
         if not data:
-            raise FrozenError("the daemon does not let its mount rest: it has given up")
+            raise FrozenError("its daemon has given up")
         answer += data
-    if json.loads(answer).get("done") != request:
-        raise FrozenError(f"the daemon does not let its mount rest: {answer.decode()}")
+    answered = json.loads(answer)
+    if answered.get("done") != request:
+        raise FrozenError(str(answered.get("error")))
 
 
 def fusermount() -> str | None:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from unionfs.daemon import client, logs, report
-from unionfs.daemon.control import listening
+from unionfs.daemon.control import Freezable, listening
 from unionfs.errors import UnionfsError
 from unionfs.options import MountConfig
 
@@ -39,7 +39,7 @@ class _StarterGoneError(Exception):
     """Nobody reads the readiness pipe any more."""
 
 
-class MountSession(Protocol):
+class MountSession(Freezable, Protocol):
     """What is served: ``unionfs.fuse.session.Session``, or a test's."""
 
     def mount(self) -> None:
@@ -47,12 +47,6 @@ class MountSession(Protocol):
 
     async def serve(self) -> None:
         """Answer requests until unmounted or terminated."""
-
-    async def freeze(self) -> None:
-        """Return when no request is under way and none is begun. Raises OSError if impossible."""
-
-    def thaw(self) -> None:
-        """Go on."""
 
     def terminate(self) -> None:
         """Make ``serve`` return."""

@@ -22,6 +22,8 @@ int answer_with(int session, const struct fuse_in_header *head, int error, const
 	struct iovec parts[2] = {{&out, sizeof(out)}, {(void *)body, size}};
 
 	latest_error = error;
+	if (trace_on)
+		trace_end(head->unique, error, body, size, 1);
 	/* It fails when the caller was interrupted, and then nobody wants it. */
 	(void)!writev(session, parts, size ? 2 : 1);
 	return 1;

@@ -319,6 +319,13 @@ void known_unshare_dirs(void)
 		drop_dir(&shared_dirs[i]);
 }
 
+/* For what no request tells: files that are found elsewhere from now on. */
+void known_forget(void)
+{
+	forget_changed(EVERYTHING);
+	known_unshare_dirs();
+}
+
 static int answer_by_fstat(int session, const struct fuse_in_header *head)
 {
 	struct shared_dir *dir = shared_place(head->nodeid);

@@ -84,6 +84,13 @@ static PyObject *native_unshare_dirs(PyObject *self, PyObject *unused)
 	Py_RETURN_NONE;
 }
 
+static PyObject *native_forget_attributes(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	known_forget();
+	Py_RETURN_NONE;
+}
+
 static PyObject *native_names_wanted(PyObject *self, PyObject *arg)
 {
 	unsigned long long node = PyLong_AsUnsignedLongLong(arg);
@@ -272,6 +279,43 @@ static PyObject *native_operations(PyObject *self, PyObject *unused)
 	return found;
 }
 
+static PyObject *native_trace_for(PyObject *self, PyObject *arg)
+{
+	Py_buffer pids;
+	int failed;
+
+	(void)self;
+	if (PyObject_GetBuffer(arg, &pids, PyBUF_SIMPLE) < 0)
+		return NULL;
+	failed = trace_for(pids.buf, (size_t)pids.len / sizeof(uint32_t));
+	PyBuffer_Release(&pids);
+	if (failed < 0)
+		return PyErr_NoMemory();
+	Py_RETURN_NONE;
+}
+
+static PyObject *native_trace_waiting(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	return PyLong_FromSize_t(trace_waiting());
+}
+
+static PyObject *native_trace_take(PyObject *self, PyObject *unused)
+{
+	struct traced found;
+	PyObject *taken;
+
+	(void)self, (void)unused;
+	trace_found(&found);
+	taken = Py_BuildValue("(y#y#K)", found.records ? (const char *)found.records : "",
+			      (Py_ssize_t)(found.record_count * sizeof(*found.records)),
+			      found.heap ? found.heap : "", (Py_ssize_t)found.heap_size,
+			      (unsigned long long)found.lost);
+	if (taken != NULL)
+		trace_taken();
+	return taken;
+}
+
 static PyMethodDef methods[] = {
 	{"descriptor", native_descriptor, METH_NOARGS,
 	 "Return the hooked session's descriptor; -1 while no session is hooked."},
@@ -295,6 +339,8 @@ static PyMethodDef methods[] = {
 	 "Answer GETATTR of a node by fstat of this directory, with one link if it is merged."},
 	{"unshare_dirs", native_unshare_dirs, METH_NOARGS,
 	 "Answer GETATTR of shared directories no more."},
+	{"forget_attributes", native_forget_attributes, METH_NOARGS,
+	 "Answer GETATTR from nothing that was told before."},
 	{"names_wanted", native_names_wanted, METH_O,
 	 "Return whether absent names of a directory (its node's number) were asked for before."},
 	{"share_names", native_share_names, METH_VARARGS,
@@ -326,6 +372,13 @@ static PyMethodDef methods[] = {
 	{"operations", native_operations, METH_NOARGS,
 	 "Return what requests there were, by opcode (enum fuse_opcode): count, errors, time in all and"
 	 " at most (ns), and how many took how long."},
+	{"trace_for", native_trace_for, METH_O,
+	 "Tell of requests from now on, but not of these processes' (bytes of 32-bit numbers) own asking;"
+	 " where they are none, tell no more."},
+	{"trace_waiting", native_trace_waiting, METH_NOARGS,
+	 "Return how many requests are to be told of."},
+	{"trace_take", native_trace_take, METH_NOARGS,
+	 "Return what is to be told, which is then gone: records, the names in them, how many were lost."},
 	{NULL, NULL, 0, NULL},
 };
 
@@ -341,7 +394,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 13) < 0)
+	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 15) < 0)
 		Py_CLEAR(made);
 	return made;
 }

@@ -25,7 +25,8 @@
  *   - what pyfuse3 has no handler for travels as what it has one for (_carry.c);
  *   - the root shows its real inode number (_number.c);
  *   - where that is wanted, the kernel reads files by itself (_passing.c);
- *   - requests are counted and timed by opcode (_stats.c);
+ *   - requests are counted and timed by opcode (_stats.c), and told one by one to who traces them
+ *     (_trace.c);
  *   - an empty queue is asked again for some microseconds before the read gives up (_spin.c).
  *
  * One thread: the one that runs pyfuse3's loop.
@@ -147,6 +148,8 @@ again:
 	if (size < (ssize_t)sizeof(*head))
 		return size;
 	stats_begin(head);
+	if (trace_on)
+		trace_begin(head, (size_t)size);
 	known_request(head, (size_t)size);
 	absent_request(head, (size_t)size);
 	passing_request(head);
@@ -245,6 +248,9 @@ static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userd
 	if (head->unique == 0) /* a notification, perhaps of another thread's */
 		return writev(fd, parts, count);
 	stats_end(head->unique, head->error);
+	if (trace_on)
+		trace_end(head->unique, -head->error, count > 1 ? parts[1].iov_base : NULL,
+			  count > 1 ? parts[1].iov_len : 0, 0);
 	if (init_unique && head->unique == init_unique)
 		return finish_init(fd, parts, count);
 	if (listing_unique && head->unique == listing_unique) {

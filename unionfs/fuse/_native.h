@@ -35,6 +35,32 @@ void stats_begin(const struct fuse_in_header *head); /* every request */
 void stats_end(uint64_t unique, int error); /* every reply */
 const struct operation *stats_of(uint32_t opcode); /* below OPCODES */
 
+/* _trace.c; the next two are called only while somebody traces */
+struct record { /* unionfs.inspect.records.RECORD */
+	uint64_t start_ns, took_ns;
+	uint64_t node, second, shown; /* it is about; of its other name; whose layer is to be told */
+	uint64_t size, offset;
+	uint32_t names_at; /* in the heap: the first, then the other */
+	uint32_t pid;
+	int32_t error;
+	uint8_t opcode, hooked, first_size, other_size;
+	char command[16];
+};
+struct traced {
+	const struct record *records;
+	size_t record_count;
+	const char *heap;
+	size_t heap_size;
+	uint64_t lost;
+};
+extern int trace_on; /* somebody traces */
+void trace_begin(const struct fuse_in_header *head, size_t size); /* every request */
+void trace_end(uint64_t unique, int error, const void *body, size_t size, int hooked); /* its reply */
+int trace_for(const uint32_t *pids, size_t count); /* these trace; none: nobody. -1: no memory */
+size_t trace_waiting(void); /* how many records */
+void trace_found(struct traced *found);
+void trace_taken(void); /* what was found */
+
 /* _spin.c */
 void spin_limit(long microseconds); /* how long an empty queue is asked again; 0: not at all */
 void spin_totals(unsigned long long *ns, unsigned long long *caught);
@@ -62,6 +88,7 @@ void known_end(uint64_t node, uint64_t position); /* nothing follows it in the d
 int known_answer_end(int session, const struct fuse_in_header *head, size_t size); /* of a listing */
 int known_share_dir(uint64_t node, int fd, int merged); /* -1: no descriptor left */
 void known_unshare_dirs(void);
+void known_forget(void); /* all attributes */
 int known_answer_getattr(int session, const struct fuse_in_header *head); /* 0: Python has to */
 int known_answer_getxattr(int session, const struct fuse_in_header *head, size_t size);
 

@@ -36,10 +36,11 @@ class DataHandlers(State):
             check_change(self.tree, node, appends=bool(appends))
         if flags & os.O_TRUNC:
             handle = await self._open_cut(node, kill=self.killer_in(ctx))
-            return FileInfo(fh=handle, keep_cache=True)
+            return FileInfo(fh=handle, keep_cache=not self.record)
         if write:
             await self.own_data(node)
-        return FileInfo(fh=self.files.open(node, write=write), keep_cache=True)
+        handle = self.files.open(node, write=write)
+        return FileInfo(fh=handle, keep_cache=not self.record)
 
     async def _open_cut(self, node: Node, *, kill: IsMember | None) -> int:
         """Return a handle of *node*, emptied. Of a lower file the descriptor comes before the

@@ -158,13 +158,17 @@ class Files:
         except PermissionError:
             return self._tree.open(node, os.O_RDWR | os.O_APPEND)  # if that is all it allows
 
-    def go_on_with(self, node: Node, fd: int) -> None:
-        """Let the openers of *node* go on with its copy, open on *fd*, which is taken over.
+    def opened(self) -> list[Node]:
+        """Return the nodes that have a descriptor."""
+        return list(self._open)
 
-        Opening the copy anew might fail, and the openers would read old content for ever.
+    def go_on_with(self, node: Node, fd: int, *, writable: bool = True) -> None:
+        """Let the openers of *node* go on with *fd*, which is taken over: its file is there now.
+
+        Opening a copy anew might fail, and the openers would read old content for ever.
         """
         if node.file is not None:
-            self._change(node, fd, writable=True, lower=False)
+            self._change(node, fd, writable=writable, lower=node.source is not None)
         elif fd >= 0:
             os.close(fd)
 

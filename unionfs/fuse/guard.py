@@ -12,12 +12,15 @@ import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from pyfuse3 import FUSEError
 
 from unionfs.fuse import native
 from unionfs.inspect.statistics import Operation
+
+if TYPE_CHECKING:
+    from unionfs.fuse.noted import Noted
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,8 @@ _KERNELS_OWN = 512
 
 # What requests there were, by handler, where the extension does not count them.
 operations: dict[str, Operation] = {}
+
+witness: Noted | None = None  # who is told of each of them, while somebody traces
 
 unforeseen = 0  # exceptions that became EIO in this process; shown by the statistics
 
@@ -60,14 +65,20 @@ def _counted(name: str, run: Handler[P, R]) -> Handler[P, R]:
 
     async def timed(*args: P.args, **kwargs: P.kwargs) -> R:
         operation = operations.setdefault(name, Operation())
+        begun = witness.begin(name, args) if witness is not None else None
         since = time.perf_counter_ns()
+        answer, error = None, 0
         try:
-            return await run(*args, **kwargs)
-        except FUSEError:
+            answer = await run(*args, **kwargs)
+            return answer
+        except FUSEError as failed:
             operation.errors += 1
+            error = failed.errno
             raise
         finally:
             operation.note(time.perf_counter_ns() - since)
+            if begun is not None and witness is not None:
+                witness.end(begun, answer, error)
 
     return timed
 

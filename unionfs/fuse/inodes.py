@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 
 from pyfuse3 import ROOT_INODE, EntryAttributes, SetattrFields
 
@@ -62,15 +63,27 @@ class Inodes:
         self._nodes: dict[int, Node] = {ROOT_INODE: tree.root}
         self._spare = _SPARE
         self._devices: dict[int, int] = {}
-        for layer in tree.layers:
-            if len(self._devices) < _DEVICES:
-                self._devices.setdefault(layer.device, len(self._devices) << _DEVICE_SHIFT)
+        self.see_devices()
         tree.root.ino = ROOT_INODE
         tree.root.nlookup = 1
+
+    def see_devices(self) -> None:
+        """Give the filesystems of the tree's layers that have none a place in numbers."""
+        for layer in self.tree.layers:
+            if len(self._devices) < _DEVICES:
+                self._devices.setdefault(layer.device, len(self._devices) << _DEVICE_SHIFT)
 
     def __getitem__(self, ino: int) -> Node:
         """Return the node that the kernel calls *ino*."""
         return self._nodes[ino]
+
+    def find(self, ino: int) -> Node | None:
+        """Return the node that the kernel calls *ino*, None for one that it does not know."""
+        return self._nodes.get(ino)
+
+    def known(self) -> Iterator[Node]:
+        """Return the nodes that the kernel refers to."""
+        return iter(self._nodes.values())
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -143,13 +156,18 @@ class Inodes:
         return node.nlink or st.st_nlink
 
     def expected(self, node: Node) -> int:
-        """Return the number that the lower file *node* has or will have; 0 if not certain."""
+        """Return the number that the lower file *node* has or will have; 0 if not certain.
+
+        Since a rebase, another node may have it: that of a file whose inode is gone.
+        """
         if node.ino:
-            return node.ino
+            return node.ino if self._nodes.get(node.ino, node) is node else 0
         assert node.source is not None
         place = self._devices.get(node.source.layer.device)
-        certain = place is not None and 1 < node.born < 1 << _DEVICE_SHIFT
-        return (place or 0) | node.born if certain else 0
+        if place is None or not 1 < node.born < 1 << _DEVICE_SHIFT:
+            return 0
+        number = place | node.born
+        return 0 if number in self._nodes else number
 
     def _number(self, node: Node, st: os.stat_result) -> int:
         """Return the number for *node*: its identity's, unless a living node has that."""

@@ -36,6 +36,8 @@ _PASSES = 300  # turns of the scheduler in which what is in the queue must have 
 
 _QUIET = 20  # turns of the scheduler in which nobody must be at work, to say that nobody is
 
+_at_turns: Callable[[], None] | None = None  # to be done each time before a request is waited for
+
 _gate: trio.Event | None = None  # while it is there, no request is read
 _is_gated = False  # whether requests can be kept from being read
 _poll: Callable[[int], object] | None = None  # of the session's descriptor
@@ -79,10 +81,18 @@ def thaw() -> None:
         _gate = None
 
 
+def at_turns(work: Callable[[], None] | None) -> None:
+    """From now on do *work* each time before a request is waited for; None: nothing."""
+    global _at_turns
+    _at_turns = work
+
+
 def _gated(wait: Wait) -> Wait:
     """Return *wait*, kept from returning while there is a gate."""
 
     async def gated() -> bool:
+        if _at_turns is not None:
+            _at_turns()
         found = await wait()
         while _gate is not None:
             await _gate.wait()

@@ -19,6 +19,8 @@ from unionfs.options import MountConfig
 if TYPE_CHECKING:
     from unionfs.fuse.operations import Operations
 
+_UNANSWERED = ("forget", "batch_forget", "interrupt")
+
 KERNELS_READAHEAD = 128  # KiB; VM_READAHEAD_PAGES, linux/mm.h
 
 
@@ -53,11 +55,32 @@ class Measured:
             "descriptors": len(os.listdir("/proc/self/fd")) - 1,  # less that of the listing
             "memory_bytes": _resident(),
             "busy_polling": _polling(),
+            "unseen": self._unseen(),
             "modes": [
                 {"mode": mode, "is": value, "because": because}
                 for mode, value, because in self._modes()
             ],
         }
+
+    def _unseen(self) -> list[str]:
+        """Return what somebody who traces this mount cannot be told of, in words."""
+        operations = self._operations
+        unseen = []
+        if operations.files.by_node:
+            unseen.append("opens of files")
+        if operations.by_node:
+            unseen += ["opens of directories", "listings that the kernel has in its cache"]
+        if operations.files.pass_through:
+            unseen.append("reads")
+        elif not self._config.record:
+            unseen.append("reads of what the kernel has in its cache")
+        if native.hooks is None:
+            unseen.append("who reads and writes")
+        return unseen
+
+    def request_count(self) -> int:
+        """Return how many requests there were that somebody waited for."""
+        return sum(one.count for name, one in _requests().items() if name not in _UNANSWERED)
 
     def _modes(self) -> list[tuple[str, str, str]]:
         """Return each mode, what it is, and why it is not another."""
@@ -72,6 +95,7 @@ class Measured:
             self._permissions(),
             self._marks(),
             self._syncing(),
+            self._tracing(),
         ]
 
     def _lookups(self) -> tuple[str, str, str]:
@@ -90,6 +114,8 @@ class Measured:
             return "open", "no request", ""
         if native.hooks is None:
             return "open", "a request each", "without the extension"
+        if self._config.record:
+            return "open", "a request each", "record"
         because = (
             "data=passthrough" if self._config.passthrough else "each is checked by the daemon"
         )
@@ -98,6 +124,8 @@ class Measured:
     def _data(self) -> tuple[str, str, str]:
         if self._operations.files.pass_through:
             return "data", "passthrough", ""
+        if self._config.record:
+            return "data", "cached until the next open", "record"
         writable = self._operations.upper is not None
         return "data", "cached", "the mount can be written" if writable else "data=passthrough"
 
@@ -131,6 +159,13 @@ class Measured:
         if self._config.volatile:
             return "syncing", "never", "volatile"
         return "syncing", "copies before they show, files when asked", ""
+
+    def _tracing(self) -> tuple[str, str, str]:
+        tracer = self._operations.tracer
+        if tracer is None:
+            return "tracing", "not possible", "noxattrinfo"
+        readers = tracer.readers()
+        return "tracing", f"{readers} reading" if readers else "off", ""
 
 
 def _requests() -> dict[str, Operation]:

@@ -197,7 +197,7 @@ class MetadataHandlers(CarriedHandlers):
             return await self.carried(self.inodes[inode], *asked, ctx)
         node = self.inodes[inode]
         self._check_offered(name)
-        if name in told.NAMES and self.told is not None:
+        if self._is_told(name) and self.told is not None:
             return self.told.value(node, name, ctx)
         names = self.tree.names_of(node)
         if names.is_reserved(name):
@@ -218,8 +218,8 @@ class MetadataHandlers(CarriedHandlers):
             public = names.from_disk(name)
             if public is not None and not names.is_reserved(public):
                 shown.append(public)
-        if self.told is not None and not told.NAMES.isdisjoint(shown):
-            shown = [name for name in shown if name not in told.NAMES]
+        if self.told is not None:
+            shown = [name for name in shown if not told.is_told(name)]
         if not self.acl:
             shown = [name for name in shown if name not in _ACLS]
         if any(map(_is_trusted, shown)) and not _sees_trusted(ctx):
@@ -267,7 +267,7 @@ class MetadataHandlers(CarriedHandlers):
             raise FUSEError(errno.EOPNOTSUPP)
 
     def _is_told(self, name: bytes) -> bool:
-        return name in told.NAMES and self.told is not None
+        return self.told is not None and told.is_told(name)
 
     def _drop_foreign_group(self, upper: Upper, node: Node, ctx: RequestContext) -> None:
         """Remove set-group-ID after a new ACL by one who is not in the group (posix_acl_update)."""

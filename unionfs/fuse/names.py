@@ -262,6 +262,7 @@ class NameHandlers(State):
         if node.identity in self.tree.links:
             await self.copy_up(node)  # the others go on counting right: see upper.index
         upper, parent = self._parent(parent_inode)
+        self.settle()
         remove.unlink(upper, parent, name)
         self.files.names_changed(node)
 
@@ -283,6 +284,7 @@ class NameHandlers(State):
         remove.check_empty(upper, node)
         upper, parent = self._parent(parent_inode)
         native.unshare_dirs()
+        self.settle()
         remove.rmdir(upper, parent, name)
 
     @answers_later
@@ -320,6 +322,7 @@ class NameHandlers(State):
         _, new = self._parent(parent_inode_new)
         if source.is_dir or (target is not None and target.is_dir):
             native.unshare_dirs()  # one may be replaced, or cut off from its lower parts
+        self.settle()
         try:
             rename(upper, old, name_old, new, name_new, flags)
         finally:

@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 13  # of the interface below; an extension that was built from other sources is not used
+VERSION = 15  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 CARRIER = b"unionfs.carried"  # the attribute that GETXATTR asks for when it stands for another
@@ -108,6 +108,9 @@ class Hooks(Protocol):
         Before one is removed or stops being merged; the rest is shared again when asked for.
         """
 
+    def forget_attributes(self) -> None:
+        """Answer GETATTR from nothing that was told before, nor from shared directories."""
+
     def names_wanted(self, node: int) -> bool:
         """Return whether absent names of the directory *node* were asked for before."""
 
@@ -132,6 +135,22 @@ class Hooks(Protocol):
 
     def operations(self) -> dict[int, Counted]:
         """Return what requests there were, by opcode."""
+
+    def trace_for(self, pids: bytes) -> None:
+        """Make records of requests from now on (``tracer``), in the room for some 2,000.
+
+        But not of the asking by the processes *pids* (numbers of 32 bits); without any no more, and
+        what there is is gone. Raises MemoryError.
+        """
+
+    def trace_waiting(self) -> int:
+        """Return how many records there are."""
+
+    def trace_take(self) -> tuple[bytes, bytes, int]:
+        """Return the records, which are then gone, the names in them, and how many were lost.
+
+        For their form see ``inspect.records``.
+        """
 
 
 def _load() -> Hooks | None:
@@ -173,6 +192,7 @@ caller = hooks.caller if hooks is not None else _nobody
 asks_tmpfile = hooks.asks_tmpfile if hooks is not None else _never
 touches = hooks.touches if hooks is not None else _never
 carried = hooks.carried if hooks is not None else _nothing
+forget_attributes = hooks.forget_attributes if hooks is not None else _nothing
 unshare_dirs = hooks.unshare_dirs if hooks is not None else _nothing
 xattr_flags = hooks.xattr_flags if hooks is not None else _no_flags
 

@@ -44,6 +44,7 @@ class Operations(NameHandlers, DataHandlers, MetadataHandlers, pyfuse3.Operation
 
         Nobody waits for an answer, and pyfuse3 takes none: here FUSEError, too, would end its loop.
         """
+        self.settle()
         forget = self.inodes.forget
         for inode, count in inode_list:
             try:

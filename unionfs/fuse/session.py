@@ -16,7 +16,9 @@ from unionfs.fuse.ahead import read_ahead
 from unionfs.fuse.measured import Measured
 from unionfs.fuse.operations import Operations
 from unionfs.fuse.owners import owners_of, squashes
+from unionfs.fuse.rebase import Rebasing
 from unionfs.fuse.told import Told
+from unionfs.fuse.tracer import Tracer
 from unionfs.ondisk import override
 from unionfs.ondisk.flavour import Flavour
 from unionfs.options import MountConfig
@@ -101,10 +103,18 @@ class Session:
             self._operations.map_owners(owners)
         self._operations.offer(acl=config.acl, xattrs=config.xattrs)
         self._operations.inodes.static_nlink = config.static_nlink
+        self._operations.record = config.record
+        self._flavour = flavour
         self._measured = Measured(self._operations, config, flavour)
-        if config.xattrinfo:
-            told = Told(self._tree, config, flavour, self._measured.document)
-            self._operations.tell(told)
+        self._tracer = Tracer(self._operations.inodes, config, self._measured.request_count)
+        self._rebasing: Rebasing | None = None
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.config.xattrinfo:
+            document = self._measured.document
+            told = Told(self._tree, self.config, self._flavour, document, self._tracer)
+            self._operations.tell(told, self._tracer)
 
     def _kind_of_operations(self) -> type[Operations]:
         """Return who checks permissions: the kernel, unless it would keep the user out.
@@ -137,10 +147,11 @@ class Session:
         if native.hooked():
             assert native.hooks is not None
             native.hooks.set_root_number(self._operations.inodes.root_number())
-            handles = self._operations.shared or self.config.passthrough
+            record = self.config.record
+            handles = self._operations.shared or self.config.passthrough or record
             if handles:
                 native.hooks.hear_releases()
-            if not self._operations.shared:
+            if not (self._operations.shared or record):
                 self._operations.serve_by_node(files=not handles)
             loop.install_hooked(_fuse_descriptor(), spin=self.config.spin)
         else:
@@ -180,9 +191,44 @@ class Session:
         """Answer again."""
         loop.thaw()
 
+    def prepare(self, stack: MountConfig) -> None:
+        """Get ready for ``go_on`` with the directories of *stack*; while frozen.
+
+        Raises UnionfsError naming what would be another file, and OSError.
+        """
+        self.stay()
+        self._rebasing = Rebasing(self._operations, stack)
+
+    def is_prepared(self) -> bool:
+        """Return whether ``go_on`` may be called."""
+        return self._rebasing is not None
+
+    def stay(self) -> None:
+        """Go on as before after all, if ``prepare`` was called."""
+        if self._rebasing is not None:
+            self._rebasing.give_up()
+            self._rebasing = None
+
+    def go_on(self) -> None:
+        """Be on what was prepared from now on.
+
+        Its upper and work directories are about to be renamed to where the old ones were.
+        """
+        assert self._rebasing is not None
+        rebasing, self._rebasing = self._rebasing, None
+        self._operations.settle()
+        rebasing.apply()
+        stack = rebasing.stack
+        self.config = replace(
+            self.config, lowerdirs=stack.lowerdirs, lower_names=stack.lower_names, index=None
+        )
+        self._tracer.go_on(self.config)
+        self._tell()
+
     def terminate(self) -> None:
         """Make ``serve`` return; for a task of the same loop. Copies under way end with EIO."""
         self._operations.leaving = True
+        self.stay()
         loop.thaw()
         pyfuse3.terminate()
 

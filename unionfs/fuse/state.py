@@ -15,6 +15,7 @@ from unionfs.fuse.files import Files
 from unionfs.fuse.inodes import Inodes
 from unionfs.fuse.owners import Owners
 from unionfs.fuse.told import Told
+from unionfs.fuse.tracer import Tracer
 from unionfs.syscalls.copy import KeepGoing
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
@@ -40,7 +41,9 @@ class State:
     waits for it. Everything else in the mount is free to go on meanwhile, with the old content.
     ``acl``, ``xattrs``: whether files have ACLs, and attributes at all.
     ``owners``: how IDs in the mount and on disk differ (None: they do not).
-    ``told``: what the mount tells of its layers in attributes (None: nothing).
+    ``told``: what the mount tells of its layers in attributes (None: nothing), ``tracer`` of its
+    requests.
+    ``record``: nothing is left to the kernel's caches that somebody who traces should see.
 
     ``_flushes`` counts the requests that wait for pages of the kernel's.
 
@@ -58,6 +61,8 @@ class State:
         self.owners: Owners | None = None
         self.leaving = False
         self.told: Told | None = None
+        self.tracer: Tracer | None = None
+        self.record = False
         self._copying: dict[Node, trio.Event] = {}
         self._flushes = 0
 
@@ -69,9 +74,14 @@ class State:
         self.by_node = True
         self.files.by_node = files
 
-    def tell(self, told: Told) -> None:
+    def tell(self, told: Told, tracer: Tracer) -> None:
         """From now on answer for the attributes of ``fuse.told``; before the first request only."""
-        self.told = told
+        self.told, self.tracer = told, tracer
+
+    def settle(self) -> None:
+        """Before a file is moved, copied up or forgotten: tell who traces what it was until now."""
+        if self.tracer is not None:
+            self.tracer.settle()
 
     def offer(self, *, acl: bool, xattrs: bool) -> None:
         """Say whether there are ACLs, and attributes at all; before mounting only."""
@@ -190,6 +200,7 @@ class State:
         while each is not None and not each.in_upper:
             copied.append(each)
             each = each.parent
+        self.settle()
         ensure_dir(upper, node)
         if each is not None:
             copied.append(each)
@@ -243,6 +254,7 @@ class State:
         A name more in the upper's directory changes what stat shows of that (ctime, size).
         """
         node = copy.node
+        self.settle()
         try:
             copy.commit()
         finally:

@@ -13,8 +13,10 @@ ours alone: one that a layer really has is not shown, and nobody can set it.
 | ``path``, ``allpaths`` | where it is on disk; where all copies are, hidden ones too, NUL between |
 | ``stack`` | what is mounted, as JSON, for ``unionfs explain`` |
 | ``stats`` | what it did so far, and how, as JSON, for ``unionfs stats`` (``measured``) |
+| ``trace.READER.N`` | requests since this reader's answer N-1, for ``unionfs trace`` (``tracer``) |
 
-The last three rows are for the mount's owner and for root, outside the container only. To answer,
+The last four rows are for the mount's owner and for root, outside the container only. READER is 16
+hexadecimal digits of his choice; N is 0 at first and ``end`` at last; of the root only. To answer,
 each layer is asked for each name on the path (no directory is read for that, however large): when
 somebody asks, and at no cost to others.
 """
@@ -24,6 +26,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -35,33 +38,50 @@ from unionfs.union.node import Node
 from unionfs.union.tree import Tree
 
 if TYPE_CHECKING:
+    from unionfs.fuse.tracer import Tracer
     from unionfs.inspect.explain import Explanation
     from unionfs.inspect.stack import LayerName, Stack
 
 _OPEN = frozenset(OWN_PREFIX + name for name in (b"layer", b"digest", b"why", b"origin"))
 _GUARDED = frozenset(OWN_PREFIX + name for name in (b"path", b"allpaths", b"stack", b"stats"))
 NAMES = _OPEN | _GUARDED
+TRACE = OWN_PREFIX + b"trace."
+_TRACING = re.compile(re.escape(TRACE) + rb"([0-9a-f]{16})\.([0-9]{1,18}|end)")
+
+
+def is_told(name: bytes) -> bool:
+    """Return whether the attribute *name* is one of those above."""
+    return name in NAMES or name.startswith(TRACE)
 
 
 class Told:
     """The answers of one mount of *config*; all in the main thread, without an await."""
 
     def __init__(
-        self, tree: Tree, config: MountConfig, flavour: Flavour, stats: Callable[[], object]
+        self,
+        tree: Tree,
+        config: MountConfig,
+        flavour: Flavour,
+        stats: Callable[[], object],
+        tracer: Tracer,
     ) -> None:
         self._tree = tree
         self._config = config
         self._flavour = flavour
         self._stats = stats
+        self._tracer = tracer
         self._owner = os.geteuid()
 
     def value(self, node: Node, name: bytes, ctx: RequestContext) -> bytes:
-        """Return the value of the attribute *name* (one of NAMES) of *node*.
+        """Return the value of the attribute *name* (``is_told``) of *node*.
 
         Raises OSError: ENODATA where there is nothing to tell, EACCES for whom it is not meant.
         """
-        if name in _GUARDED and not self._is_outside(ctx):
+        traces = name.startswith(TRACE)
+        if (traces or name in _GUARDED) and not self._is_outside(ctx):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        if traces:
+            return self._trace(node, name, ctx.pid)
         if name == OWN_PREFIX + b"stack":
             return json.dumps(self._document()).encode("ascii")
         if name == OWN_PREFIX + b"stats":
@@ -72,6 +92,15 @@ class Told:
         if not value:
             raise _nothing()
         return value
+
+    def _trace(self, node: Node, name: bytes, pid: int) -> bytes:
+        found = _TRACING.fullmatch(name)
+        if found is None or node.parent is not None:
+            raise _nothing()
+        if found[2] != b"end":
+            return self._tracer.answer(found[1], int(found[2]), pid)
+        self._tracer.end(found[1])
+        return b""
 
     def _is_outside(self, ctx: RequestContext) -> bool:
         """Return whether the caller is the mount's owner or root, and in no container.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import partial
+from typing import Unpack
 
 from unionfs.image.docker import plan_from_docker
 from unionfs.image.files import Files
@@ -17,52 +18,40 @@ from unionfs.image.layers import applier, copy_blob, is_compressed
 from unionfs.image.layout import is_layout, plan_from_layout
 from unionfs.image.naming import naming, source_names
 from unionfs.image.plan import LayerSource, Plan, check_blob_size
-from unionfs.image.platform import Platform, host, parse_platform
-from unionfs.image.progress import OneAtATime, Progress, Quiet
+from unionfs.image.platform import Platform
 from unionfs.image.rootfs import import_rootfs
 from unionfs.image.side_by_side import Stop, run_all
 from unionfs.image.source import Kind, Source, opened, parse
-from unionfs.store.names import image_name
+from unionfs.image.wishes import Terms, Wishes, understood
 from unionfs.store.records import ImageRecord
 from unionfs.store.store import Store
-from unionfs.tarball.limits import Limits
 
 
 def import_image(
     store: Store,
     source: str,
-    *,
-    name: str | None = None,
-    platform: str | None = None,
-    limits: Limits | None = None,
-    progress: Progress | None = None,
-    keep_blobs: bool = True,
+    **wishes: Unpack[Wishes],
 ) -> ImageRecord:
     """Import the image that *source* names (``source.parse``) into *store*; return its record.
 
-    *name* (``NAME[:TAG]``) replaces the names that the source gives it. *platform*
-    (``os/arch[/variant]``) chooses among several; without it, this machine's is wanted. With
-    *keep_blobs* compressed layers are kept as they came as well. Raises UsageError for bad words,
-    NotFoundError, ConflictError for an ambiguous source, CorruptError, RefusedError,
-    UnavailableError (no space); the store is then as it was.
+    Raises UsageError for bad words, NotFoundError, ConflictError for an ambiguous source,
+    CorruptError, RefusedError, UnavailableError (no space); the store is then as it was.
     """
-    names = None if name is None else [image_name(name)]
-    wanted = host() if platform is None else parse_platform(platform)
-    bounds = limits or Limits()
-    told = OneAtATime(progress or Quiet())
+    terms = understood(wishes)
+    names = None if terms.name is None else [terms.name]
     where = parse(source)
     with (
         naming(where.path),
         store.failures_named(f"importing {where}"),
         store.scratch() as scratch,
-        opened(where, scratch, bounds) as (found, files),
+        opened(where, scratch, terms.limits) as (found, files),
     ):
         if files is None or found.kind is Kind.ROOTFS:
             given = source_names(found, ()) if names is None else names
-            return import_rootfs(store, found, given, wanted, bounds, told, keep_blobs=keep_blobs)
-        plan = _plan(found, files, wanted)
+            return import_rootfs(store, found, given, terms)
+        plan = _plan(found, files, terms.platform)
         given = source_names(found, plan.names) if names is None else names
-        return import_plan(store, files, plan, given, bounds, told, keep_blobs=keep_blobs)
+        return import_plan(store, files, plan, given, terms)
 
 
 def import_plan(
@@ -70,16 +59,13 @@ def import_plan(
     files: Files,
     plan: Plan,
     names: Sequence[str],
-    limits: Limits,
-    progress: Progress,
-    *,
-    keep_blobs: bool,
+    terms: Terms,
 ) -> ImageRecord:
-    """Import what *plan* says from *files*, as ``import_image``; *progress* hears several threads.
+    """Import what *plan* says from *files* under *names*, as ``import_image``.
 
     What is stored already is not read, unless *files* are local and its blob is to be kept.
     """
-    return _Import(store, files, limits, progress, keep_blobs).run(plan, names)
+    return _Import(store, files, terms).run(plan, names)
 
 
 def _plan(source: Source, files: Files, wanted: Platform) -> Plan:
@@ -91,14 +77,12 @@ def _plan(source: Source, files: Files, wanted: Platform) -> Plan:
 class _Import:
     """One import from *files* into *store*."""
 
-    def __init__(
-        self, store: Store, files: Files, limits: Limits, progress: Progress, keep_blobs: bool
-    ) -> None:
-        self._keep_blobs = keep_blobs
+    def __init__(self, store: Store, files: Files, terms: Terms) -> None:
+        self._keep_blobs = terms.keep_blobs
         self._store = store
         self._files = files
-        self._limits = limits
-        self._progress = progress
+        self._limits = terms.limits
+        self._progress = terms.progress
         self._stop = Stop(files.interrupt)
 
     def run(self, plan: Plan, names: Sequence[str]) -> ImageRecord:

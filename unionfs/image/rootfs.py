@@ -19,15 +19,14 @@ from unionfs.image.files import Section
 from unionfs.image.layers import applier
 from unionfs.image.plan import Claim, new_image, read_config
 from unionfs.image.platform import Platform
-from unionfs.image.progress import Progress
 from unionfs.image.source import Source
+from unionfs.image.wishes import Terms
 from unionfs.ondisk.flavour import Flavour
 from unionfs.store.layers import Making
 from unionfs.store.records import ImageRecord
 from unionfs.store.store import Store
 from unionfs.tarball.apply import Applied
 from unionfs.tarball.emit import emit_tree
-from unionfs.tarball.limits import Limits
 
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -36,30 +35,28 @@ def import_rootfs(
     store: Store,
     source: Source,
     names: Sequence[str],
-    platform: Platform,
-    limits: Limits,
-    progress: Progress,
-    *,
-    keep_blobs: bool,
+    terms: Terms,
 ) -> ImageRecord:
-    """Import the directory or tar *source* as an image of one layer for *platform*.
+    """Import the directory or tar *source* as an image of one layer under *names*.
 
     Raises OSError for what cannot be read, and as ``importer.import_image``.
     """
-    reading = _reading(source, store.flavour, limits, progress, keep_blobs)
+    reading = _reading(source, store.flavour, terms)
     with store.lease() as lease, reading as apply:
         layer = store.layers.ingest_unknown(apply, lambda diff_id: lease.add([diff_id]))
-        progress.layer_done(None, stored_before=False)
-        data = _config(layer.diff_id, platform, source)
+        terms.progress.layer_done(None, stored_before=False)
+        data = _config(layer.diff_id, terms.platform, source)
         image = new_image(Digest.of(data), data, read_config(data), None)
         return store.images.add(image, names)
 
 
 @contextmanager
 def _reading(
-    source: Source, flavour: Flavour, limits: Limits, progress: Progress, keep: bool
+    source: Source, flavour: Flavour, terms: Terms
 ) -> Iterator[Callable[[Making], Applied]]:
     """What writes the layer of *source* into a directory."""
+
+    limits, progress = terms.limits, terms.progress
 
     def advanced(count: int) -> None:
         progress.advanced(None, count)
@@ -77,7 +74,7 @@ def _reading(
     fd = open_plain(source.path)
     with Section(fd, 0, os.fstat(fd).st_size) as section:
         progress.layer_started(None, section.size)
-        yield applier(section, Claim(), flavour, limits, advanced, keep=keep)
+        yield applier(section, Claim(), flavour, limits, advanced, keep=terms.keep_blobs)
 
 
 def _config(diff_id: Digest, platform: Platform, source: Source) -> bytes:

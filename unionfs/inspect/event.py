@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+# Of these the kernel takes ENOSYS as "done, and never ask again" (fs/fuse in Linux: no_open etc.).
+_NEEDLESS = frozenset(
+    ("access", "flush", "fsync", "fsyncdir", "lseek", "open", "opendir", "poll", "statx")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +21,12 @@ class Event:
     asked (0: the kernel itself, or a process of another PID namespace) and ``command`` its name
     (comm, at most 15 bytes; empty where it had ended). ``operation`` is named as in ``stats``.
     ``path`` begins with ``/``, bytes that are not UTF-8 as surrogates (PEP 383); empty where the
-    request is about no file. ``other`` is the second path of a rename or link, else empty.
-    ``layer`` names the layer that shows the file (as the attribute ``user.unionfs.layer``: a number
-    from the bottom, or ``upper``), empty where there is none; ``size`` is the bytes that were read
-    or written, or the answered size, 0 where that means nothing, and ``offset`` where in the file;
-    ``errno`` is 0 for success. ``extension`` tells whether it was answered without Python.
+    request is about no file. ``other`` is the second path of a rename, link or copy_file_range,
+    else empty. ``layer`` names the layer that shows the file (as the attribute
+    ``user.unionfs.layer``: a number from the bottom, or ``upper``), empty where there is none;
+    ``size`` is the bytes that were read or written, or the answered size, 0 where that means
+    nothing, and ``offset`` where in the file; ``errno`` is 0 for success (a lookup's answer that
+    there is no such file is ENOENT). ``extension`` tells whether it was answered without Python.
     """
 
     start_ns: int
@@ -34,6 +41,11 @@ class Event:
     offset: int = 0
     errno: int = 0
     extension: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether the program that asked met an error."""
+        return self.errno != 0 and not (self.errno == errno.ENOSYS and self.operation in _NEEDLESS)
 
     def document(self) -> dict[str, Any]:
         """Return it for JSON."""

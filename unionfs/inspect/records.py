@@ -16,9 +16,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from unionfs.inspect.event import Event
 from unionfs.inspect.statistics import OPERATIONS
+
+if TYPE_CHECKING:
+    from unionfs.inspect.event import Event
 
 FORM = 1  # of what is described here
 
@@ -74,6 +77,8 @@ def _nodes(reply: bytes, at: int, end: int) -> _Nodes:
 
 
 def _events(records: bytes, nodes: _Nodes, heap: bytes, base: int, clock: int) -> Iterator[Event]:
+    from unionfs.inspect.event import Event  # of no use to a mount, which imports the rest of this
+
     for (
         start, took, node, second, shown, size, offset,
         at, pid, errno, opcode, hooked, first_size, other_size, comm,

@@ -13,6 +13,8 @@ def plain(name: bytes) -> str:
     A name that an image chose must not be able to speak to the terminal.
     """
     text = name.decode("utf-8", "surrogateescape")
+    if text.isprintable() and "\\" not in text:  # nearly all
+        return text
     return "".join(_octal(c) if c == "\\" else _printable(c) for c in text)
 
 
@@ -41,6 +43,13 @@ def size(count: int) -> str:
 def counted(count: int, noun: str, plural: str | None = None) -> str:
     """Return *count* and *noun* as English has them; *plural* where an s does not make it."""
     return f"{count} {noun}" if count == 1 else f"{count} {plural or noun + 's'}"
+
+
+def took(ns: float) -> str:
+    """Return a time of *ns* nanoseconds in the unit that shows it best."""
+    if ns < 1e6:
+        return f"{ns / 1e3:.0f} us" if ns >= 1e4 else f"{ns / 1e3:.1f} us"
+    return f"{ns / 1e6:.1f} ms" if ns < 1e9 else f"{ns / 1e9:.1f} s"
 
 
 def clock(ns: int) -> str:

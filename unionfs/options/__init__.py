@@ -19,8 +19,10 @@ from unionfs.options.grammar import split_options, split_paths, unquoted
 
 _MAX_ID = 2**32 - 2  # 2**32 - 1 is "no such ID" to the kernel
 
-_MAX_READAHEAD = 1 << 16  # KiB; what a request can carry is far less
-_MAX_SPIN = 1000  # microseconds; longer than any round trip that is worth waiting for awake
+_LIMITS = {
+    "readahead": 1 << 16,  # KiB; what a request can carry is far less
+    "spin": 1000,  # microseconds; longer than any round trip that is worth waiting for awake
+}
 
 
 class BadOptionError(UsageError):
@@ -72,6 +74,7 @@ class MountConfig:
     volatile: bool = False  # nothing is ever synced, fsync is answered at once
     redirect_dir: bool = True  # False: renaming a directory with lower parts is EXDEV
     passthrough: bool = False  # the kernel reads the layers' files itself; read-only mounts only
+    record: bool = False  # every open, read and listing comes to the daemon, for who traces it
     merged_index: bool = True  # use ``index``; False: read the layers
     readahead: int | None = None  # KiB; None: automatic; 0: the kernel's own
     spin: int | None = None  # microseconds to busy-poll for the next request; None: automatic
@@ -118,6 +121,7 @@ _FLAGS: dict[str, dict[str, Any]] = {
     "static_nlink": {"static_nlink": True},
     "noxattrs": {"xattrs": False},
     "noxattrinfo": {"xattrinfo": False},
+    "record": {"record": True},
 }
 
 # What every mount is anyway, what only fstab's readers act on, and what libfuse does not pass on:
@@ -173,7 +177,10 @@ def apply_options(base: MountConfig, words: Iterable[str], *, privileged: bool) 
             ignored.append(os.fsdecode(option))
         else:
             fields |= meaning
-    return replace(base, **fields, ignored=tuple(ignored))
+    config = replace(base, **fields, ignored=tuple(ignored))
+    if config.record and config.passthrough:
+        raise UnsupportedOptionError("option record is refused with data=passthrough: unseen reads")
+    return config
 
 
 def absolute(config: MountConfig, cwd: bytes) -> MountConfig:
@@ -265,10 +272,10 @@ def _id(name: str, value: bytes) -> dict[str, Any]:
     return {name: _number(name, value, _MAX_ID)}
 
 
-def _spin(name: str, value: bytes) -> dict[str, Any]:
+def _limited(name: str, value: bytes) -> dict[str, Any]:
     if value == b"auto":
         return {name: None}
-    return {name: 0 if value == b"off" else _number(name, value, _MAX_SPIN)}
+    return {name: 0 if value == b"off" else _number(name, value, _LIMITS[name])}
 
 
 def _data(name: str, value: bytes) -> dict[str, Any]:
@@ -285,12 +292,6 @@ def _one_of(name: str, value: bytes, **meanings: bool) -> bool:
         *words, last = meanings
         raise BadOptionError(f"option {name}: {said!r} is neither {', '.join(words)} nor {last}")
     return meanings[said]
-
-
-def _readahead(name: str, value: bytes) -> dict[str, Any]:
-    if value == b"auto":
-        return {name: None}
-    return {name: 0 if value == b"off" else _number(name, value, _MAX_READAHEAD)}
 
 
 def _xattr_permissions(name: str, value: bytes) -> dict[str, Any]:
@@ -343,10 +344,10 @@ _VALUED: dict[str, Callable[[str, bytes], dict[str, Any]]] = {
     "redirect_dir": _redirect_dir,
     "fsync": _fsync,
     "noxattrs": _noxattrs,
-    "spin": _spin,
+    "spin": _limited,
     "data": _data,
+    "readahead": _limited,
     "merged_index": _merged_index,
-    "readahead": _readahead,
     "uidmapping": _id_map,
     "gidmapping": _id_map,
     "squash_to_uid": _id,

@@ -6,14 +6,16 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Sequence
+from typing import Protocol
 
 from unionfs.digest import Digest
-from unionfs.errors import ConflictError, NotFoundError
+from unionfs.errors import ConflictError, NotFoundError, UnionfsError
 from unionfs.store.attributes import copy_directory_attributes
 from unionfs.store.images import Images
 from unionfs.store.layers import publish_directory
 from unionfs.store.layout import now
 from unionfs.store.names import container_name, random_container_name
+from unionfs.store.next import SWAPPED, Next, note_of
 from unionfs.store.parts import Parts, only_one
 from unionfs.store.records import ContainerRecord, ImageRecord
 from unionfs.syscalls.publish import fsync_dir, write_file
@@ -21,13 +23,26 @@ from unionfs.syscalls.publish import fsync_dir, write_file
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TRIES = 20
 _HEX = "0123456789abcdef"
-_NEXT = "next"  # in a container's directory: what ``rebase`` prepares, and for which image
-_SWAPPED = ("upper", "work")
-_IMAGE = "image"
 
 
 class NameTakenError(ConflictError):
     """Another container has that name."""
+
+
+class Mounted(Protocol):
+    """A mount of a container, which answers nothing until it is told to."""
+
+    def prepare(self, upper: str, work: str) -> None:
+        """Get ready to go on with these directories. Raises UnionfsError."""
+
+    def go_on(self, offered: str, taken: str) -> None:
+        """Rename the file *offered* to *taken* and be on those directories, or neither.
+
+        Raises UnionfsError where that did not happen, or is not known to have.
+        """
+
+    def thaw(self) -> None:
+        """Answer again."""
 
 
 class Containers:
@@ -107,76 +122,103 @@ class Containers:
         with self._parts.database.write() as rows:
             rows.execute("DELETE FROM containers WHERE id = ?", (container_id,))
 
-    def rebase(self, container: ContainerRecord, image: ImageRecord) -> None:
+    def rebase(
+        self, container: ContainerRecord, image: ImageRecord, mount: Mounted | None = None
+    ) -> None:
         """Let *container* be one of *image*, with an empty upper; what was in it is discarded.
 
-        The caller has seen to it that nothing is mounted on it, nor can be. What a crash leaves is
-        one of the two: the next ``resolve`` finishes what the database has already, and takes the
-        rest away. Raises MissingLayerError, NotFoundError, StoreFullError, StoreFailedError.
+        The caller has seen to it that nothing but *mount* is mounted on it, nor can be. What a
+        crash leaves is one of the two: the next ``resolve`` finishes what is decided already
+        (``store.next``), and takes the rest away. Raises MissingLayerError, NotFoundError,
+        StoreFullError, StoreFailedError, and what *mount* raises.
         """
         top = self._images.stack(image.id)[0]
+        beside = self._next(container.id)
         with (
             self._parts.failures_named(f"rebasing container {container.short}"),
             self._parts.scratch.locked(container.id),
         ):
-            self._prepare_next(container.id, image.id, top)
-            with self._parts.database.write() as rows:
-                rows.execute(
-                    "UPDATE containers SET image_id = ? WHERE id = ?",
-                    (str(image.id), container.id),
-                )
-            self._go_on_with_next(container.id)
+            try:
+                self._prepare_next(beside, note_of(image.id, offered=mount is not None), top)
+                if mount is not None:
+                    mount.prepare(*map(beside.prepared, SWAPPED))
+                self._decide(container.id, image.id, beside, mount)
+            except BaseException:
+                self._settle(container.id, beside)
+                raise
+            if mount is not None:
+                mount.thaw()
+            self._go_on_with_next(container.id, beside)
 
-    def _prepare_next(self, container_id: str, image_id: Digest, top: str) -> None:
-        """Make what the container is to have on *image_id*, beside what it has."""
-        self._parts.scratch.discard(self._next(container_id))
+    def _decide(
+        self, container_id: str, image_id: Digest, beside: Next, mount: Mounted | None
+    ) -> None:
+        """Make it so. The image cannot go meanwhile, with a mount that has it already."""
+        with self._parts.database.write() as rows:
+            _be_of(rows, container_id, image_id)
+            if mount is not None:
+                try:
+                    mount.go_on(beside.offered, beside.taken)
+                except UnionfsError:
+                    if beside.decided("") is None:
+                        raise
+
+    def _prepare_next(self, beside: Next, note: tuple[str, bytes], top: str) -> None:
+        """Make what the container is to have, beside what it has, with *note* in it."""
+        self._parts.scratch.discard(beside.path)
         with self._parts.scratch.directory() as scratch:
-            made = os.path.join(scratch.path, _NEXT)
-            for name in ("", *_SWAPPED):
+            made = os.path.join(scratch.path, "next")
+            for name in ("", *SWAPPED):
                 os.mkdir(os.path.join(made, name), 0o700)
             self._dress(os.path.join(made, "upper"), top)
-            write_file(os.path.join(made, _IMAGE), str(image_id).encode())
-            publish_directory(made, self._next(container_id))
+            name, text = note
+            write_file(os.path.join(made, name), text)
+            publish_directory(made, beside.path)
 
-    def _go_on_with_next(self, container_id: str) -> None:
+    def _go_on_with_next(self, container_id: str, beside: Next) -> None:
         """Put what was prepared in its place, each directory whole; begun before or not."""
         home = self.path(container_id)
-        for name in _SWAPPED:
-            prepared = os.path.join(self._next(container_id), name)
+        for name in SWAPPED:
+            prepared = beside.prepared(name)
             if os.path.isdir(prepared):
                 self._parts.scratch.discard(os.path.join(home, name))
                 os.rename(prepared, os.path.join(home, name))
                 fsync_dir(home)
-        self._parts.scratch.discard(self._next(container_id))
+        self._parts.scratch.discard(beside.path)
 
     def _settled(self, record: ContainerRecord) -> ContainerRecord:
         """Return *record* after finishing or undoing a ``rebase`` of it that was killed."""
-        if not os.path.isdir(self._next(record.id)):
+        beside = self._next(record.id)
+        if not beside.is_there():
             return record
         with (
             self._parts.failures_named(f"rebasing container {record.short}"),
             self._parts.scratch.locked(record.id),
         ):
-            with self._parts.database.read() as rows:
-                row = rows.execute("SELECT * FROM containers WHERE id = ?", (record.id,)).fetchone()
-            if row is None:
-                raise NotFoundError(f"no such container: {record.id}")
-            if self._is_next(record.id, row["image_id"]):
-                self._go_on_with_next(record.id)
-            else:
-                self._parts.scratch.discard(self._next(record.id))
+            return self._settle(record.id, beside)
+
+    def _settle(self, container_id: str, beside: Next) -> ContainerRecord:
+        """Finish or undo what is *beside* the container, whose lock is held; return its record."""
+        record = self._record_of(container_id)
+        image_id = beside.decided(str(record.image_id))
+        if image_id is None:
+            self._parts.scratch.discard(beside.path)
+            return record
+        if image_id != record.image_id:
+            with self._parts.database.write() as rows:
+                _be_of(rows, container_id, image_id)
+        self._go_on_with_next(container_id, beside)
+        return self._record_of(container_id)
+
+    def _record_of(self, container_id: str) -> ContainerRecord:
+        with self._parts.database.read() as rows:
+            row = rows.execute("SELECT * FROM containers WHERE id = ?", (container_id,)).fetchone()
+        if row is None:
+            raise NotFoundError(f"no such container: {container_id}")
         return _record(row)
 
-    def _is_next(self, container_id: str, image_id: str) -> bool:
-        """Return whether what was prepared is for the image that the database says."""
-        try:
-            with open(os.path.join(self._next(container_id), _IMAGE)) as file:
-                return file.read() == image_id
-        except FileNotFoundError:
-            return False
-
-    def _next(self, container_id: str) -> str:
-        return os.path.join(self.path(container_id), _NEXT)
+    def _next(self, container_id: str) -> Next:
+        return Next(self.path(container_id))
 
     def path(self, container_id: str) -> str:
         """Return the container's directory: ``upper``, ``work``, ``merged`` and ``log`` in it."""
@@ -217,13 +259,24 @@ class Containers:
             if rows.execute("SELECT 1 FROM containers WHERE name = ?", (record.name,)).fetchone():
                 return False
             image = str(record.image_id)
-            if not rows.execute("SELECT 1 FROM images WHERE id = ?", (image,)).fetchone():
-                raise NotFoundError(f"no such image: {image}")
+            _require_image(rows, image)
             rows.execute(
                 "INSERT INTO containers (id, name, image_id, created) VALUES (?, ?, ?, ?)",
                 (record.id, record.name, image, record.created),
             )
         return True
+
+
+def _be_of(rows: sqlite3.Connection, container_id: str, image_id: Digest) -> None:
+    """Let the container be one of the image. Raises NotFoundError if that is gone."""
+    image = str(image_id)
+    _require_image(rows, image)
+    rows.execute("UPDATE containers SET image_id = ? WHERE id = ?", (image, container_id))
+
+
+def _require_image(rows: sqlite3.Connection, image: str) -> None:
+    if not rows.execute("SELECT 1 FROM images WHERE id = ?", (image,)).fetchone():
+        raise NotFoundError(f"no such image: {image}")
 
 
 def _record(row: sqlite3.Row) -> ContainerRecord:

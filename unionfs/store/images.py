@@ -13,6 +13,7 @@ from unionfs.store.garbage import Garbage
 from unionfs.store.layers import Layers, MissingLayerError
 from unionfs.store.layout import now
 from unionfs.store.names import BadNameError, image_name, name_meant
+from unionfs.store.next import taken_by
 from unionfs.store.parts import AmbiguousError, Parts, id_pattern, only_one
 from unionfs.store.records import ImageRecord, NewImage, chain_id
 
@@ -138,10 +139,21 @@ class Images:
             for image_id in ids:
                 record = _record(rows, str(image_id))
                 _refuse_if_used(rows, record)
+                self._refuse_if_taken(rows, record)
                 rows.execute("DELETE FROM images WHERE id = ?", (str(image_id),))
             rows.executemany("DELETE FROM names WHERE name = ?", [(name,) for name in names])
         with self._parts.failures_named("removing layers"):
             return self._garbage.collect()
+
+    def _refuse_if_taken(self, rows: sqlite3.Connection, image: ImageRecord) -> None:
+        """Raise ImageInUseError if a mounted container went on on *image*, and no row says so yet.
+
+        Whoever saw to that was killed just then; looking the container up puts it right.
+        """
+        ids = taken_by(self._parts.layout, image.id)
+        users = [_container_name(rows, container_id) for container_id in ids]
+        if users:
+            raise _in_use(image, users)
 
     def stack(self, image_id: Digest) -> Paths:
         """Return the directories to mount, topmost first; their first is what the root looks like.
@@ -285,9 +297,18 @@ def _refuse_if_used(rows: sqlite3.Connection, image: ImageRecord) -> None:
     )
     users = [row["name"] for row in found]
     if users:
-        shown = image.names[0] if image.names else str(image.id)
-        noun = "container" if len(users) == 1 else "containers"
-        raise ImageInUseError(f"image {shown} is used by {noun} {', '.join(users)}")
+        raise _in_use(image, users)
+
+
+def _in_use(image: ImageRecord, users: Sequence[str]) -> ImageInUseError:
+    shown = image.names[0] if image.names else str(image.id)
+    noun = "container" if len(users) == 1 else "containers"
+    return ImageInUseError(f"image {shown} is used by {noun} {', '.join(users)}")
+
+
+def _container_name(rows: sqlite3.Connection, container_id: str) -> str:
+    found = rows.execute("SELECT name FROM containers WHERE id = ?", (container_id,)).fetchone()
+    return container_id if found is None else str(found["name"])
 
 
 def _record(rows: sqlite3.Connection, image_id: str) -> ImageRecord:

@@ -122,6 +122,12 @@ class FdPool:
             os.close(oldest.held)
             oldest.held = -1
 
+    def drop(self, layer: Layer) -> None:
+        """Close the descriptors of the parts of *layer*."""
+        for part in self._open:
+            if part.layer is layer:
+                part.drop()
+
     def close(self) -> None:
         """Close every descriptor."""
         for part in self._open:

@@ -33,6 +33,7 @@ class Tree:
         self.pool = pool
         self.merged: MergedIndex | None = None
         self._lowest = self.layers[-1]
+        self._left: list[Layer] = []
         self.links: dict[tuple[int, int], Node] = {}
         self.root = Node(None, b"", _DIR)
         self.root.parts = self._root_parts()
@@ -364,12 +365,25 @@ class Tree:
         if node.identity is not None and self.links.get(node.identity) is node:
             del self.links[node.identity]
 
+    def go_on(self, layers: Sequence[Layer], links: dict[tuple[int, int], Node]) -> None:
+        """Be the union of *layers*, whose nodes are the same (``upper.rebase``), without index.
+
+        A layer that is there no more, but for the upper, stays open: removed files may be in it.
+        """
+        self.pool.drop(self.layers[0])
+        self.layers[0].close()
+        self._left += [layer for layer in self.layers[1:] if layer not in layers]
+        self.layers, self._lowest, self.links = list(layers), layers[-1], links
+        if self.merged is not None:
+            self.merged.close()
+            self.merged = None
+
     def close(self) -> None:
         """Close every layer and descriptor."""
         self.pool.close()
         if self.merged is not None:
             self.merged.close()
-        for layer in self.layers:
+        for layer in (*self.layers, *self._left):
             layer.close()
 
 

@@ -98,10 +98,31 @@ class Upper:
         assert part.layer is self.layer
         return part
 
+    def go_on(self, fresh: Upper) -> None:
+        """Be on the layer and the work directory of *fresh* from now on, which it gives up.
+
+        They are about to be renamed to where the old ones were.
+        Its tree has become this one's (``Tree.go_on``); it is on the same filesystem, and spells
+        owners in the same way.
+        """
+        self.leave()
+        fresh.layer.path, fresh.work.path = self.layer.path, self.work.path
+        self.layer, self.work, self.settle = fresh.layer, fresh.work, fresh.settle
+        self.index_fd, self.marks_fd = fresh.index_fd, fresh.marks_fd
+        self._uuids = fresh._uuids
+
     def close(self) -> None:
         """Release what is held; the work directory is left empty and unlocked."""
+        self._close_descriptors()
+        self.work.close()
+
+    def leave(self) -> None:
+        """Release what is held; what is temporary stays, for who is to remove it all."""
+        self._close_descriptors()
+        self.work.leave()
+
+    def _close_descriptors(self) -> None:
         for fd in (self.index_fd, self.marks_fd):
             if fd is not None and fd >= 0:
                 os.close(fd)
         self.index_fd = self.marks_fd = -1
-        self.work.close()

@@ -182,9 +182,13 @@ class WorkDir:
                 for name in os.listdir(self.fd):
                     discard(self.fd, os.fsencode(name))
         finally:
-            if self.fd >= 0:
-                os.close(self.fd)
-            os.close(self._root)
+            self.leave()
+
+    def leave(self) -> None:
+        """Give up the lock; what is temporary stays, for who is to remove it all."""
+        if self.fd >= 0:
+            os.close(self.fd)
+        os.close(self._root)
 
 
 def discard(dir_fd: int, name: bytes) -> None:

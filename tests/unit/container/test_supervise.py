@@ -9,7 +9,13 @@ import sys
 
 import pytest
 
-from unionfs.container.supervise import Interrupted, interruptible, signals_held, supervise
+from unionfs.container.supervise import (
+    Interrupted,
+    ending_asked,
+    interruptible,
+    signals_held,
+    supervise,
+)
 
 
 def child(code: str) -> subprocess.Popen[bytes]:
@@ -78,10 +84,24 @@ def test_held_signals_come_afterwards() -> None:
     assert reached
 
 
-def test_what_nohup_had_ignored_does_not_interrupt() -> None:
+def test_an_end_that_is_asked_for_cuts_nothing_short_but_the_second_time() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with ending_asked() as ending:
+        assert ending() is None
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert ending() == 128 + signal.SIGTERM
+        with pytest.raises(Interrupted) as caught:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert (ending(), caught.value.status) == (128 + signal.SIGTERM, 128 + signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("within", [interruptible, ending_asked])
+def test_what_nohup_had_ignored_does_not_interrupt(within) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with interruptible():
+        with within() as ending:
             os.kill(os.getpid(), signal.SIGHUP)
+            assert ending is None or ending() is None
     finally:
         signal.signal(signal.SIGHUP, before)

@@ -163,6 +163,7 @@ class TestHonoured:
             (r"fsname=a\,b", "fsname", "a,b"),
             ("subtype=x", "subtype", "x"),
             ("debug", "debug", True),
+            ("record", "record", True),
         ],
     )
     def test_field(self, option, field, value):
@@ -201,6 +202,12 @@ class TestRefused:
     def test_by_name(self, option):
         with pytest.raises(UnsupportedOptionError, match=option.split("=")[0].split(",")[0]):
             with_lower(option)
+
+    def test_record_where_reads_are_not_seen(self):
+        assert with_lower("record,data=passthrough,data=auto").record
+        for words in ("record,data=passthrough", "data=passthrough,record"):
+            with pytest.raises(UnsupportedOptionError, match="record is refused with data=passth"):
+                with_lower(words)
 
 
 class TestAttributes:

@@ -1,0 +1,290 @@
+"""Who traces a mount, and what is kept for each until he asks.
+
+For ``unionfs trace``, through attributes of the root (``told``). While somebody traces, each
+request becomes a record: by the extension (``_trace.c``), or without it by ``noted``. Here records
+are made pieces that can be understood by themselves (``inspect.records``), which say what nodes are
+called: before a node is moved, copied up or forgotten, so that each is told as it was.
+
+A reader that does not ask loses what is too much to keep, with a count, and is dropped after some
+seconds; with the last one it all ends. Nobody waits for a reader.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from unionfs.fuse import loop, native
+from unionfs.fuse.guard import failure
+from unionfs.fuse.inodes import Inodes
+from unionfs.inspect.records import FORM, NODE, PIECE, RECORD, REPLY
+from unionfs.options import MountConfig
+from unionfs.union.node import Node
+
+_READERS = 8
+_PATIENCE = 5.0  # seconds without a question
+_KEPT = 4 << 20  # bytes for one reader: some 40,000 requests
+_REPLY = 65536  # XATTR_SIZE_MAX
+_HALF = 1024  # records, of those that the extension keeps (and ``noted``)
+_SOME = 256  # records in one piece, if they fit
+_PATH = 4096  # bytes that are told of a path, its end
+
+_WORDS = RECORD.size // 8  # of 64 bits; the third to fifth are numbers of nodes
+_NAMES_AT = struct.Struct("=56xI")  # in a record
+
+
+class Source(Protocol):
+    """Where records come from: ``native.Hooks``, ``noted.Noted``."""
+
+    def trace_for(self, pids: bytes) -> None:
+        """Make records from now on, but of no asking by *pids* (32-bit numbers); none: no more."""
+
+    def trace_waiting(self) -> int:
+        """Return how many records there are."""
+
+    def trace_take(self) -> tuple[bytes, bytes, int]:
+        """Return the records, which are then gone, the names in them, and how many were lost."""
+
+
+class _Reader:
+    """One that traces: his process, when he last asked, what for, and what he was told.
+
+    ``pieces`` are ``size`` bytes, with ``count`` events; ``lost`` are those that he will not get.
+    """
+
+    __slots__ = ("asked", "count", "lost", "number", "pid", "pieces", "reply", "size")
+
+    def __init__(self, pid: int, number: int, lost: int) -> None:
+        self.pid = pid
+        self.asked = time.monotonic()
+        self.number = number
+        self.reply = b""
+        self.pieces: deque[tuple[bytes, int]] = deque()
+        self.size = self.count = 0
+        self.lost = lost
+
+    def keep(self, piece: bytes, count: int) -> None:
+        if self.size + len(piece) > _KEPT:
+            self.lost += count
+            return
+        self.pieces.append((piece, count))
+        self.size += len(piece)
+        self.count += count
+
+    def next_reply(self) -> bytes:
+        parts = []
+        room = _REPLY - REPLY.size
+        while self.pieces and len(self.pieces[0][0]) <= room:
+            piece, count = self.pieces.popleft()
+            parts.append(piece)
+            room -= len(piece)
+            self.size -= len(piece)
+            self.count -= count
+        header = REPLY.pack(FORM, bool(self.pieces), self.lost)
+        self.lost = 0
+        return header + b"".join(parts)
+
+
+class Tracer:
+    """The readers of one mount of *config*; all in the main thread, without an await.
+
+    ``_told`` has what nodes are called, as it is sent. ``_asleep`` are readers that were dropped:
+    how much each lost until then, and how many requests there had been.
+    """
+
+    def __init__(self, inodes: Inodes, config: MountConfig, requests: Callable[[], int]) -> None:
+        """*requests* says how many requests there were since the mount began, traced or not."""
+        self._inodes = inodes
+        self._config = config
+        self._requests = requests
+        self._source: Source = native.hooks or _noted()
+        self._readers: dict[bytes, _Reader] = {}
+        self._asleep: dict[bytes, tuple[int, int]] = {}
+        self._told: dict[int, bytes] = {}
+        self._layers: list[bytes] = []
+        self._clock = 0
+        self._drop_at = 0.0
+
+    def readers(self) -> int:
+        """Return how many trace now."""
+        self._drop_silent()
+        return len(self._readers)
+
+    def answer(self, name: bytes, number: int, pid: int) -> bytes:
+        """Return answer *number* for the reader *name*, who is process *pid*.
+
+        The first, 0, begins the telling. To ask again for the latest gives the same. Raises
+        OSError: EBUSY where too many trace, ESTALE for a reader that is not known (any more).
+        """
+        reader = self._readers.get(name) or self._begin(name, number, pid)
+        reader.asked = time.monotonic()
+        if number == reader.number + 1:
+            self._drain()
+            reader.number = number
+            reader.reply = reader.next_reply()
+        elif number != reader.number:
+            raise _error(errno.ESTALE)
+        return reader.reply
+
+    def end(self, name: bytes) -> None:
+        """Let the reader *name* go, if there is one."""
+        self._asleep.pop(name, None)
+        if self._readers.pop(name, None) is not None:
+            self._changed()
+
+    def go_on(self, config: MountConfig) -> None:
+        """Be of a mount on the layers of *config* from now on; after ``settle``."""
+        self._config = config
+        if self._readers:
+            self._layers = _layers(config)
+
+    def settle(self) -> None:
+        """Tell of what was asked until now; before any node moves, is copied up or forgotten.
+
+        Whatever goes wrong ends the telling, and nothing else.
+        """
+        if not self._readers:
+            return
+        try:
+            self._drain()
+            self._told.clear()
+        except Exception as error:
+            self._give_up(error)
+
+    def _begin(self, name: bytes, number: int, pid: int) -> _Reader:
+        self._drop_silent()
+        lost = 0
+        if number:
+            if name not in self._asleep:
+                raise _error(errno.ESTALE)
+            lost, before = self._asleep.pop(name)
+            lost += self._requests() - before
+        if len(self._readers) >= _READERS:
+            raise _error(errno.EBUSY)
+        if not self._readers:
+            self._clock = time.time_ns() - time.monotonic_ns()
+            self._layers = _layers(self._config)
+        reader = self._readers[name] = _Reader(pid, number - 1, lost)
+        self._changed()
+        return reader
+
+    def _changed(self) -> None:
+        """Readers came or went."""
+        pids = [reader.pid for reader in self._readers.values()]
+        self._source.trace_for(struct.pack(f"={len(pids)}I", *pids))
+        self._told.clear()
+        loop.at_turns(self._turn if pids else None)
+
+    def _turn(self) -> None:
+        """Look after what is kept, each time before a request is waited for."""
+        try:
+            if self._source.trace_waiting() >= _HALF:
+                self._drain()
+            if time.monotonic() > self._drop_at:
+                self._drop_silent()
+        except Exception as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        failure(error, "trace")
+        self._readers.clear()
+        self._changed()
+
+    def _drop_silent(self) -> None:
+        now = time.monotonic()
+        self._drop_at = now + 1
+        silent = [name for name, each in self._readers.items() if now > each.asked + _PATIENCE]
+        if not silent:
+            return
+        self._drain()
+        for name in silent:
+            reader = self._readers.pop(name)
+            self._asleep[name] = (reader.lost + reader.count, self._requests())
+        while len(self._asleep) > _READERS:
+            del self._asleep[next(iter(self._asleep))]
+        self._changed()
+
+    def _drain(self) -> None:
+        """Give the readers what there is."""
+        records, names, lost = self._source.trace_take()
+        readers = self._readers.values()
+        for reader in readers:
+            reader.lost += lost
+        step = _SOME * RECORD.size
+        for at in range(0, len(records), step):
+            for piece, count in self._pieces(records[at : at + step], names):
+                for reader in readers:
+                    reader.keep(piece, count)
+
+    def _pieces(self, records: bytes, names: bytes) -> Iterator[tuple[bytes, int]]:
+        """Yield pieces of *records*, whose names are in *names*, and how many are in each."""
+        words = memoryview(records).cast("Q")
+        numbers = {*words[2::_WORDS].tolist(), *words[3::_WORDS].tolist()}
+        numbers.update(words[4::_WORDS].tolist())
+        numbers.discard(0)
+        told = self._told
+        nodes = b"".join([told.get(number) or self._tell(number) for number in numbers])
+        count = len(records) // RECORD.size
+        (base,) = _NAMES_AT.unpack_from(records)
+        heap = names[base : base + _names_size(records, base)]
+        size = PIECE.size + len(nodes) + len(records) + len(heap)
+        if size > _REPLY - REPLY.size:
+            half = count // 2 * RECORD.size
+            yield from self._pieces(records[:half], names)
+            yield from self._pieces(records[half:], names)
+            return
+        header = PIECE.pack(len(nodes), len(records), len(heap), base, self._clock)
+        yield header + nodes + records + heap, count
+
+    def _tell(self, number: int) -> bytes:
+        """Return what the node *number* is called, as it is sent, and keep it."""
+        node = self._inodes.find(number)
+        path = layer = b""
+        if node is not None:
+            path, layer = node.path(), self._layer_of(node)
+        if len(path) > _PATH:
+            path = b"/..." + path[-_PATH:]
+        told = self._told[number] = NODE.pack(number, len(path), len(layer)) + path + layer
+        return told
+
+    def _layer_of(self, node: Node) -> bytes:
+        """Return the layer that shows *node*, without asking any filesystem."""
+        if not node.is_dir:
+            layer = node.source.layer.number if node.source is not None else 0
+        elif node.is_ready and node.parts:
+            layer = node.parts[0].layer.number
+        elif node.candidates:
+            layer = node.candidates[0].layer.number
+        else:
+            return b""
+        return self._layers[layer if self._config.upperdir is not None else layer - 1]
+
+
+def _noted() -> Source:
+    from unionfs.fuse.noted import Noted
+
+    return Noted()
+
+
+def _names_size(records: bytes, base: int) -> int:
+    """Return how many bytes the names of *records* take, from *base* to where the last ends."""
+    last = len(records) - RECORD.size
+    (at,) = _NAMES_AT.unpack_from(records, last)
+    return int(at) + records[last + 70] + records[last + 71] - base
+
+
+def _layers(config: MountConfig) -> list[bytes]:
+    """Return what layers are called, topmost first, as in ``user.unionfs.layer``."""
+    from unionfs.inspect.stack import called
+
+    names = called(config.lowerdirs, config.lower_names, config.upperdir)
+    return [str(name.number or name.label).encode() for name in names]
+
+
+def _error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))

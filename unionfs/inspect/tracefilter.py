@@ -1,0 +1,118 @@
+"""Which of a mount's requests somebody wants to see; for ``unionfs trace``."""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from unionfs.errors import UsageError
+from unionfs.inspect.event import Event
+from unionfs.inspect.statistics import OPERATIONS
+
+_COMM = 15  # bytes of a process's name that the kernel keeps (TASK_COMM_LEN less its NUL)
+_ANY = "any"
+_DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ns|us|ms|s)", re.ASCII)
+_UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
+
+
+class BadFilterError(UsageError):
+    """A word does not say which requests are wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What requests must be like: all that is said here holds, and of each one word at least.
+
+    ``errnos`` None means any failure. ``paths`` are matched against both paths of a rename or link.
+    ``slower_than_ns`` is what they must exceed, in nanoseconds. Without words all are admitted.
+    """
+
+    operations: frozenset[str] = frozenset()
+    paths: tuple[re.Pattern[str], ...] = ()
+    errnos: frozenset[int] | None = frozenset()
+    pids: frozenset[int] = frozenset()
+    commands: frozenset[str] = frozenset()
+    slower_than_ns: int = -1
+
+    def admits(self, event: Event) -> bool:
+        """Return whether *event* is wanted."""
+        return (
+            (not self.operations or event.operation in self.operations)
+            and self._admits_end(event)
+            and (not self.pids or event.pid in self.pids)
+            and (not self.commands or event.command in self.commands)
+            and event.took_ns > self.slower_than_ns
+            and (not self.paths or self._admits_path(event))
+        )
+
+    def _admits_end(self, event: Event) -> bool:
+        if self.errnos is None:
+            return event.failed
+        return not self.errnos or event.errno in self.errnos
+
+    def _admits_path(self, event: Event) -> bool:
+        return any(
+            pattern.match(event.path) or (event.other and pattern.match(event.other))
+            for pattern in self.paths
+        )
+
+
+def operations_of(words: Iterable[str]) -> frozenset[str]:
+    """Return the operations that *words* name, each a name or several with commas.
+
+    Raises BadFilterError naming those that there are.
+    """
+    names = frozenset(_listed(words))
+    known = sorted(OPERATIONS.values())
+    for name in sorted(names):
+        if name not in known:
+            raise BadFilterError(f"no operation is called {name!r}; there are: {', '.join(known)}")
+    return names
+
+
+def errnos_of(words: Iterable[str]) -> frozenset[int] | None:
+    """Return the error numbers that *words* name (as operations), None for ``any``.
+
+    Raises BadFilterError.
+    """
+    names = _listed(words)
+    for name in names:
+        if name != _ANY and not isinstance(getattr(errno, name, None), int):
+            raise BadFilterError(f"{name!r} is no error's name such as ENOENT, nor {_ANY}")
+    return None if _ANY in names else frozenset(getattr(errno, name) for name in names)
+
+
+def patterns_of(globs: Iterable[str]) -> tuple[re.Pattern[str], ...]:
+    """Return patterns for whole paths, in which ``*`` and ``?`` stand for ``/`` too (fnmatch(3)).
+
+    Raises BadFilterError for a glob that no path can match.
+    """
+    found = []
+    for glob in globs:
+        if not glob.startswith(("/", "*", "?", "[")):
+            raise BadFilterError(
+                f"{glob!r} matches no path: paths begin with / (or write */{glob})"
+            )
+        found.append(re.compile(fnmatch.translate(glob)))
+    return tuple(found)
+
+
+def commands_of(names: Iterable[str]) -> frozenset[str]:
+    """Return *names* of programs as the kernel keeps them: 15 bytes of each."""
+    cut = (name.encode("utf-8", "surrogateescape")[:_COMM] for name in names)
+    return frozenset(name.decode("utf-8", "surrogateescape") for name in cut)
+
+
+def duration_ns(text: str) -> int:
+    """Return a duration such as ``1ms`` in nanoseconds. Raises BadFilterError."""
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise BadFilterError(f"{text!r} is no duration such as 200us, 1ms or 1.5s")
+    return round(float(found[1]) * _UNITS[found[2]])
+
+
+def _listed(words: Iterable[str]) -> Sequence[str]:
+    return [name for word in words for name in word.split(",")]
