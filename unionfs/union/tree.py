@@ -46,9 +46,8 @@ class Tree:
         """Return the layers' roots down to the first opaque one."""
         parts = []
         for layer in self.layers:
-            marks = self._marks(layer.root)
             parts.append(layer.root)
-            if marks.opaque:
+            if self._marks(layer.root).opaque:
                 break
         return parts
 
@@ -156,8 +155,7 @@ class Tree:
             if marks.redirect is not None:
                 if marks.redirect.startswith(b"/"):
                     return found + self._walk_from_root(part, marks.redirect)
-                rest = self._below(parts, above.layer.number)
-                return found + self.step(rest, marks.redirect)
+                return found + self.step(self._below(parts, above.layer.number), marks.redirect)
         return found
 
     def _walk_from_root(self, part: Part, redirect: bytes) -> list[Part]:
@@ -193,11 +191,10 @@ class Tree:
         parts = node.lower_parts()
         if not parts:
             return False
-        if node.below is None:
-            node.below = Below()
+        below = node.below = node.below or Below()
         if self.merged is not None:
-            return node.below.shows_known(parts, name, self.merged)
-        return node.below.shows(parts, name, self.probe)
+            return below.shows_known(parts, name, self.merged)
+        return below.shows(parts, name, self.probe)
 
     def load(self, node: Node) -> dict[bytes, Node]:
         """Return the children of the directory *node* by name, reading its parts the first time.
@@ -264,19 +261,16 @@ class Tree:
 
     def lookup(self, node: Node, name: bytes) -> Node | None:
         """Return the child *name* of the directory *node*, or None. Raises OSError."""
-        children = node.children
-        if children is None:
-            children = self.load(node)
-        return children.get(name)
+        return self.load(node).get(name)
 
     def stat(self, node: Node) -> os.stat_result:
         """Return the attributes of the copy of *node* that counts.
 
-        Sets ``identity``; a caller that shows files must go through ``identify`` first for a file
-        with several names. Raises OSError (ENOENT if it was removed behind our back).
+        Of a file with several names after ``identify``. Raises OSError (ENOENT: it was removed).
         """
         if node.place >= 0 and self.merged is not None and self.merged.has_attributes:
-            part = self.ready(node)[0].parent if node.kind == _DIR else node.source
+            top = next(iter(self.ready(node)), None) if node.kind == _DIR else None
+            part = top.parent if top is not None else node.source
             if part is not None and part.layer.number:
                 return self.merged.stat(part.path(), node.place, part.layer.device)
         return self.raw_stat(node)
