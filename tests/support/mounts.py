@@ -29,7 +29,7 @@ OURS = [sys.executable, "-m", "unionfs"]
 # Another program to put in our place, to try the tests themselves: "fuse-overlayfs", say, or
 # "kernel" for the kernel's overlayfs in both places of the property tests.
 PROGRAM = shlex.split(os.environ.get("UNIONFS_TEST_PROGRAM", "")) or OURS
-LIFE_SECONDS = 600
+LIFE_SECONDS = 7200 if os.environ.get("HYPOTHESIS_PROFILE") == "full" else 600
 OVERRIDE = "user.containers.override_stat"
 _LEAVE_SECONDS = 15
 _PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

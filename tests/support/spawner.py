@@ -26,7 +26,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from unionfs.options import MountConfig
 
-LIFE_SECONDS = 300  # a daemon that hangs is killed; its mount then answers ENOTCONN and not never
+# A daemon that hangs is killed; its mount then answers ENOTCONN and not never. In the full run some
+# are used for minutes.
+LIFE_SECONDS = 7200 if os.environ.get("HYPOTHESIS_PROFILE") == "full" else 300
 
 
 def main() -> None:
