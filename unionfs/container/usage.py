@@ -7,9 +7,10 @@ share (a blob that was reflinked from its source) count in full with each.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from unionfs.container.indexing import index_path
 from unionfs.digest import Digest
 from unionfs.store.garbage import Sweep
 from unionfs.store.records import ContainerRecord, ImageRecord, LayerRecord
@@ -77,7 +78,10 @@ def usage(store: Store) -> Usage:
     sweep = Sweep(dry=True, measured=True)
     store.sweep(sweep)
     return Usage(
-        images=[_of_image(image, layers, sizes, containers) for image in images.values()],
+        images=[
+            _of_image(image, layers, sizes, containers, _of_index(store, image, images.values()))
+            for image in images.values()
+        ],
         containers=[_of_container(store, one, images[one.image_id]) for one in containers],
         layer_count=len(layers),
         layers=sum(sizes.layers.values(), NOTHING),
@@ -117,6 +121,14 @@ def _of_blobs(store: Store, diff_id: Digest) -> int:
     return sum(_on_disk(os.fsencode(path)) for path in paths)
 
 
+def _of_index(store: Store, image: ImageRecord, images: Iterable[ImageRecord]) -> int:
+    """Return what the index of *image* takes on disk, if no other has the same layers."""
+    path = index_path(store, image)
+    if path is None or sum(image.chain_id == other.chain_id for other in images) > 1:
+        return 0
+    return _on_disk(path)
+
+
 def _on_disk(path: bytes) -> int:
     """Return what *path* takes; nothing if it is gone, which is for ``check`` to tell."""
     try:
@@ -130,6 +142,7 @@ def _of_image(
     layers: Mapping[Digest, LayerRecord],
     sizes: _Sizes,
     containers: Sequence[ContainerRecord],
+    index: int,
 ) -> ImageUsage:
     has = set(image.diff_ids)
     own = {diff_id for diff_id in has if set(layers[diff_id].images) <= {image.id}}
@@ -140,7 +153,11 @@ def _of_image(
         shared=sum((sizes.layers[diff_id] for diff_id in has - own), NOTHING),
         own=own_size,
         blobs=sum(sizes.blobs[diff_id] for diff_id in has),
-        frees=None if users else own_size.on_disk + sum(sizes.blobs[diff_id] for diff_id in own),
+        frees=(
+            None
+            if users
+            else own_size.on_disk + sum(sizes.blobs[diff_id] for diff_id in own) + index
+        ),
         containers=users,
     )
 
