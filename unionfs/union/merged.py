@@ -43,6 +43,7 @@ _STAMP = struct.Struct("<Qq")
 _OWNER = struct.Struct("<II")
 _STAT = struct.Struct("<IIIIQQQIqqq")
 _COLUMNS = 12  # bytes of each name in them
+_PAGE = 16384  # bytes; from a cold disk a directory is one read or two
 _KEPT = 64  # directories that are remembered, so that looking at file after file asks once
 _SCHEMA = """
 CREATE TABLE about (stamps BLOB NOT NULL, owners BLOB NOT NULL);
@@ -174,6 +175,7 @@ def write(path: str, tree: Tree) -> None:
     lowers = tree.lowers()
     rows = sqlite3.connect(path, isolation_level=None)
     try:
+        rows.execute(f"PRAGMA page_size = {_PAGE}")
         rows.execute("PRAGMA journal_mode = OFF")  # a file that was not finished is thrown away
         rows.execute("PRAGMA synchronous = OFF")
         rows.execute("BEGIN")
