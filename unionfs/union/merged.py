@@ -56,14 +56,11 @@ class NotIndexableError(RefusedError):
 
 
 class Merged(NamedTuple):
-    """A directory as the lowers show it; the last four are columns, an element a name.
+    """A directory as the lowers show it, in columns: an element a name.
 
-    ``layers`` are the numbers of those that have it, topmost first, and ``opaque`` whether the last
-    of them hides what is below. ``homes`` are the numbers of the layers that show each name.
+    ``homes`` are the numbers of the layers that show each name.
     """
 
-    layers: Sequence[int]
-    opaque: bool
     names: Sequence[bytes]
     born: Sequence[int]
     kinds: Sequence[int]
@@ -113,16 +110,17 @@ class MergedIndex:
         content = self._content(path)
         return _unpack(content) if content else None
 
-    def layers(self, path: bytes) -> Sequence[int] | None:
-        """Return the numbers of the layers that have the directory *path*; else as ``directory``.
+    def layers(self, path: bytes) -> tuple[Sequence[int], bool]:
+        """Return the numbers of the layers that have the directory *path*, topmost first.
 
-        And whether the last of them hides what is below, as the last number (0 or 1).
+        And whether the last of them hides what is below. None have what is no directory. Raises as
+        ``directory``.
         """
         content = self._content(path)
         if not content:
-            return None
+            return (), False
         depth, opaque, _ = _HEAD.unpack_from(content)
-        return (*struct.unpack_from(f"<{depth}H", content, _HEAD.size), int(opaque))
+        return struct.unpack_from(f"<{depth}H", content, _HEAD.size), bool(opaque)
 
     def stat(self, path: bytes, place: int, device: int) -> os.stat_result:
         """Return the attributes of the name at *place* in the directory *path*, on *device*.
@@ -255,10 +253,8 @@ def _home(child: Node) -> int:
 
 
 def _unpack(content: bytes) -> Merged:
-    depth, opaque, count = _HEAD.unpack_from(content)
-    at = _HEAD.size
-    layers = struct.unpack_from(f"<{depth}H", content, at)
-    at += 2 * depth
+    depth, _, count = _HEAD.unpack_from(content)
+    at = _HEAD.size + 2 * depth
     born = struct.unpack_from(f"<{count}Q", content, at)
     at += 8 * count
     kinds = struct.unpack_from(f"<{count}H", content, at)
@@ -266,4 +262,4 @@ def _unpack(content: bytes) -> Merged:
     homes = struct.unpack_from(f"<{count}H", content, at)
     at += 2 * count + _STAT.size * count
     names = content[at:].split(b"\0") if count else []
-    return Merged(layers, bool(opaque), names, born, kinds, homes)
+    return Merged(names, born, kinds, homes)

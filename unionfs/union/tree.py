@@ -86,13 +86,11 @@ class Tree:
         """Return the directories called *name* in the lowers *parents*, as the index has them."""
         assert self.merged is not None
         path = parents[0].path().rstrip(b"/") + b"/" + name
-        found = self.merged.layers(path)
-        if found is None:
-            return []
-        *numbers, opaque = found
+        numbers, opaque = self.merged.layers(path)
         above = {part.layer.number: part for part in parents}
         parts = [Part(above[n].layer, above[n], name, self.pool) for n in numbers]
-        parts[-1].opaque = bool(opaque)
+        if opaque:
+            parts[-1].opaque = True
         return parts
 
     def _marks(self, part: Part) -> DirMarks:
