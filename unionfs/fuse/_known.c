@@ -12,6 +12,7 @@
  *     that it was the last. It does not last beyond a change of names, as directories do not.
  *   - GETXATTR of security.capability, which the kernel asks for before changing a file's owner or
  *     content. A file that was made here, or that was found to have none, has none until it is set.
+ *   - IOCTL that asks whether a file is a terminal, as isatty(3) does. None is.
  *
  * All are direct-mapped caches: a later node takes the place of an earlier one.
  */
@@ -20,8 +21,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/fuse.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -132,10 +135,24 @@ static void forget_changed(uint64_t node)
 		forget(node);
 }
 
+/* Return the command of an IOCTL; 0: it is none. */
+static uint32_t ioctl_command(const struct fuse_in_header *head, size_t size)
+{
+	const struct fuse_ioctl_in *in = (const struct fuse_ioctl_in *)(head + 1);
+
+	return head->opcode == FUSE_IOCTL && size >= sizeof(*head) + sizeof(*in) ? in->cmd : 0;
+}
+
+static int only_asks(uint32_t command)
+{
+	return command == TCGETS || command == FS_IOC_GETFLAGS || command == FS_IOC_FSGETXATTR;
+}
+
 /* Return the node that a request changes, or one of the two above; -1: none. */
 static int64_t changed_by(const struct fuse_in_header *head)
 {
 	switch (head->opcode) {
+	case FUSE_INIT:
 	case FUSE_LOOKUP:
 	case FUSE_FORGET:
 	case FUSE_BATCH_FORGET:
@@ -193,7 +210,7 @@ static void forget_all_told(const struct fuse_in_header *head, size_t size)
 
 void known_request(const struct fuse_in_header *head, size_t size)
 {
-	int64_t node = changed_by(head);
+	int64_t node = only_asks(ioctl_command(head, size)) ? -1 : changed_by(head);
 
 	last.unique = head->unique;
 	last.node = head->nodeid;
@@ -352,6 +369,13 @@ int known_answer_getattr(int session, const struct fuse_in_header *head)
 	return answer_by_fstat(session, head) ||
 	       answer_as_before(session, head, &files[place], era) ||
 	       answer_as_before(session, head, &dirs[place], dir_era);
+}
+
+int known_answer_ioctl(int session, const struct fuse_in_header *head, size_t size)
+{
+	if (ioctl_command(head, size) != TCGETS)
+		return 0;
+	return answer_with(session, head, ENOTTY, NULL, 0);
 }
 
 int known_answer_getxattr(int session, const struct fuse_in_header *head, size_t size)

@@ -119,6 +119,9 @@ static int answer(int fd, const struct fuse_in_header *head, size_t size)
 		case FUSE_GETXATTR:
 			done = known_answer_getxattr(fd, head, size);
 			break;
+		case FUSE_IOCTL:
+			done = known_answer_ioctl(fd, head, size);
+			break;
 		case FUSE_LOOKUP:
 			done = absent_answer(fd, head, size);
 			break;

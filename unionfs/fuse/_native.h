@@ -91,6 +91,7 @@ void known_unshare_dirs(void);
 void known_forget(void); /* all attributes */
 int known_answer_getattr(int session, const struct fuse_in_header *head); /* 0: Python has to */
 int known_answer_getxattr(int session, const struct fuse_in_header *head, size_t size);
+int known_answer_ioctl(int session, const struct fuse_in_header *head, size_t size);
 
 /* _absent.c */
 void absent_request(const struct fuse_in_header *head, size_t size); /* every request */
