@@ -91,6 +91,7 @@ static void forget(uint64_t node)
 		files[place].node = 0;
 	if (dirs[place].node == node)
 		dirs[place].node = 0;
+	xattrless_forget(node);
 }
 
 /* Each costs a descriptor, so there are few where the process may have few. */
@@ -231,7 +232,7 @@ void known_request(const struct fuse_in_header *head, size_t size)
 	changing[changing_count++].node = (uint64_t)node;
 }
 
-static int may_change(uint64_t node, int is_dir)
+int known_may_change(uint64_t node, int is_dir)
 {
 	if (changing_lost || (is_dir && changing_count))
 		return 1;
@@ -241,16 +242,21 @@ static int may_change(uint64_t node, int is_dir)
 	return 0;
 }
 
+uint64_t known_era(int is_dir)
+{
+	return is_dir ? dir_era : era;
+}
+
 static void remember(uint64_t node, uint64_t valid, uint32_t valid_nsec,
 		     const struct fuse_attr *attr)
 {
 	int is_dir = S_ISDIR(attr->mode);
 	struct known *known = is_dir ? &dirs[place_of(node)] : &files[place_of(node)];
 
-	if (node == 0 || may_change(node, is_dir))
+	if (node == 0 || known_may_change(node, is_dir))
 		return;
 	known->node = node;
-	known->era = is_dir ? dir_era : era;
+	known->era = known_era(is_dir);
 	memset(&known->out, 0, sizeof(known->out));
 	known->out.attr_valid = valid;
 	known->out.attr_valid_nsec = valid_nsec;
@@ -262,7 +268,7 @@ static void remember_reply(const struct fuse_out_header *head, const void *body,
 	const struct fuse_entry_out *entry = body;
 	const struct fuse_attr_out *out = body;
 
-	if (last.about_capability && head->error == -ENODATA && !may_change(last.node, 0))
+	if (last.about_capability && head->error == -ENODATA && !known_may_change(last.node, 0))
 		without_capability[place_of(last.node)] = last.node;
 	if (head->error)
 		return;
@@ -357,7 +363,7 @@ static int answer_as_before(int session, const struct fuse_in_header *head,
 			    const struct known *known, uint64_t now)
 {
 	if (known->node != head->nodeid || known->era != now ||
-	    may_change(head->nodeid, S_ISDIR(known->out.attr.mode)))
+	    known_may_change(head->nodeid, S_ISDIR(known->out.attr.mode)))
 		return 0;
 	return answer_with(session, head, 0, &known->out, sizeof(known->out));
 }

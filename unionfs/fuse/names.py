@@ -49,6 +49,8 @@ class NameHandlers(State):
             return self._missing(parent, name)
         if node.attr is None or node.file is not None:
             node = inodes.enter(parent, name, node)
+            if self.xattrless.ahead:
+                self.xattrless.entered(node)
             if parent.listing is not None and node.kind != stat.S_IFDIR:
                 self._foresight.wanted()
         inodes.shown(node)
@@ -115,6 +117,8 @@ class NameHandlers(State):
                     node = inodes.enter(parent, name, node)
                 except FileNotFoundError:
                     continue  # removed behind our back: a listing goes on
+                if self.xattrless.ahead:
+                    self.xattrless.entered(node)
             if not reply(token, name, node.attr, positions[index]):
                 break
             inodes.shown(node)

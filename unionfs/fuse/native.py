@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 15  # of the interface below; an extension that was built from other sources is not used
+VERSION = 20  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 CARRIER = b"unionfs.carried"  # the attribute that GETXATTR asks for when it stands for another
@@ -119,6 +119,12 @@ class Hooks(Protocol):
 
         These are all it has, *count* of them, joined by NUL. What requests make from then on is
         added by itself, until the kernel forgets the node or there is no room for more names.
+        """
+
+    def share_xattrless(self, node: int, directory: bool) -> None:
+        """Answer that *node* has no extended attributes, until a request may change it.
+
+        None that any caller may see. While such a request is under way Python is asked.
         """
 
     def answered(self) -> int:
