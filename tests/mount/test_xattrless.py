@@ -13,6 +13,7 @@ import pytest
 from tests.support.extension import answered
 from tests.support.files import as_user, refused, write
 from tests.support.stacks import IN_NAMESPACE, Dir, Fifo, File, Link, Symlink, build_stack
+from unionfs.container.tracing import Batch, read_events
 from unionfs.syscalls.at import RENAME_EXCHANGE, renameat2
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
@@ -112,6 +113,24 @@ def _ask(path: bytes, name: str, size: int) -> tuple[int, bytes]:
     if found < 0:
         return -ctypes.get_errno(), b""
     return found, buffer.raw[:found] if buffer is not None else b""
+
+
+@pytest.mark.needs_extension
+def test_who_traces_sees_every_question(union, layers):
+    root = union(layers).root
+    warm(root + b"/file")
+    batches = read_events(root)
+    assert next(batches) == Batch([], 0)
+    before = answered(root)
+    warm(root + b"/file")
+    asked = [event for event in next(batches).events if event.path == "/file"]
+    batches.close()
+    assert answered(root) - before >= len(asked) >= 6
+    assert all(event.extension for event in asked)
+    assert {(event.operation, event.errno) for event in asked} == {
+        ("listxattr", 0),
+        ("getxattr", errno.ENODATA),
+    }
 
 
 @pytest.mark.needs_extension
