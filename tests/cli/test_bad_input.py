@@ -142,6 +142,9 @@ TABLE = [
     # What cannot be mounted, or not there.
     Row("mount {c} {t}/none", 1, "{t}/none does not exist"),
     Row("mount {c} {d}/file", 1, "{d}/file is not a directory"),
+    Row("-o lowerdir={d} {e}", 1, "the mount point '' does not exist"),
+    Row("mount {c} {e}", 1, "the mount point '' does not exist"),
+    Row("mount --image {i} {e}", 1, "the mount point '' does not exist"),
     Row("-o lowerdir={d} /", 1, "nothing would show a mount on /: mount elsewhere, and chroot"),
     Row("mount {c} {d}", 1, "{d} is not empty"),
     Row("mount --image {i} {d}", 1, "{d} is not empty"),
@@ -201,7 +204,7 @@ def _content(cli: Cli) -> tuple[object, ...]:
 def test_one_line_the_status_and_nothing_changed(
     cli: Cli, row: Row, target: Path, full: Path
 ) -> None:
-    facts = {"c": "one", "i": "tiny", "t": str(target), "d": str(full)}
+    facts = {"c": "one", "i": "tiny", "t": str(target), "d": str(full), "e": ""}
     before = _content(cli)
     error = cli.fails(*(word.format(**facts) for word in row.words.split()), status=row.status)
     assert row.names.format(**facts) in error

@@ -73,6 +73,20 @@ def test_a_missing_directory_is_named(layers, scratch, missing):
     assert "/gone" in _refused(wrong, scratch + b"/m")
 
 
+def test_a_filesystem_that_is_read_only_is_named(layers, scratch):
+    at = scratch + b"/ro"
+    os.mkdir(at)
+    kernel.mount(b"none", at, b"tmpfs")
+    try:
+        for name in (b"/u", b"/w"):
+            os.mkdir(at + name)
+        kernel.mount(b"none", at, b"none", kernel.MS_REMOUNT | kernel.MS_RDONLY)
+        said = _refused(Layers(layers.lowers, at + b"/u", at + b"/w"), scratch + b"/m")
+    finally:
+        kernel.umount(at)
+    assert os.fsdecode(at) + "/w: Read-only file system" in said
+
+
 def test_a_layer_that_is_a_file(layers, scratch):
     wrong = Layers((*layers.lowers, layers.lowers[0] + b"/f"), layers.upper, layers.work)
     assert "/f" in _refused(wrong, scratch + b"/m")

@@ -53,8 +53,11 @@ class UnmountError(UnionfsError):
 
 
 def resolve(target: bytes) -> bytes:
-    """Return *target* absolute and without links; a dead mount at its end does not matter."""
-    return os.path.realpath(target)
+    """Return *target* absolute and without links; a dead mount at its end does not matter.
+
+    An empty one stays so, and is found nowhere: to realpath(3) it would be the working directory.
+    """
+    return os.path.realpath(target) if target else b""
 
 
 def is_mount_point(point: bytes) -> bool:

@@ -38,7 +38,7 @@ def prepare(target: bytes, *, allow_nonempty: bool) -> bytes:
     AlreadyMountedError, NotEmptyError, OSError.
     """
     point = client.resolve(target)
-    shown = os.fsdecode(target)
+    shown = os.fsdecode(target) or "''"
     if client.stale(point):
         client.unmount(point, lazy=True)
     status = _stat(point, shown)

@@ -56,6 +56,9 @@ class WorkDir:
         try:
             self._lock(wait)
             self.fd = self._enter() if writable else -1
+        except OSError as error:
+            os.close(self._root)
+            raise BadWorkDirError(f"workdir {os.fsdecode(path)}: {error.strerror}") from None
         except BaseException:
             os.close(self._root)
             raise

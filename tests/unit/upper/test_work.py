@@ -57,7 +57,7 @@ def test_a_link_called_work_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere" / "precious").touch()
     (tmp_path / "workdir").mkdir()
     (tmp_path / "workdir" / "work").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError, match="Not a directory"):
+    with pytest.raises(BadWorkDirError, match=f"{tmp_path}/workdir: Not a directory"):
         WorkDir(os.fsencode(tmp_path / "workdir"))
     assert os.listdir(tmp_path / "elsewhere") == ["precious"]
 
