@@ -88,15 +88,15 @@ class Inodes:
     def __len__(self) -> int:
         return len(self._nodes)
 
-    def enter(self, parent: Node, name: bytes, node: Node) -> Node:
+    def enter(self, parent: Node, name: bytes, node: Node, fd: int = -1) -> Node:
         """Return the node to show for *name* in *parent*, with its attributes at hand.
 
         Usually *node*; where the name is another link of a known file, that file's node, which
-        takes its place. Raises OSError.
+        takes its place. *fd*: the upper file of *node* is open on it. Raises OSError.
         """
         if not self.stale(node):
             return node
-        st = self.tree.stat(node)
+        st = self.tree.stat(node) if fd < 0 else self.tree.stat_open(fd)
         if node.identity is None:
             known = identify(self.tree, self.upper, node, st)
             if known is not node:

@@ -165,13 +165,14 @@ class NameHandlers(State):
         parent.attr = None
         return upper, parent
 
-    def _show(self, parent: Node, name: bytes, node: Node) -> EntryAttributes:
+    def _show(self, parent: Node, name: bytes, node: Node, fd: int = -1) -> EntryAttributes:
         """Answer with the new *name*; should that fail, the kernel must not know it as absent.
 
         Nor may it keep the attributes that *node* (its count of links) and *parent* had before.
+        *fd* as for ``Inodes.enter``.
         """
         try:
-            node = self.inodes.enter(parent, name, node)
+            node = self.inodes.enter(parent, name, node, fd)
         except BaseException:
             self.changed(node)
             self.changed(parent)
@@ -194,7 +195,7 @@ class NameHandlers(State):
         else:
             node, fd = create.create_file(upper, parent, name, mode, owner)
         try:
-            attr = self._show_nameless(node) if nameless else self._show(parent, name, node)
+            attr = self._show_nameless(node) if nameless else self._show(parent, name, node, fd)
             handle = self.files.adopt(node, fd)
         except BaseException:
             os.close(fd)
@@ -270,7 +271,7 @@ class NameHandlers(State):
         node = self.tree.lookup(parent, name)
         if node is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        return node if node.attr is not None else self.inodes.enter(parent, name, node)
+        return node if node.identity is not None else self.inodes.enter(parent, name, node)
 
     @answers
     def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:

@@ -238,6 +238,7 @@ def test_a_name_that_was_made_is_not_remembered_as_absent(
 
     with monkeypatch.context() as patch:
         patch.setattr(world.tree, "stat", full)
+        patch.setattr(world.tree, "stat_open", full)
         with pytest.raises(OSError, match="Too many"):
             getattr(world, verb)(b"new")
     assert told == [(1, b"new")]
