@@ -284,7 +284,7 @@ class NameHandlers(State):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         remove.check_empty(upper, node)
         upper, parent = self._parent(parent_inode)
-        native.unshare_dirs()
+        native.unshare_dir(node.ino)
         self.settle()
         remove.rmdir(upper, parent, name)
 
@@ -321,13 +321,15 @@ class NameHandlers(State):
             await self._make_movable(source, same_parent=same_parent)
         upper, old = self._parent(parent_inode_old)
         _, new = self._parent(parent_inode_new)
+        self.settle()
         if source.is_dir or (target is not None and target.is_dir):
             native.unshare_dirs()  # one may be replaced, or cut off from its lower parts
-        self.settle()
-        try:
+            try:
+                rename(upper, old, name_old, new, name_new, flags)
+            finally:
+                self.files.catch_up()
+        else:
             rename(upper, old, name_old, new, name_new, flags)
-        finally:
-            self.files.catch_up()
         if target is not None:
             self.files.names_changed(target)
         self._directory_moved(source)

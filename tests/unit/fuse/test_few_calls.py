@@ -43,3 +43,16 @@ def test_a_new_file_is_not_searched_for_marks(
     assert calls("rename", one, b"new", other, b"new", 0) == ["rename"]
     assert calls("unlink", other, b"new") == ["open", "unlink", "stat"]
     assert calls("mkdir", one, b"dir", 0o755) == ["mkdir", "stat"]
+
+
+def test_a_file_that_moves_makes_nobody_look_at_all_open_files(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a directory takes files along that others have open: there may be a thousand."""
+    looked: list[bytes] = []
+    monkeypatch.setattr(world.ops.files, "catch_up", lambda: looked.append(b"all"))
+    world.create(b"one/new")
+    world.rename(b"one/new", b"other/new")
+    assert looked == []
+    world.rename(b"one", b"moved")
+    assert looked == [b"all"]
