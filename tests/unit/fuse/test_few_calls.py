@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import pyfuse3
 import pytest
 
 from tests.support.faults import Faults
 from tests.support.worlds import ROOT, World
 from tests.unit.fuse.conftest import Build
+from unionfs.ondisk.whiteout import is_whiteout
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.usefixtures("inline")]
 
@@ -26,11 +29,10 @@ def world(lower: Path, build: Build) -> World:
     return world
 
 
-def test_a_new_file_is_not_searched_for_marks(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def calls(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Run a handler and return the names of the calls that it made."""
     faults = Faults(monkeypatch)
-    one, other = world.lookup(b"one"), world.lookup(b"other")
 
     def calls(handler: str, *args: object) -> list[str]:
         faults.start()
@@ -39,10 +41,33 @@ def test_a_new_file_is_not_searched_for_marks(
         # Whether a layer below has the name is asked a few times, and then known.
         return [place.split()[0] for place in faults.places if " probe " not in place]
 
+    return calls
+
+
+def test_a_new_file_is_not_searched_for_marks(
+    world: World, calls: Callable[..., list[str]]
+) -> None:
+    one, other = world.lookup(b"one"), world.lookup(b"other")
     assert calls("create", one, b"new", 0o644, os.O_RDWR) == ["open", "stat"]
     assert calls("rename", one, b"new", other, b"new", 0) == ["rename"]
     assert calls("unlink", other, b"new") == ["open", "unlink", "stat"]
     assert calls("mkdir", one, b"dir", 0o755) == ["mkdir", "stat"]
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_the_whiteouts_of_a_removed_directory_go(
+    world: World, calls: Callable[..., list[str]], held: bool
+) -> None:
+    world.unlink(b"one/copied")
+    upper, node = world.tree.layers[0].root, world.ops.inodes[world.lookup(b"one")]
+    if not held:
+        node.parts[0].drop()
+    made = calls("rmdir", pyfuse3.ROOT_INODE, b"one")
+    if held:
+        assert made[-5:] == ["_linkat", "_renameat2", "listdir", "unlink", "rmdir"]
+    assert world.upper is not None and is_whiteout(os.stat(b"one", dir_fd=upper.fd()))
+    left = world.upper.work.fd
+    assert all(is_whiteout(os.stat(name, dir_fd=left)) for name in os.listdir(left))
 
 
 def test_a_file_that_moves_makes_nobody_look_at_all_open_files(
