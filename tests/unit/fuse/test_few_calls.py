@@ -23,6 +23,9 @@ def world(lower: Path, build: Build) -> World:
     for name in ("one", "other"):
         (lower / name).mkdir()
         (lower / name / "copied").write_bytes(b"x")
+    (lower / "full").write_bytes(b"x" * 5000)
+    with (lower / "holes").open("wb") as file:
+        file.truncate(100_000)
     world = build()
     for path in (b"one/copied", b"other/copied"):
         world.write(path, b"X")
@@ -68,6 +71,19 @@ def test_the_whiteouts_of_a_removed_directory_go(
     assert world.upper is not None and is_whiteout(os.stat(b"one", dir_fd=upper.fd()))
     left = world.upper.work.fd
     assert all(is_whiteout(os.stat(name, dir_fd=left)) for name in os.listdir(left))
+
+
+def test_a_copied_file_is_searched_for_holes_where_it_may_have_some(
+    world: World, calls: Callable[..., list[str]]
+) -> None:
+    found = {}
+    for name in (b"full", b"holes"):
+        ino = world.lookup(name)
+        found[name] = calls("open", ino, os.O_WRONLY)
+    assert "lseek" not in found[b"full"] and "lseek" in found[b"holes"]
+    copies = {name: os.stat(world.upperdir + b"/" + name) for name in found}
+    assert copies[b"full"].st_size == 5000
+    assert copies[b"holes"].st_size == 100_000 and copies[b"holes"].st_blocks <= 8
 
 
 def test_a_file_that_moves_makes_nobody_look_at_all_open_files(
