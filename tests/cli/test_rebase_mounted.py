@@ -126,6 +126,16 @@ def test_it_goes_on_in_the_new_upper(cli: Cli, either: None, root: Path) -> None
     trees.assert_same(later, seen(root), ("before", "after"))
 
 
+def test_a_committed_file_is_a_copy_from_its_next_change_on(cli: Cli, root: Path) -> None:
+    """It was made in the mount, and then had no origin that the next mount is to look for."""
+    (root / "made").write_text("here")
+    cli("commit", "one", "two", "--rebase")
+    (root / "made").write_text("changed")
+    (root / "new").mkdir()
+    (root / "made").rename(root / "new/place")
+    assert os.getxattr(cli.container("one") / "upper/new", "trusted.overlay.impure") == b"y"
+
+
 def test_programs_go_on(cli: Cli, either: None, root: Path) -> None:
     """What was open, mapped, locked, watched, listed, listened at or gone into is as it was."""
     reader = os.open(root / "deep/er/one", os.O_RDONLY)
