@@ -100,6 +100,19 @@ def test_what_was_only_listed_has_the_numbers_of_the_listing(cli: Cli, root: Pat
     assert {name: (root / "tools" / name).lstat().st_ino for name in numbers} == numbers
 
 
+def test_a_file_of_which_another_name_was_only_listed(cli: Cli, root: Path) -> None:
+    cli("commit", "one", "two", "--rebase")
+    cli("umount", "one")
+    cli("mount", "one")
+    for name in ("three", "four", "five"):
+        os.listdir(root)
+        with (root / "deep/two").open("a") as file:
+            file.write(name)
+        cli("commit", "one", name, "--rebase")
+    assert (root / "three").read_text() == "one\nthreefourfive"
+    assert (root / "three").stat().st_ino == (root / "deep/two").stat().st_ino
+
+
 def test_it_goes_on_in_the_new_upper(cli: Cli, either: None, root: Path) -> None:
     """Hard links, renames and removals of what was changed before; once more; and another mount."""
     for name in ("two", "three"):
