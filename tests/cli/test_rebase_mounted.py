@@ -100,6 +100,39 @@ def test_what_was_only_listed_has_the_numbers_of_the_listing(cli: Cli, root: Pat
     assert {name: (root / "tools" / name).lstat().st_ino for name in numbers} == numbers
 
 
+def test_a_file_of_which_another_name_was_only_listed(cli: Cli, root: Path) -> None:
+    cli("commit", "one", "two", "--rebase")
+    cli("umount", "one")
+    cli("mount", "one")
+    for name in ("three", "four", "five"):
+        os.listdir(root)
+        with (root / "deep/two").open("a") as file:
+            file.write(name)
+        cli("commit", "one", name, "--rebase")
+    assert (root / "three").read_text() == "one\nthreefourfive"
+    assert (root / "three").stat().st_ino == (root / "deep/two").stat().st_ino
+
+
+def test_a_file_that_is_open_by_a_name_that_went(cli: Cli, either: None, root: Path) -> None:
+    """In a lower layer and in the upper; nobody has looked its other names up."""
+    cli("commit", "one", "two", "--rebase")
+    (root / "fresh").write_text("one\n")
+    (root / "other").hardlink_to(root / "fresh")
+    cli("umount", "one")
+    cli("mount", "one")
+    files = [os.open(root / name, os.O_RDONLY) for name in ("three", "fresh")]
+    for name in ("three", "fresh"):
+        (root / name).unlink()
+    cli("commit", "one", "three", "--rebase")
+    for fd, name in zip(files, ("deep/two", "other"), strict=True):
+        with (root / name).open("a") as file:
+            file.write("more")
+        assert os.pread(fd, 100, 0) == b"one\nmore"
+        assert os.fstat(fd).st_ino == (root / name).stat().st_ino
+        os.close(fd)
+    assert (root / "deep/er/one").stat().st_nlink == 2
+
+
 def test_it_goes_on_in_the_new_upper(cli: Cli, either: None, root: Path) -> None:
     """Hard links, renames and removals of what was changed before; once more; and another mount."""
     for name in ("two", "three"):

@@ -91,8 +91,9 @@ class Rebase:
         self._fresh.tree.load(parent)[name] = Node(parent, name, socket.kind)
 
     def _pair(self, node: Node, found: Node) -> None:
+        """Note where *node* will be, compared if anybody knows more of it than its number."""
         place = Place(found, None, moved=False)
-        if node.ino or node.identity is not None:
+        if node.identity is not None or (node.is_dir and node.ino):
             place = self._compared(node, found)
         before = self.places.setdefault(node, place)
         if before is not place and not _is_same(before.st, place.st):
