@@ -19,7 +19,7 @@ from unionfs.container.stats import read_stats
 from unionfs.daemon import client
 from unionfs.errors import UnavailableError
 from unionfs.inspect.event import Event
-from unionfs.inspect.records import END, MEMORY, REPLY, REPLY_MORE_AT, FormError, decoded
+from unionfs.inspect.records import END, MEMORY, REPLY, REPLY_MORE_AT, REST_AT, FormError, decoded
 from unionfs.syscalls import large_xattr
 
 _TRACE = b"user.unionfs.trace."  # fuse.told; then the reader's name and which answer it wants
@@ -125,7 +125,7 @@ class _Line:
         To ask for one again gives the same, so that none is lost with a call that was interrupted.
         """
         reply = self._reply(b"%dm" % number if self._memory >= 0 else b"%d" % number)
-        return self._understood(self._content() if self._memory >= 0 else reply)
+        return self._understood(self._content(0) if self._memory >= 0 else reply)
 
     def rest(self) -> Iterator[Batch]:
         """Yield what was done since the last answer; for a mount that is gone.
@@ -135,8 +135,8 @@ class _Line:
         until = time.monotonic() + _LEAVING
         while self._memory >= 0:
             ended = self._wait()
-            content = self._content()
-            if content[REPLY_MORE_AT] == END:
+            content = self._content(REST_AT)
+            if content and content[REPLY_MORE_AT] == END:
                 events, lost, _ = self._understood(content)
                 yield Batch(events, lost)
                 return
@@ -188,11 +188,13 @@ class _Line:
         else:
             os.close(memory)
 
-    def _content(self) -> bytes:
-        """Return the reply that is in the file."""
-        header = os.pread(self._memory, REPLY.size, 0)
+    def _content(self, at: int) -> bytes:
+        """Return the reply that is at *at* in the file, empty if there is none yet."""
+        header = os.pread(self._memory, REPLY.size, at)
+        if len(header) < REPLY.size:
+            return b""
         _, _, size, _, _ = REPLY.unpack(header)
-        return header + os.pread(self._memory, size, REPLY.size)
+        return header + os.pread(self._memory, size, at + REPLY.size)
 
     def _wait(self) -> bool:
         """Wait for a moment; return whether the daemon has ended."""

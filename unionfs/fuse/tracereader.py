@@ -12,7 +12,7 @@ import os
 import time
 from collections import deque
 
-from unionfs.inspect.records import END, FORM, MEMORY, REPLY, REPLY_MORE_AT
+from unionfs.inspect.records import END, FORM, MEMORY, REPLY, REPLY_MORE_AT, REST_AT
 
 _KEPT = 4 << 20  # bytes for one reader: some 30,000 requests
 _REPLY = 65536  # XATTR_SIZE_MAX
@@ -55,7 +55,7 @@ class Reader:
     def answer(self, *, in_memory: bool) -> None:
         """Make the next answer; *in_memory*: in the file. Raises OSError where that cannot be."""
         if in_memory:
-            self._write(0)
+            self.reply = self._write(0)
             return
         parts = []
         room = _REPLY - REPLY.size
@@ -76,7 +76,8 @@ class Reader:
         """
         lost = self.lost + self.count
         try:
-            self._write(END)
+            self._write(REST_AT)
+            os.pwrite(self._fd, bytes((END,)), REST_AT + REPLY_MORE_AT)
         except OSError:
             pass  # he finds no end, and knows
         return self._fd, lost
@@ -85,25 +86,26 @@ class Reader:
         """Close the file, which is gone if he does not have it open."""
         close(self._fd)
 
-    def _write(self, more: int) -> None:
-        """Write all that is kept, and at last that it is whole."""
+    def _write(self, at: int) -> bytes:
+        """Write all that is kept to *at* in the file; return what says so."""
         if self._fd < 0:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         pieces = b"".join([piece for piece, _ in self.pieces])
-        self.reply = REPLY.pack(FORM, 0, len(pieces), 0, self.lost)
-        _write_all(self._fd, self.reply + pieces)
-        if more:
-            os.pwrite(self._fd, bytes((more,)), REPLY_MORE_AT)
+        header = REPLY.pack(FORM, 0, len(pieces), 0, self.lost)
+        _write_all(self._fd, header + pieces, at)
         self.pieces.clear()
         self.size = self.count = self.lost = 0
+        return header
 
 
 def add_lost(fd: int, lost: int) -> None:
     """Say in the file *fd*, which has been left, that *lost* events more are not in it."""
     if fd < 0 or not lost:
         return
-    form, more, size, pid, before = REPLY.unpack(os.pread(fd, REPLY.size, 0))
-    os.pwrite(fd, REPLY.pack(form, more, size, pid, before + lost), 0)
+    header = os.pread(fd, REPLY.size, REST_AT)
+    if len(header) == REPLY.size:
+        form, more, size, pid, before = REPLY.unpack(header)
+        os.pwrite(fd, REPLY.pack(form, more, size, pid, before + lost), REST_AT)
 
 
 def close(fd: int) -> None:
@@ -119,14 +121,15 @@ def _memory_file(name: bytes) -> int:
     except OSError:
         return -1
     try:
-        _write_all(fd, name.ljust(REPLY.size, b"\0"))  # read in place of a reply, has no end
+        _write_all(fd, name, 0)
     except OSError:
         os.close(fd)
         return -1
     return fd
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    at = 0
-    while at < len(data):
-        at += os.pwrite(fd, data[at:] if at else data, at)
+def _write_all(fd: int, data: bytes, at: int) -> None:
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(fd, rest, at)
+        rest, at = rest[written:], at + written

@@ -10,8 +10,9 @@ A mount answers with a *reply*: a header and pieces, each of which can be unders
     heap     the names in the records, one after the other
 
 The first reply has no pieces, but says of which process which descriptor is a file in memory. Who
-can opens it and has later replies written there, with the number of bytes of their pieces; when the
-mount ends, the rest, with END for more. Until the first reply the file has the reader's name.
+can opens it and has later replies written there, with the number of bytes of their pieces. When the
+mount ends the rest is written behind that, at REST_AT, with END for more: the last reply may not be
+read yet. Until the first reply the file has the reader's name.
 
 A record says nodes by number and names apart: its ``path`` is that of its node, with its first name
 below that if it has one, ``other`` likewise, and ``layer`` is that of the node that was shown.
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 FORM = 2  # of what is described here
 END = 2  # for more: never
 MEMORY = "unionfs-trace"  # the file's name in /proc
+REST_AT = 1 << 24  # more than a reply has
 
 REPLY = struct.Struct("=BBxxIIQ")  # form, more, number, process, lost
 REPLY_MORE_AT = 1

@@ -15,7 +15,7 @@ from unionfs.fuse import loop, native, tracer, tracereader
 from unionfs.fuse.inodes import Inodes
 from unionfs.fuse.tracer import Tracer
 from unionfs.inspect.event import Event
-from unionfs.inspect.records import END, RECORD, REPLY, FormError, decoded
+from unionfs.inspect.records import END, RECORD, REPLY, REST_AT, FormError, decoded
 from unionfs.ondisk.flavour import Flavour
 from unionfs.options import MountConfig
 from unionfs.union.layer import FdPool, Layer
@@ -260,7 +260,7 @@ def loop_turn() -> None:
 def left(one: Tracer, name: bytes) -> tuple[list[Event], int, int]:
     """What is in the file of the reader *name*, whom *one* was left by or dropped."""
     fd = one._asleep[name][0]
-    content = os.pread(fd, 1 << 20, 0)
+    content = os.pread(fd, 1 << 20, REST_AT)
     assert len(content) == REPLY.size + REPLY.unpack_from(content)[2]
     events, lost, _ = decoded(content)
     return events, lost, content[1]
@@ -294,6 +294,18 @@ def test_later_answers_are_in_the_file_for_who_wants(one: Tracer, source: Made) 
     one.end(b"r")
     with refused(errno.EBADF):
         os.fstat(first[2])
+
+
+def test_an_answer_is_there_until_the_next_is_asked_for(one: Tracer, source: Made) -> None:
+    """The end may come between the answer and its reading."""
+    fd = REPLY.unpack(one.answer(b"r", 0, 77))[2]
+    source.add(LOOKUP, 1, b"first")
+    one.answer(b"r", 1, 77, in_memory=True)
+    source.add(LOOKUP, 1, b"second")
+    one.finish()
+    size = REPLY.size + REPLY.unpack(os.pread(fd, REPLY.size, 0))[2]
+    assert [event.path for event in decoded(os.pread(fd, size, 0))[0]] == ["/first"]
+    assert [event.path for event in left(one, b"r")[0]] == ["/second"]
 
 
 def test_who_was_dropped_before_the_end_knows_what_he_lost(
