@@ -324,6 +324,7 @@ int known_answer_end(int session, const struct fuse_in_header *head, size_t size
 	return answer_with(session, head, 0, NULL, 0);
 }
 
+/* From -1 on nothing is shared at the node's place. */
 int known_share_dir(uint64_t node, int fd, int merged)
 {
 	struct shared_dir *dir = shared_place(node);

@@ -143,6 +143,7 @@ static int answer(int fd, const struct fuse_in_header *head, size_t size)
 static ssize_t hooked_read(int fd, void *buffer, size_t length, void *userdata)
 {
 	struct fuse_in_header *head = buffer;
+	uint64_t now_ns;
 	ssize_t size;
 
 	(void)userdata;
@@ -154,9 +155,9 @@ again:
 	}
 	if (size < (ssize_t)sizeof(*head))
 		return size;
-	stats_begin(head);
+	now_ns = stats_begin(head);
 	if (trace_on)
-		trace_begin(head, (size_t)size);
+		trace_begin(head, (size_t)size, now_ns);
 	known_request(head, (size_t)size);
 	absent_request(head, (size_t)size);
 	passing_request(head);

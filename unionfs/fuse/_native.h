@@ -31,7 +31,7 @@ struct operation {
 	uint64_t count, errors, total_ns, longest_ns;
 	uint64_t buckets[BUCKETS]; /* how many took from 2^n ns, the first from 0 on, to 2^(n+1) */
 };
-void stats_begin(const struct fuse_in_header *head); /* every request */
+uint64_t stats_begin(const struct fuse_in_header *head); /* every request; returns the time */
 void stats_end(uint64_t unique, int error); /* every reply */
 const struct operation *stats_of(uint32_t opcode); /* below OPCODES */
 
@@ -54,7 +54,7 @@ struct traced {
 	uint64_t lost;
 };
 extern int trace_on; /* somebody traces */
-void trace_begin(const struct fuse_in_header *head, size_t size); /* every request */
+void trace_begin(const struct fuse_in_header *head, size_t size, uint64_t now_ns); /* of each */
 void trace_end(uint64_t unique, int error, const void *body, size_t size, int hooked); /* its reply */
 int trace_for(const uint32_t *pids, size_t count); /* these trace; none: nobody. -1: no memory */
 size_t trace_waiting(void); /* how many records */

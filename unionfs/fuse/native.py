@@ -99,13 +99,13 @@ class Hooks(Protocol):
     def share_dir(self, node: int, fd: int, merged: bool) -> None:
         """Answer GETATTR of *node* by fstat of the directory *fd*, with one link if it is *merged*.
 
-        Until the kernel forgets the node, another takes its place, or ``unshare_dirs``.
+        Until the kernel forgets the node, another takes its place, *fd* is -1, or ``unshare_dirs``.
         """
 
     def unshare_dirs(self) -> None:
         """Answer GETATTR of shared directories no more.
 
-        Before one is removed or stops being merged; the rest is shared again when asked for.
+        Before one or more stop being merged; the rest is shared again when asked for.
         """
 
     def forget_attributes(self) -> None:
@@ -201,6 +201,12 @@ carried = hooks.carried if hooks is not None else _nothing
 forget_attributes = hooks.forget_attributes if hooks is not None else _nothing
 unshare_dirs = hooks.unshare_dirs if hooks is not None else _nothing
 xattr_flags = hooks.xattr_flags if hooks is not None else _no_flags
+
+
+def unshare_dir(node: int) -> None:
+    """Answer GETATTR of the directory *node*, which is removed, no more by fstat."""
+    if hooks is not None:
+        hooks.share_dir(node, -1, False)
 
 
 def hooked() -> bool:

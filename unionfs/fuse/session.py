@@ -236,6 +236,7 @@ class Session:
 
     def close(self) -> None:
         """Unmount if still mounted, and release everything."""
+        self._tracer.finish()
         if self._mounted:
             pyfuse3.close(unmount=True)
             self._mounted = False
