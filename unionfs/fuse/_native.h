@@ -91,6 +91,15 @@ void known_unshare_dirs(void);
 void known_forget(void); /* all attributes */
 int known_answer_getattr(int session, const struct fuse_in_header *head); /* 0: Python has to */
 int known_answer_getxattr(int session, const struct fuse_in_header *head, size_t size);
+int known_answer_ioctl(int session, const struct fuse_in_header *head, size_t size);
+int known_may_change(uint64_t node, int is_dir); /* a request under way may change the node */
+uint64_t known_era(int is_dir); /* what is from another one is not known any more */
+
+/* _xattrless.c */
+void xattrless_share(uint64_t node, int is_dir);
+void xattrless_forget(uint64_t node); /* it is about to change, or the kernel forgets it */
+int xattrless_answer_get(int session, const struct fuse_in_header *head, size_t size);
+int xattrless_answer_list(int session, const struct fuse_in_header *head, size_t size);
 
 /* _absent.c */
 void absent_request(const struct fuse_in_header *head, size_t size); /* every request */
