@@ -127,6 +127,7 @@ def test_a_line_a_request(cli, root):
     assert max(map(len, trace.said.splitlines())) <= 80
 
 
+@pytest.mark.needs_extension
 def test_what_is_not_seen_is_said_once(cli, layers, union):  # noqa: F811
     plain = os.fsdecode(union(layers).root)
     trace = Trace(cli, plain, *CHOSEN)
@@ -140,6 +141,13 @@ def test_what_is_not_seen_is_said_once(cli, layers, union):  # noqa: F811
     quiet = Trace(cli, plain, "-q", "--for", "0.01")
     quiet.end(None, status=0)
     assert quiet.errors == ""
+
+
+def test_record_is_not_offered_where_it_shows_no_more(cli, layers, union):  # noqa: F811
+    pure = os.fsdecode(union(layers, options=[b"record"], env={"UNIONFS_PURE": "1"}).root)
+    trace = Trace(cli, pure, "--for", "0.01")
+    trace.end(None, status=0)
+    assert trace.errors == "unionfs: not seen here: who reads and writes\n"
 
 
 def test_documents_and_filters(cli, root):
@@ -189,7 +197,7 @@ def test_it_ends_with_the_mount(cli, layers, union):  # noqa: F811
     assert trace.process.stdout.readline().endswith(" /new\n")
     mount.unmount()
     assert trace.end(None, status=0) == ""
-    assert trace.errors == f"unionfs: {os.fsdecode(mount.root)} is unmounted\n"
+    assert trace.errors.endswith(f"unionfs: {os.fsdecode(mount.root)} is unmounted\n")
 
 
 def test_a_daemon_that_dies_is_a_failure(cli, layers, scratch):  # noqa: F811
@@ -204,7 +212,7 @@ def test_a_daemon_that_dies_is_a_failure(cli, layers, scratch):  # noqa: F811
 
 
 def test_a_closed_pipe_is_no_failure(cli, root):
-    words = [*WORD, "trace", root]
+    words = [*WORD, "trace", "-q", root]
     trace = subprocess.Popen(words, env=cli.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert trace.stdout is not None and trace.stderr is not None
     assert trace.stdout.readline().startswith(b"TIME")
@@ -216,6 +224,7 @@ def test_a_closed_pipe_is_no_failure(cli, root):
     trace.stderr.close()
 
 
+@pytest.mark.needs_extension
 def test_what_a_container_read(cli, target, tmp_path):
     cli("create", "anatomy", "--name", "web")
     cli("mount", "web", str(target), "-o", "record")
@@ -277,6 +286,7 @@ def _readable(text: str) -> None:
     assert "\n! " not in text
 
 
+@pytest.mark.needs_extension
 def test_a_report_says_what_it_cannot_know(cli, layers, union, tmp_path):  # noqa: F811
     mount = union(layers)
     file = tmp_path / "recorded"
@@ -316,7 +326,8 @@ def test_it_is_not_recorded_on_the_mount_itself(cli, root):
 
 
 def test_a_full_disk_is_one_line(cli, root):
-    assert cli.fails("trace", root, "--record", "/dev/full") == "/dev/full: No space left on device"
+    said = cli.fails("trace", "-q", root, "--record", "/dev/full")
+    assert said == "/dev/full: No space left on device"
 
 
 def test_a_bad_target_leaves_the_file(cli, tmp_path):

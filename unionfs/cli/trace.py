@@ -194,7 +194,10 @@ def _sinks(
 
 def _tell_unseen(context: Context, unseen: Sequence[str]) -> None:
     if unseen and not context.quiet:
-        note(f"not seen here: {', '.join(unseen)} (a mount with -o record shows more)")
+        more = (
+            " (a mount with -o record shows more)" if tracereport.more_with_record(unseen) else ""
+        )
+        note(f"not seen here: {', '.join(unseen)}{more}")
 
 
 def _follow(context: Context, target: bytes, wanted: Filter, sinks: Sequence[Sink]) -> int:

@@ -198,7 +198,8 @@ def _doubts(found: _Found) -> Iterator[str]:
         yield f"recorded with {chosen}: nothing else is counted"
     if found.header.unseen:
         unseen = output.shown(", ".join(found.header.unseen))
-        yield f"not seen, so not in these figures: {unseen} (mount with -o record)"
+        more = " (mount with -o record)" if more_with_record(found.header.unseen) else ""
+        yield f"not seen, so not in these figures: {unseen}{more}"
     if found.end is None:
         yield "the recording was cut short"
     elif found.end.lost:
@@ -207,6 +208,11 @@ def _doubts(found: _Found) -> Iterator[str]:
     for one in found.layers:
         if one.why:
             yield output.shown(f"what {one.name.label} has is not known: {one.why}")
+
+
+def more_with_record(unseen: Iterable[str]) -> bool:
+    """Return whether a mount made with ``record`` would show some of what is *unseen*."""
+    return any(one.startswith(("opens", "listings", "reads")) for one in unseen)
 
 
 def _in_a_sentence(whole: Share) -> str:

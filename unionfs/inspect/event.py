@@ -13,7 +13,7 @@ _NEEDLESS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would double what it costs to make one
 class Event:
     """One request, from its arrival at the daemon to its answer.
 

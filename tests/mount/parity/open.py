@@ -28,7 +28,7 @@ _COMBINED = [
 _FEW = "lower upper merged"
 _DIRECT = [
     access | extra for access in (_R, _W, _RW) for extra in (0, _C, *_EXTRA, _C | os.O_EXCL)
-] + [os.O_PATH, os.O_TMPFILE | _RW]
+] + [os.O_PATH]
 
 
 def opens(name: str, flags: int, mode: int = 0o644) -> tuple[int, str, int, int]:
@@ -100,6 +100,8 @@ CASES = [
     *(case(opens, "x", flags, on=nothing()) for flags in _COMBINED),
     *(case(opens, "x", os.O_DIRECT | flags, on=[*one("file dir symlink", _FEW), *nothing()])
       for flags in _DIRECT),
+    case(opens, "x", os.O_DIRECT | os.O_TMPFILE | _RW, needs="O_TMPFILE",
+         on=[*one("file dir symlink", _FEW), *nothing()]),
     *(case(writes_directly, "x", flags, on=one("file")) for flags in (0, os.O_TRUNC)),
     *(case(opens, "x", flags, on=one("fifo", "lower")) for flags in (_R, _RW, _RW | os.O_TRUNC)),
     *(case(opens, "x", flags, by=EVERYBODY, on=one("file dir")) for flags in (_R, _W, _RW)),
