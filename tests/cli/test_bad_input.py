@@ -142,6 +142,7 @@ TABLE = [
     # What cannot be mounted, or not there.
     Row("mount {c} {t}/none", 1, "{t}/none does not exist"),
     Row("mount {c} {d}/file", 1, "{d}/file is not a directory"),
+    Row("-o lowerdir={d} /", 1, "nothing would show a mount on /: mount elsewhere, and chroot"),
     Row("mount {c} {d}", 1, "{d} is not empty"),
     Row("mount --image {i} {d}", 1, "{d} is not empty"),
     Row("mount {c} {t} -o bogus", 2, "-o bogus: unknown option (see: unionfs mount --help)"),

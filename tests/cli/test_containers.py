@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.command import Cli
 from tests.support.images import Layout
-from tests.support.tars import file, tar
+from tests.support.tars import dir_, file, tar
 from unionfs.store.store import Store
 
 
@@ -152,7 +152,8 @@ def test_df_counts_layers_once_and_uppers_by_blocks(cli: Cli) -> None:
 def test_df_says_what_removing_frees(tmp_path: Path) -> None:
     """Which is what the disk has more then, as far as the database lets itself be foreseen."""
     store = Cli(tmp_path / "store")
-    shared, top = tar(file("shared", os.urandom(300_000))), tar(file("top", os.urandom(200_000)))
+    shared = tar(dir_("d", mode=0o711), file("d/shared", os.urandom(300_000)))
+    top = tar(file("d/top", os.urandom(200_000)))  # which does not say what d is: a fix-up does
     for name, layers in (("one", [shared]), ("two", [shared, top])):
         layout = Layout(tmp_path / name)
         layout.index(layout.image(layers))
@@ -166,6 +167,7 @@ def test_df_says_what_removing_frees(tmp_path: Path) -> None:
     assert document["garbage_bytes_on_disk"] == 4096
     assert "Nothing refers to 4.1kB: unionfs gc" in store("df")
     before = du(store.root) - 4096
+    assert os.listdir(store.root / "fixups/sha256")
     store("image", "rm", "two")
     assert before - du(store.root) == two["removing_frees"] > 400_000
 

@@ -77,6 +77,7 @@ def test_what_it_cannot_find(cli: Cli, tmp_path: Path) -> None:
     elsewhere = Cli(tmp_path / "none")
     assert elsewhere.fails("explain", "nope", "/x") == "no such container or image: nope"
     cli.fails("explain", "anatomy", status=2)
+    assert cli.fails("explain", "anatomy", "", status=2) == "a PATH is empty"
 
 
 @pytest.mark.needs_fuse

@@ -100,6 +100,39 @@ def test_what_was_only_listed_has_the_numbers_of_the_listing(cli: Cli, root: Pat
     assert {name: (root / "tools" / name).lstat().st_ino for name in numbers} == numbers
 
 
+def test_a_file_of_which_another_name_was_only_listed(cli: Cli, root: Path) -> None:
+    cli("commit", "one", "two", "--rebase")
+    cli("umount", "one")
+    cli("mount", "one")
+    for name in ("three", "four", "five"):
+        os.listdir(root)
+        with (root / "deep/two").open("a") as file:
+            file.write(name)
+        cli("commit", "one", name, "--rebase")
+    assert (root / "three").read_text() == "one\nthreefourfive"
+    assert (root / "three").stat().st_ino == (root / "deep/two").stat().st_ino
+
+
+def test_a_file_that_is_open_by_a_name_that_went(cli: Cli, either: None, root: Path) -> None:
+    """In a lower layer and in the upper; nobody has looked its other names up."""
+    cli("commit", "one", "two", "--rebase")
+    (root / "fresh").write_text("one\n")
+    (root / "other").hardlink_to(root / "fresh")
+    cli("umount", "one")
+    cli("mount", "one")
+    files = [os.open(root / name, os.O_RDONLY) for name in ("three", "fresh")]
+    for name in ("three", "fresh"):
+        (root / name).unlink()
+    cli("commit", "one", "three", "--rebase")
+    for fd, name in zip(files, ("deep/two", "other"), strict=True):
+        with (root / name).open("a") as file:
+            file.write("more")
+        assert os.pread(fd, 100, 0) == b"one\nmore"
+        assert os.fstat(fd).st_ino == (root / name).stat().st_ino
+        os.close(fd)
+    assert (root / "deep/er/one").stat().st_nlink == 2
+
+
 def test_it_goes_on_in_the_new_upper(cli: Cli, either: None, root: Path) -> None:
     """Hard links, renames and removals of what was changed before; once more; and another mount."""
     for name in ("two", "three"):
@@ -124,6 +157,16 @@ def test_it_goes_on_in_the_new_upper(cli: Cli, either: None, root: Path) -> None
     cli("commit", "one", "four")
     cli("mount", "one")
     trees.assert_same(later, seen(root), ("before", "after"))
+
+
+def test_a_committed_file_is_a_copy_from_its_next_change_on(cli: Cli, root: Path) -> None:
+    """It was made in the mount, and then had no origin that the next mount is to look for."""
+    (root / "made").write_text("here")
+    cli("commit", "one", "two", "--rebase")
+    (root / "made").write_text("changed")
+    (root / "new").mkdir()
+    (root / "made").rename(root / "new/place")
+    assert os.getxattr(cli.container("one") / "upper/new", "trusted.overlay.impure") == b"y"
 
 
 def test_programs_go_on(cli: Cli, either: None, root: Path) -> None:

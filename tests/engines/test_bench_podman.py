@@ -26,14 +26,22 @@ def bench(cache: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_every_step_is_timed_and_nothing_is_left(images: Images, tmp_path: Path):
-    image = ("--image", f"oci-archive:{images.tiny}", "--unpacked", "20")
-    done = bench(tmp_path, *image, "--runs", "1", "--contenders", "unionfs")
+@pytest.mark.parametrize("who", [[], ["--user"]], ids=["root", "rootless"])
+def test_every_step_is_timed_and_nothing_is_left(images: Images, tmp_path: Path, who: list[str]):
+    """In a cache with a name that Podman takes into no image's."""
+    cache = tmp_path / ".cache"
+    packed = cache / "image"
+    cache.mkdir()
+    copy = ["skopeo", "copy", "--quiet", f"oci-archive:{images.tiny}", f"oci:{packed}:tiny"]
+    subprocess.run(copy, check=True)
+    image = ("--image", f"oci:{packed}", "--unpacked", "20", *who)
+    done = bench(cache, *image, "--runs", "1", "--contenders", "unionfs")
     assert (done.returncode, done.stderr) == (0, "")
+    assert ("rootless" in done.stdout) == bool(who)
     rows = done.stdout.splitlines()[-STEPS:]
     assert rows[0].startswith("run-true") and rows[-1].startswith("rmi")
     assert all(float(row.split()[2]) > 0 for row in rows)
-    assert os.listdir(tmp_path / "bench") == []
+    assert os.listdir(cache / "bench") == []
     assert not [entry for entry in mount_table() if os.fsencode(tmp_path) in entry.target]
 
 

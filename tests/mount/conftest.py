@@ -7,3 +7,4 @@ from tests.support.fixtures import (  # noqa: F401
     spawners,
     union,
 )
+from tests.support.traced import traced  # noqa: F401

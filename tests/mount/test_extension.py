@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import mmap
 import os
+import termios
 
 import pytest
 
 from tests.support import kernel
-from tests.support.extension import FEATURES, HOLE, Feature
-from tests.support.files import read, write
+from tests.support.extension import FEATURES, HOLE, Feature, answered
+from tests.support.files import opened, read, refused, write
 from tests.support.stacks import Dir, File, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
@@ -156,3 +159,33 @@ def test_the_kernel_reads_ahead_as_far_as_said(scratch, union, option, kib):
     st = os.stat(root)
     device = f"{os.major(st.st_dev)}:{os.minor(st.st_dev)}"
     assert read(f"/sys/class/bdi/{device}/read_ahead_kb".encode()) == b"%d\n" % kib
+
+
+@pytest.mark.needs_extension
+def test_what_was_told_before_is_answered_without_python(union, layers):
+    """Attributes after a read, which the kernel asks for anew, and the end of a listing."""
+    root = union(layers).root
+    os.stat(root + b"/sparse")
+    before = answered(root)
+    with opened(root + b"/sparse", os.O_RDONLY) as fd:
+        os.pread(fd, 1, HOLE)
+        os.fstat(fd)
+    assert answered(root) == before + 1
+    os.listdir(root + b"/dir")
+    os.stat(root + b"/dir")
+    assert answered(root) >= before + 3
+
+
+@pytest.mark.needs_extension
+def test_whether_a_file_is_a_terminal_is_answered_without_python(union, layers):
+    """Python asks that of each file that it opens; and it changes nothing that is known."""
+    root = union(layers).root
+    os.stat(root + b"/sparse")
+    before = answered(root)
+    with opened(root + b"/sparse", os.O_RDONLY) as fd:
+        assert not os.isatty(fd)
+        with refused(errno.ENOTTY):
+            fcntl.ioctl(fd, termios.TCGETS, bytes(64))
+        os.pread(fd, 1, HOLE)
+        os.fstat(fd)
+    assert answered(root) == before + 3

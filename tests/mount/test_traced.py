@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from tests.support import kernel
 from tests.support.files import read, write
-from tests.support.mounts import HelperMount
 from tests.support.stacks import Dir, File, Layers, Symlink, build_stack
+from tests.support.traced import told
 from unionfs.container.stats import read_stats
-from unionfs.container.tracing import Batch, blind_spots, read_events
+from unionfs.container.tracing import blind_spots, read_events
 from unionfs.errors import UnavailableError
 from unionfs.inspect.event import Event
 from unionfs.inspect.records import decoded
@@ -52,29 +51,6 @@ def mount(request, union: Callable) -> Callable:
     """Mount with the extension and, again, without."""
     env = {"UNIONFS_PURE": "1"} if request.param else {}
     return lambda layers, **how: union(layers, env=env, **how)
-
-
-@pytest.fixture
-def traced() -> Iterator[Callable]:
-    """Begin to trace a mount; ended with the test."""
-    open_ones = []
-
-    def begin(root: bytes) -> Iterator[Batch]:
-        open_ones.append(read_events(root))
-        assert next(open_ones[-1]) == Batch([], 0)
-        return open_ones[-1]
-
-    yield begin
-    for one in open_ones:
-        one.close()
-
-
-def told(batches: Iterator[Batch]) -> list[Event]:
-    """All that was done until now: a batch without events follows what there is."""
-    found: list[Event] = []
-    while batch := next(batches).events:
-        found += batch
-    return found
 
 
 def plain(event: Event) -> tuple[object, ...]:
@@ -290,23 +266,6 @@ def test_one_that_was_killed_is_forgotten(union: Callable, layers: Layers) -> No
     while tracing(root) != "off":
         assert time.monotonic() < end
         time.sleep(0.2)
-
-
-def test_it_ends_with_the_mount(
-    union: Callable, layers: Layers, traced: Callable, scratch: bytes
-) -> None:
-    mounted = union(layers)
-    batches = traced(mounted.root)
-    os.mkdir(mounted.root + b"/new")
-    assert told(batches)
-    mounted.unmount()
-    assert list(batches) == []
-    killed = HelperMount(layers, scratch + b"/killed")
-    batches = traced(killed.root)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
-    assert list(batches) == []
-    kernel.umount(killed.root)
 
 
 def ask(path: bytes, what: str) -> bytes | int:

@@ -37,6 +37,18 @@ for name in ("layer", "digest", "why", "origin", "path", "allpaths"):
     except OSError as error:
         print(error.strerror)
 """
+_TRACES = """
+import os, subprocess, sys
+from unionfs.container.tracing import read_events
+batches = read_events(os.fsencode(sys.argv[1]))
+next(batches)
+for number in range(20):
+    os.path.exists(f"{sys.argv[1]}/last{number}")
+subprocess.run([sys.executable, "-m", "unionfs", "umount", sys.argv[1]], check=True)
+rest = list(batches)
+asked = {event.path for batch in rest for event in batch.events}
+print(sum(path.startswith("/last") for path in asked), any(batch.torn for batch in rest))
+"""
 _CHANGES = """
 import os, sys
 os.chdir(sys.argv[1])
@@ -115,3 +127,15 @@ def test_what_his_images_are_made_of(user: User, container: Path) -> None:
     assert user.unionfs("cat", "looking", "/etc/none") == "again"
     assert user.unionfs("cat", "--layer", "1", "looking", "/etc/none") == "nobody reads this"
     assert "changed" in user.unionfs("image", "history", "looking", "/etc/none")
+
+
+def test_his_trace_goes_to_the_end_of_his_mount(user: User, container: Path) -> None:
+    """The daemon is his, so that he finds in its memory what it did last."""
+    target = user.home / "traced"
+    target.mkdir()
+    os.chown(target, UID, GID)
+    user.unionfs("create", "less", "--name", "traced")
+    user.unionfs("mount", "traced", target, "-o", "record")
+    said = user.script(_TRACES, target)
+    user.unionfs("rm", "--force", "traced")
+    assert said == "20 False\n"

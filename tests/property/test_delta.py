@@ -108,3 +108,24 @@ def test_what_was_changed_is_in_the_layer(arena, mount_union, writer, stack, ops
         check(folder, mount, stack, ops)
     finally:
         subprocess.run(["rm", "-rf", "--", folder], check=True)
+
+
+@pytest.mark.parametrize("writer", ["union", "kernel"])
+@pytest.mark.parametrize("words", ["rm a", "echo more >> a && rm a", "echo more >> a && rm a b"])
+def test_names_whose_copy_has_none_but_that_in_the_index(arena, mount_union, writer, words):
+    """A name of a lower file goes: the file is copied for the count, and the others are lower's."""
+    folder = arena + b"/delta%d" % next(_number)
+    mount = mount_union if writer == "union" else KernelOverlay
+    layers = build_stack(folder, [[]])
+    (lower,) = layers.lowers
+    with open(lower + b"/a", "wb") as file:
+        file.write(b"one")
+    for name in (b"/b", b"/c"):
+        os.link(lower + b"/a", lower + name)
+    with mount(layers, folder + b"/m") as mounted:
+        subprocess.run(["sh", "-ec", words], cwd=mounted.root, check=True)
+        wanted = trees.snapshot(mounted.root)
+    made = applied(delta_tar(layers), folder + b"/layer")
+    with KernelOverlay(Layers((made, lower)), folder + b"/k") as there:
+        seen = trees.snapshot(there.root)
+    trees.assert_same(wanted, seen, ("container", "committed"), fields=_FIELDS)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,13 @@ _NODUMP = 0x40
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
 _ACL = b"\2\0\0\0\1\0\7\0\xff\xff\xff\xff\4\0\7\0\xff\xff\xff\xff\x20\0\7\0\xff\xff\xff\xff"
 HOLE = 1 << 20  # bytes of nothing in front of the data of the probe's sparse file
+
+
+def answered(root: bytes) -> int:
+    """Return how many requests of the mount on *root* the extension answered without Python."""
+    found = json.loads(os.getxattr(root, "user.unionfs.stats"))["answered_by_extension"]
+    assert isinstance(found, int)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

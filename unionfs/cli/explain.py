@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from unionfs.cli import output
 from unionfs.cli.context import Context
 from unionfs.cli.tree import Branch
+from unionfs.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,7 +64,12 @@ def _explain(context: Context) -> int:
 
 
 def _inside(path: bytes, source: Source) -> bytes:
-    """Return *path* from the root of *source*, if it begins with its mount point."""
+    """Return *path* from the root of *source*, if it begins with its mount point.
+
+    Raises UsageError for an empty one, which is the name of nothing (path_resolution(7)).
+    """
+    if not path:
+        raise UsageError("a PATH is empty")
     target = source.target
     if target is not None and (path + b"/").startswith(target + b"/"):
         return path[len(target) :] or b"/"

@@ -116,7 +116,8 @@ def _cat(context: Context) -> int:
         raise UsageError("cat writes a file as it is: there is no --json")
     with context.store() as store:
         source = of_image(store, store.images.resolve(args.image))
-    _write_out(_copy_of_file(source, os.fsencode(args.path), args.layer))
+    path = os.fsencode(args.path)
+    _write_out(_copy_of_file(source, path, args.layer), path)
     return 0
 
 
@@ -152,11 +153,11 @@ def _in_layer(found: Explanation, number: int) -> Copy:
     raise NoSuchFileError(f"layer {number} has no {output.plain(found.path)}; {where}")
 
 
-def _write_out(copy: Copy) -> None:
+def _write_out(copy: Copy, asked: bytes) -> None:
     from unionfs.inspect.words import kind_word
 
     if copy.kind != stat.S_IFREG:
-        raise NoSuchFileError(f"{output.plain(copy.path)} is a {kind_word(copy.kind)}, not a file")
+        raise NoSuchFileError(f"{output.plain(asked)} is a {kind_word(copy.kind)}, not a file")
     fd = os.open(copy.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(fd, "rb", buffering=0) as file:
         while piece := file.read(_CHUNK):

@@ -20,10 +20,14 @@ from unionfs.inspect.statistics import Operation, operations_of
 _SHOWN = range(9, 34)  # buckets, up to 1 us, 2 us, ... 17 s
 
 
-def exposition(mount: str, document: Mapping[str, Any]) -> str:
-    """Return *document* (of ``fuse.measured``) as metrics, each labelled with *mount*."""
+def exposition(mount: bytes, document: Mapping[str, Any]) -> str:
+    """Return *document* (of ``fuse.measured``) as metrics, each labelled with *mount*.
+
+    Labels are UTF-8 (exposition formats, "Comments, help text, and type information"): other bytes
+    are written as \\xHH.
+    """
     registry = CollectorRegistry()
-    registry.register(_Mount(mount, document))
+    registry.register(_Mount(mount.decode("utf-8", "backslashreplace"), document))
     return generate_latest(registry).decode()
 
 

@@ -59,7 +59,7 @@ def _stats(context: Context) -> int:
     elif args.prometheus:
         from unionfs.cli.metrics import exposition
 
-        sys.stdout.write(exposition(output.text_of(target), document))
+        sys.stdout.write(exposition(target, document))
     else:
         _show(target, document)
     return 0

@@ -78,7 +78,7 @@ def _add_filters(parser: Parser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--pid", metavar="PID", action="append", type=_positive, default=[],
-        help="the process or thread that asked",
+        help="the process that asked, by any of its threads, or a thread",
     )  # fmt: skip
     group.add_argument(
         "--command", metavar="NAME", action="append", default=[],
@@ -217,12 +217,14 @@ def _follow(context: Context, target: bytes, wanted: Filter, sinks: Sequence[Sin
         else:
             course.gone = True
         for sink in sinks:
-            sink.end(course.lost)
+            sink.end(course.lost, torn=course.torn)
         if course.lost:
             lost = output.counted(course.lost, "request")
             note(f"{lost} lost: they came faster than they were taken")
         if course.gone:
             _tell_gone(context, target)
+        if course.torn:
+            note("what was done last may be missing: the daemon could not show it to you")
         return ending() or 0
 
 
@@ -246,6 +248,7 @@ class _Course:
         self, seconds: float | None, count: int | None, ending: Callable[[], int | None]
     ) -> None:
         self.lost = 0
+        self.torn = False  # what was done last is not known
         self.gone = False  # the mount
         self._left = count
         self._until = math.inf if seconds is None else time.monotonic() + seconds
@@ -255,6 +258,7 @@ class _Course:
     def chosen(self, batch: Batch, wanted: Filter) -> list[Event]:
         """Return what of *batch* is wanted, and no more than the count allows."""
         self.lost += batch.lost
+        self.torn = batch.torn
         events = [event for event in batch.events if wanted.admits(event)]
         if self._left is not None:
             del events[self._left :]

@@ -35,8 +35,8 @@ class Sink(Protocol):
     def take(self, events: Sequence[Event]) -> None:
         """Take *events*, which came since the last call; often none."""
 
-    def end(self, lost: int) -> None:
-        """Take the end: no more will come, and *lost* requests never did."""
+    def end(self, lost: int, *, torn: bool) -> None:
+        """Take the end: no more will come, and *lost* requests never did; *torn*: or more."""
 
 
 class Lines:
@@ -55,7 +55,7 @@ class Lines:
         if rows:
             print("\n".join(map(self._line, rows)), flush=True)
 
-    def end(self, lost: int) -> None:
+    def end(self, lost: int, *, torn: bool) -> None:
         """Print nothing."""
 
     def _line(self, cells: Sequence[str]) -> str:
@@ -112,7 +112,7 @@ class Documents:
         if events:
             print("\n".join(json.dumps(event.document()) for event in events), flush=True)
 
-    def end(self, lost: int) -> None:
+    def end(self, lost: int, *, torn: bool) -> None:
         """Print nothing."""
 
 
@@ -129,13 +129,14 @@ class Added:
         """Add *events*."""
         self._summary.add(events)
 
-    def end(self, lost: int) -> None:
+    def end(self, lost: int, *, torn: bool) -> None:
         """Print the table, or the document."""
         seconds = time.monotonic() - self._began
         summary = self._summary
         if self._json:
             head = {"target": output.text_of(self._target), "seconds": round(seconds, 3)}
-            output.print_json(head | {"lost": lost, "requests": summary.document()})
+            head |= {"lost": lost, "torn": torn}
+            output.print_json(head | {"requests": summary.document()})
             return
         rows = [self._row(name, one) for name, one in summary.ordered()]
         output.print_table(_SUMMARY, [*rows, self._row("all", summary.all)])
@@ -175,9 +176,10 @@ class Recorder:
         self._header = b""
         self._count += len(events)
 
-    def end(self, lost: int) -> None:
-        """Write the last line, and say how many there are."""
-        self._write(end_line(End(time.time_ns(), lost)))
+    def end(self, lost: int, *, torn: bool) -> None:
+        """Write the last line, unless the end is missing, and say how many there are."""
+        if not torn:
+            self._write(end_line(End(time.time_ns(), lost)))
         if not self._quiet:
             note(f"{output.counted(self._count, 'request')} recorded in {self._path}")
 

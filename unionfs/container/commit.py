@@ -20,8 +20,9 @@ from unionfs.container.indexing import make_index
 from unionfs.container.layers import lower_layers
 from unionfs.container.locks import mount_lock
 from unionfs.container.resting import at_rest
-from unionfs.daemon.client import CannotGoOnError, Frozen
+from unionfs.daemon.client import Frozen
 from unionfs.digest import Digest
+from unionfs.errors import ConflictError, UnionfsError
 from unionfs.image.clock import source_date_epoch
 from unionfs.image.derived import Step, derived_image
 from unionfs.image.emitted import apply_emitted
@@ -35,6 +36,10 @@ from unionfs.tarball.limits import UNLIMITED
 from unionfs.upper.delta import Delta
 
 _MADE_BY = "unionfs commit"
+
+
+class NotRebasedError(ConflictError):
+    """The image is made, and the container is still one of the image that it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +71,8 @@ def commit(
     *progress* gets counts of bytes. A container that changed nothing gives an image with no layer
     more. While a mounted one is read, its mount answers nothing; to be rebased, until it is.
     Raises BadNameError, BadChangeError, BadEpochError, what ``at_rest`` raises, StoreFullError,
-    StoreFailedError; the store is then as it was. CannotGoOnError: the image is made, and the
-    mounted container is not on it.
+    StoreFailedError; the store is then as it was. NotRebasedError: the image is made, and the
+    container is not on it.
     """
     full_name = image_name(name)
     with mount_lock(store, container):
@@ -84,24 +89,29 @@ def commit(
                 new = derived_image(base, layer, run_config, step)
                 if moving is not None:
                     image = store.images.add(new, [full_name])
-                    _rebase_mounted(store, container, image, moving)
+                    _rebase(store, container, image, moving)
             if moving is None:
                 image = store.images.add(new, [full_name])
         make_index(store, image)
         if wanted.rebase and moving is None:
-            store.containers.rebase(container, image)  # at rest its work directory is locked
+            _rebase(store, container, image, None)  # at rest its work directory is locked
     return image
 
 
-def _rebase_mounted(
-    store: Store, container: ContainerRecord, image: ImageRecord, mount: Frozen
+def _rebase(
+    store: Store, container: ContainerRecord, image: ImageRecord, mount: Frozen | None
 ) -> None:
+    """Put *container* on *image*, which is made whatever becomes of that, with its *mount*."""
+    moving = None if mount is None else _Moving(store, image, mount)
     try:
-        store.containers.rebase(container, image, _Moving(store, image, mount))
-    except CannotGoOnError as error:
-        mount.thaw()
+        store.containers.rebase(container, image, moving)
+    except UnionfsError as error:
+        if mount is not None:
+            mount.thaw()
+        if store.containers.resolve(container.id).image_id == image.id:
+            return  # it was decided, and this has done what was left
         make_index(store, image)
-        raise CannotGoOnError(
+        raise NotRebasedError(
             f"the image {image.id} is made, but container {container.name} is not on it: {error}"
         ) from error
 

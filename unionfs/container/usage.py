@@ -79,7 +79,7 @@ def usage(store: Store) -> Usage:
     store.sweep(sweep)
     return Usage(
         images=[
-            _of_image(image, layers, sizes, containers, _of_index(store, image, images.values()))
+            _of_image(image, layers, sizes, containers, _of_chain(store, image, images.values()))
             for image in images.values()
         ],
         containers=[_of_container(store, one, images[one.image_id]) for one in containers],
@@ -121,12 +121,12 @@ def _of_blobs(store: Store, diff_id: Digest) -> int:
     return sum(_on_disk(os.fsencode(path)) for path in paths)
 
 
-def _of_index(store: Store, image: ImageRecord, images: Iterable[ImageRecord]) -> int:
-    """Return what the index of *image* takes on disk, if no other has the same layers."""
-    path = index_path(store, image)
-    if path is None or sum(image.chain_id == other.chain_id for other in images) > 1:
+def _of_chain(store: Store, image: ImageRecord, images: Iterable[ImageRecord]) -> int:
+    """Return what index and fix-up of *image* take on disk, if no other has the same layers."""
+    index, chain = index_path(store, image), image.chain_id
+    if index is None or chain is None or sum(chain == other.chain_id for other in images) > 1:
         return 0
-    return _on_disk(path)
+    return _on_disk(index) + _on_disk(os.fsencode(store.images.fixup_path(chain)))
 
 
 def _on_disk(path: bytes) -> int:
@@ -142,7 +142,7 @@ def _of_image(
     layers: Mapping[Digest, LayerRecord],
     sizes: _Sizes,
     containers: Sequence[ContainerRecord],
-    index: int,
+    of_chain: int,
 ) -> ImageUsage:
     has = set(image.diff_ids)
     own = {diff_id for diff_id in has if set(layers[diff_id].images) <= {image.id}}
@@ -156,7 +156,7 @@ def _of_image(
         frees=(
             None
             if users
-            else own_size.on_disk + sum(sizes.blobs[diff_id] for diff_id in own) + index
+            else own_size.on_disk + sum(sizes.blobs[diff_id] for diff_id in own) + of_chain
         ),
         containers=users,
     )

@@ -44,6 +44,8 @@ def prepare(target: bytes, *, allow_nonempty: bool) -> bytes:
     status = _stat(point, shown)
     if not stat.S_ISDIR(status.st_mode):
         raise BadMountPointError(f"the mount point {shown} is not a directory")
+    if point == b"/":  # whoever is running keeps the root that he has, and nobody else comes there
+        raise BadMountPointError("nothing would show a mount on /: mount elsewhere, and chroot")
     if client.is_mount_point(point) and client.is_ours(point):
         raise AlreadyMountedError(f"{shown} is already a mount of unionfs: unmount it first")
     if not allow_nonempty and os.listdir(point):

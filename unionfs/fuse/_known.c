@@ -12,6 +12,7 @@
  *     that it was the last. It does not last beyond a change of names, as directories do not.
  *   - GETXATTR of security.capability, which the kernel asks for before changing a file's owner or
  *     content. A file that was made here, or that was found to have none, has none until it is set.
+ *   - IOCTL that asks whether a file is a terminal, as isatty(3) does. None is.
  *
  * All are direct-mapped caches: a later node takes the place of an earlier one.
  */
@@ -20,8 +21,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/fuse.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -88,6 +91,7 @@ static void forget(uint64_t node)
 		files[place].node = 0;
 	if (dirs[place].node == node)
 		dirs[place].node = 0;
+	xattrless_forget(node);
 }
 
 /* Each costs a descriptor, so there are few where the process may have few. */
@@ -132,10 +136,24 @@ static void forget_changed(uint64_t node)
 		forget(node);
 }
 
+/* Return the command of an IOCTL; 0: it is none. */
+static uint32_t ioctl_command(const struct fuse_in_header *head, size_t size)
+{
+	const struct fuse_ioctl_in *in = (const struct fuse_ioctl_in *)(head + 1);
+
+	return head->opcode == FUSE_IOCTL && size >= sizeof(*head) + sizeof(*in) ? in->cmd : 0;
+}
+
+static int only_asks(uint32_t command)
+{
+	return command == TCGETS || command == FS_IOC_GETFLAGS || command == FS_IOC_FSGETXATTR;
+}
+
 /* Return the node that a request changes, or one of the two above; -1: none. */
 static int64_t changed_by(const struct fuse_in_header *head)
 {
 	switch (head->opcode) {
+	case FUSE_INIT:
 	case FUSE_LOOKUP:
 	case FUSE_FORGET:
 	case FUSE_BATCH_FORGET:
@@ -193,7 +211,7 @@ static void forget_all_told(const struct fuse_in_header *head, size_t size)
 
 void known_request(const struct fuse_in_header *head, size_t size)
 {
-	int64_t node = changed_by(head);
+	int64_t node = only_asks(ioctl_command(head, size)) ? -1 : changed_by(head);
 
 	last.unique = head->unique;
 	last.node = head->nodeid;
@@ -214,7 +232,7 @@ void known_request(const struct fuse_in_header *head, size_t size)
 	changing[changing_count++].node = (uint64_t)node;
 }
 
-static int may_change(uint64_t node, int is_dir)
+int known_may_change(uint64_t node, int is_dir)
 {
 	if (changing_lost || (is_dir && changing_count))
 		return 1;
@@ -224,16 +242,21 @@ static int may_change(uint64_t node, int is_dir)
 	return 0;
 }
 
+uint64_t known_era(int is_dir)
+{
+	return is_dir ? dir_era : era;
+}
+
 static void remember(uint64_t node, uint64_t valid, uint32_t valid_nsec,
 		     const struct fuse_attr *attr)
 {
 	int is_dir = S_ISDIR(attr->mode);
 	struct known *known = is_dir ? &dirs[place_of(node)] : &files[place_of(node)];
 
-	if (node == 0 || may_change(node, is_dir))
+	if (node == 0 || known_may_change(node, is_dir))
 		return;
 	known->node = node;
-	known->era = is_dir ? dir_era : era;
+	known->era = known_era(is_dir);
 	memset(&known->out, 0, sizeof(known->out));
 	known->out.attr_valid = valid;
 	known->out.attr_valid_nsec = valid_nsec;
@@ -245,7 +268,7 @@ static void remember_reply(const struct fuse_out_header *head, const void *body,
 	const struct fuse_entry_out *entry = body;
 	const struct fuse_attr_out *out = body;
 
-	if (last.about_capability && head->error == -ENODATA && !may_change(last.node, 0))
+	if (last.about_capability && head->error == -ENODATA && !known_may_change(last.node, 0))
 		without_capability[place_of(last.node)] = last.node;
 	if (head->error)
 		return;
@@ -301,6 +324,7 @@ int known_answer_end(int session, const struct fuse_in_header *head, size_t size
 	return answer_with(session, head, 0, NULL, 0);
 }
 
+/* From -1 on nothing is shared at the node's place. */
 int known_share_dir(uint64_t node, int fd, int merged)
 {
 	struct shared_dir *dir = shared_place(node);
@@ -340,7 +364,7 @@ static int answer_as_before(int session, const struct fuse_in_header *head,
 			    const struct known *known, uint64_t now)
 {
 	if (known->node != head->nodeid || known->era != now ||
-	    may_change(head->nodeid, S_ISDIR(known->out.attr.mode)))
+	    known_may_change(head->nodeid, S_ISDIR(known->out.attr.mode)))
 		return 0;
 	return answer_with(session, head, 0, &known->out, sizeof(known->out));
 }
@@ -352,6 +376,13 @@ int known_answer_getattr(int session, const struct fuse_in_header *head)
 	return answer_by_fstat(session, head) ||
 	       answer_as_before(session, head, &files[place], era) ||
 	       answer_as_before(session, head, &dirs[place], dir_era);
+}
+
+int known_answer_ioctl(int session, const struct fuse_in_header *head, size_t size)
+{
+	if (ioctl_command(head, size) != TCGETS)
+		return 0;
+	return answer_with(session, head, ENOTTY, NULL, 0);
 }
 
 int known_answer_getxattr(int session, const struct fuse_in_header *head, size_t size)

@@ -114,6 +114,18 @@ static PyObject *native_share_names(PyObject *self, PyObject *args)
 	Py_RETURN_NONE;
 }
 
+static PyObject *native_share_xattrless(PyObject *self, PyObject *args)
+{
+	unsigned long long node;
+	int is_dir;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "Kp", &node, &is_dir))
+		return NULL;
+	xattrless_share(node, is_dir);
+	Py_RETURN_NONE;
+}
+
 static PyObject *native_answered(PyObject *self, PyObject *unused)
 {
 	(void)self, (void)unused;
@@ -346,6 +358,8 @@ static PyMethodDef methods[] = {
 	{"share_names", native_share_names, METH_VARARGS,
 	 "Answer LOOKUP of names that are not among these of a directory: node, names (joined by NUL),"
 	 " how many they are."},
+	{"share_xattrless", native_share_xattrless, METH_VARARGS,
+	 "Answer that a node (its number, whether it is a directory) has no attributes, until it changes."},
 	{"answered", native_answered, METH_NOARGS,
 	 "Return how many requests were answered without Python."},
 	{"write_after_init", native_write_after_init, METH_VARARGS,
@@ -394,7 +408,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 15) < 0)
+	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 20) < 0)
 		Py_CLEAR(made);
 	return made;
 }

@@ -20,8 +20,8 @@
  *   - entries of a listing whose generation is NAME_ONLY lose their node and attributes, which to the
  *     kernel means that it has to look the name up when it wants more;
  *   - requests about the content and attributes of a node whose descriptor Python has shared are
- *     answered at once (_shared.c), and so is what is known already (_known.c), and which names are
- *     not there (_absent.c);
+ *     answered at once (_shared.c), and so is what is known already (_known.c), which names are not
+ *     there (_absent.c), and that a file has no attributes (_xattrless.c);
  *   - what pyfuse3 has no handler for travels as what it has one for (_carry.c);
  *   - the root shows its real inode number (_number.c);
  *   - where that is wanted, the kernel reads files by itself (_passing.c);
@@ -117,7 +117,14 @@ static int answer(int fd, const struct fuse_in_header *head, size_t size)
 			done = !releases_heard && answer_with(fd, head, 0, NULL, 0);
 			break;
 		case FUSE_GETXATTR:
-			done = known_answer_getxattr(fd, head, size);
+			done = known_answer_getxattr(fd, head, size) ||
+			       xattrless_answer_get(fd, head, size);
+			break;
+		case FUSE_LISTXATTR:
+			done = xattrless_answer_list(fd, head, size);
+			break;
+		case FUSE_IOCTL:
+			done = known_answer_ioctl(fd, head, size);
 			break;
 		case FUSE_LOOKUP:
 			done = absent_answer(fd, head, size);
@@ -136,6 +143,7 @@ static int answer(int fd, const struct fuse_in_header *head, size_t size)
 static ssize_t hooked_read(int fd, void *buffer, size_t length, void *userdata)
 {
 	struct fuse_in_header *head = buffer;
+	uint64_t now_ns;
 	ssize_t size;
 
 	(void)userdata;
@@ -147,9 +155,9 @@ again:
 	}
 	if (size < (ssize_t)sizeof(*head))
 		return size;
-	stats_begin(head);
+	now_ns = stats_begin(head);
 	if (trace_on)
-		trace_begin(head, (size_t)size);
+		trace_begin(head, (size_t)size, now_ns);
 	known_request(head, (size_t)size);
 	absent_request(head, (size_t)size);
 	passing_request(head);

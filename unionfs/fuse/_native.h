@@ -31,7 +31,7 @@ struct operation {
 	uint64_t count, errors, total_ns, longest_ns;
 	uint64_t buckets[BUCKETS]; /* how many took from 2^n ns, the first from 0 on, to 2^(n+1) */
 };
-void stats_begin(const struct fuse_in_header *head); /* every request */
+uint64_t stats_begin(const struct fuse_in_header *head); /* every request; returns the time */
 void stats_end(uint64_t unique, int error); /* every reply */
 const struct operation *stats_of(uint32_t opcode); /* below OPCODES */
 
@@ -54,7 +54,7 @@ struct traced {
 	uint64_t lost;
 };
 extern int trace_on; /* somebody traces */
-void trace_begin(const struct fuse_in_header *head, size_t size); /* every request */
+void trace_begin(const struct fuse_in_header *head, size_t size, uint64_t now_ns); /* of each */
 void trace_end(uint64_t unique, int error, const void *body, size_t size, int hooked); /* its reply */
 int trace_for(const uint32_t *pids, size_t count); /* these trace; none: nobody. -1: no memory */
 size_t trace_waiting(void); /* how many records */
@@ -91,6 +91,15 @@ void known_unshare_dirs(void);
 void known_forget(void); /* all attributes */
 int known_answer_getattr(int session, const struct fuse_in_header *head); /* 0: Python has to */
 int known_answer_getxattr(int session, const struct fuse_in_header *head, size_t size);
+int known_answer_ioctl(int session, const struct fuse_in_header *head, size_t size);
+int known_may_change(uint64_t node, int is_dir); /* a request under way may change the node */
+uint64_t known_era(int is_dir); /* what is from another one is not known any more */
+
+/* _xattrless.c */
+void xattrless_share(uint64_t node, int is_dir);
+void xattrless_forget(uint64_t node); /* it is about to change, or the kernel forgets it */
+int xattrless_answer_get(int session, const struct fuse_in_header *head, size_t size);
+int xattrless_answer_list(int session, const struct fuse_in_header *head, size_t size);
 
 /* _absent.c */
 void absent_request(const struct fuse_in_header *head, size_t size); /* every request */

@@ -32,16 +32,19 @@ static int has_reply(uint32_t opcode)
 	return opcode != FUSE_FORGET && opcode != FUSE_BATCH_FORGET && opcode != FUSE_INTERRUPT;
 }
 
-void stats_begin(const struct fuse_in_header *head)
+uint64_t stats_begin(const struct fuse_in_header *head)
 {
+	uint64_t now = now_ns();
+
 	if (head->opcode >= OPCODES)
-		return;
+		return now;
 	operations[head->opcode].count++;
 	if (!has_reply(head->opcode) || pending_count == IN_FLIGHT)
-		return;
+		return now;
 	pending[pending_count].unique = head->unique;
-	pending[pending_count].since = now_ns();
+	pending[pending_count].since = now;
 	pending[pending_count++].opcode = head->opcode;
+	return now;
 }
 
 void stats_end(uint64_t unique, int error)

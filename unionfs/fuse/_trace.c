@@ -7,7 +7,9 @@
  *
  * A process's name is read while the request is under way, since afterwards the process may be gone.
  * The descriptors of those asked last are kept, and of one that asks again in no time, in which it
- * cannot have executed another program, the name.
+ * cannot have executed another program, the name. To execute one takes a third of a millisecond; but
+ * where the program is on this mount, the kernel asks for its capabilities (and opens and reads it)
+ * on the way, and from there to the first request of the new program it is less.
  *
  * Not told are requests that nobody answers, and those that a tracer makes by tracing.
  */
@@ -26,11 +28,15 @@
 #define HEAP (1 << 18) /* bytes of names */
 #define NAME 255 /* bytes that are told of one */
 #define PROCESSES 16
-#define NO_TIME 20000 /* ns from an answer to the next request */
+#define NO_TIME 60000 /* ns from an answer to the next request */
+#define LESS_TIME 20000 /* the same while another program may be about to begin, */
+#define BEGINS 2000000 /* ns from the kernel's asking for what it needs for that */
 #define LONG 1000000 /* ns after which a name is read again whatever happens */
 #define READERS 8 /* unionfs.fuse.tracer */
 #define TMPFILE 51
 #define OWN "user.unionfs.trace." /* unionfs.fuse.told */
+#define CAPABILITY "security.capability"
+#define FMODE_EXEC 0x20 /* among the flags of OPEN; include/linux/fs.h of the kernel */
 
 int trace_on;
 
@@ -55,11 +61,11 @@ static size_t reader_count;
 static struct process {
 	uint32_t pid; /* 0: none */
 	int fd; /* its comm */
-	uint64_t read_ns, answered_ns;
+	uint64_t read_ns, answered_ns, executes_ns;
 	char command[sizeof(((struct record *)0)->command)];
 } processes[PROCESSES];
 
-static uint64_t now_ns(void)
+static uint64_t clock_ns(void)
 {
 	struct timespec time;
 
@@ -88,19 +94,28 @@ static struct process *opened(uint32_t pid)
 	if (process->fd < 0)
 		return NULL;
 	process->pid = pid;
-	process->answered_ns = process->read_ns = 0;
+	process->answered_ns = process->read_ns = process->executes_ns = 0;
 	return process;
 }
 
-static void note_command(struct record *record)
+/* Whether the name of *process* is still the one that was read. */
+static int is_known(const struct process *process, uint64_t now)
+{
+	uint64_t enough = now - process->executes_ns < BEGINS ? LESS_TIME : NO_TIME;
+
+	return now - process->answered_ns <= enough && now - process->read_ns <= LONG;
+}
+
+static void note_command(struct record *record, int executes)
 {
 	for (int tries = 0; record->pid && tries < 2; tries++) {
 		struct process *process = opened(record->pid);
 
 		if (process == NULL)
 			return;
-		if (record->start_ns - process->answered_ns > NO_TIME ||
-		    record->start_ns - process->read_ns > LONG) {
+		if (executes)
+			process->executes_ns = record->start_ns;
+		if (!is_known(process, record->start_ns)) {
 			char name[sizeof(process->command)] = {0};
 			ssize_t size = pread(process->fd, name, sizeof(name), 0);
 
@@ -250,6 +265,20 @@ static int is_reader(uint32_t pid)
 	return 0;
 }
 
+/* Whether the kernel asks this on the way to executing a program. */
+static int executes(const struct fuse_in_header *head, size_t size)
+{
+	const char *body = (const char *)(head + 1);
+	size_t rest = size - sizeof(*head);
+
+	if (head->opcode == FUSE_OPEN)
+		return rest >= sizeof(struct fuse_open_in) &&
+		       ((const struct fuse_open_in *)body)->flags & FMODE_EXEC;
+	return head->opcode == FUSE_GETXATTR &&
+	       rest >= sizeof(struct fuse_getxattr_in) + sizeof(CAPABILITY) &&
+	       memcmp(body + sizeof(struct fuse_getxattr_in), CAPABILITY, sizeof(CAPABILITY)) == 0;
+}
+
 static int is_told(const struct fuse_in_header *head, size_t size)
 {
 	const char *name = (const char *)(head + 1) + sizeof(struct fuse_getxattr_in);
@@ -271,7 +300,7 @@ static int is_told(const struct fuse_in_header *head, size_t size)
 	return head->opcode < OPCODES;
 }
 
-void trace_begin(const struct fuse_in_header *head, size_t size)
+void trace_begin(const struct fuse_in_header *head, size_t size, uint64_t now_ns)
 {
 	const char *body = (const char *)(head + 1);
 	struct pending *new;
@@ -291,8 +320,8 @@ void trace_begin(const struct fuse_in_header *head, size_t size)
 	new->record.pid = head->pid;
 	if (!note_names(new, body, (const char *)head + size))
 		note_body(new, body, size - sizeof(*head));
-	new->record.start_ns = now_ns();
-	note_command(&new->record);
+	new->record.start_ns = now_ns;
+	note_command(&new->record, executes(head, size));
 }
 
 /* What a reply without an error says. */
@@ -362,7 +391,7 @@ void trace_end(uint64_t unique, int error, const void *body, size_t size, int ho
 	if (at < 0)
 		return;
 	done = &pending[at];
-	done->record.took_ns = now_ns() - done->record.start_ns;
+	done->record.took_ns = clock_ns() - done->record.start_ns;
 	done->record.error = error;
 	done->record.hooked = (uint8_t)hooked;
 	if (error)

@@ -285,5 +285,7 @@ class Files:
 
 
 def _can_be_had_again(file: OpenFile) -> bool:
+    if file.lower:
+        return True  # as it was the first time: nobody changes the layers
     wanted = os.R_OK | os.W_OK if file.writable else os.R_OK
     return os.access(proc_path(file.fd), wanted, effective_ids=True)

@@ -62,6 +62,7 @@ class Inodes:
         self.static_nlink = False  # whether every directory shows one link
         self._nodes: dict[int, Node] = {ROOT_INODE: tree.root}
         self._spare = _SPARE
+        self._of_root = 0  # what the root shows, though the kernel calls it by another
         self._devices: dict[int, int] = {}
         self.see_devices()
         tree.root.ino = ROOT_INODE
@@ -88,15 +89,15 @@ class Inodes:
     def __len__(self) -> int:
         return len(self._nodes)
 
-    def enter(self, parent: Node, name: bytes, node: Node) -> Node:
+    def enter(self, parent: Node, name: bytes, node: Node, fd: int = -1) -> Node:
         """Return the node to show for *name* in *parent*, with its attributes at hand.
 
         Usually *node*; where the name is another link of a known file, that file's node, which
-        takes its place. Raises OSError.
+        takes its place. *fd*: the upper file of *node* is open on it. Raises OSError.
         """
         if not self.stale(node):
             return node
-        st = self.tree.stat(node)
+        st = self.tree.stat(node) if fd < 0 else self.tree.stat_open(fd)
         if node.identity is None:
             known = identify(self.tree, self.upper, node, st)
             if known is not node:
@@ -167,7 +168,7 @@ class Inodes:
         if place is None or not 1 < node.born < 1 << _DEVICE_SHIFT:
             return 0
         number = place | node.born
-        return 0 if number in self._nodes else number
+        return 0 if number in self._nodes or number == self._of_root else number
 
     def _number(self, node: Node, st: os.stat_result) -> int:
         """Return the number for *node*: its identity's, unless a living node has that."""
@@ -175,17 +176,22 @@ class Inodes:
         place = self._devices.get(device)
         if place is not None and 1 < ino < 1 << _DEVICE_SHIFT:
             number = place | ino
-            if self._nodes.get(number, node) is node:
+            if self._nodes.get(number, node) is node and number != self._of_root:
                 return number
         self._spare += 1
         return self._spare
 
     def root_number(self) -> int:
-        """Return the inode number that the root should show; 0 if it cannot have one of its own."""
+        """Return the inode number that the root should show; 0 if it cannot have one of its own.
+
+        No other node has it from now on: after a rebase the directory whose number it is may be
+        gone, and a new file have its inode.
+        """
         st = self.tree.stat(self.tree.root)
         place = self._devices.get(st.st_dev)
         certain = place is not None and 1 < st.st_ino < 1 << _DEVICE_SHIFT
-        return (place or 0) | st.st_ino if certain else 0
+        self._of_root = (place or 0) | st.st_ino if certain else 0
+        return self._of_root
 
     def shown(self, node: Node) -> None:
         """Count one more reference that the kernel holds to *node* (a lookup's answer)."""

@@ -211,6 +211,7 @@ class MetadataHandlers(CarriedHandlers):
             raise FUSEError(errno.ENODATA)
         value = xattr.get(self.tree.target(node), names.to_disk(name))
         if value is None:
+            self.xattrless.asked(node, name)
             raise _missing(name)
         return value if self.owners is None else self.owners.shown_value(name, value)
 
@@ -219,18 +220,26 @@ class MetadataHandlers(CarriedHandlers):
         """Answer with the names of attributes, the driver's own left out."""
         node = self.inodes[inode]
         self._check_offered()
-        names = self.tree.names_of(node)
-        shown = []
-        for name in xattr.names(self.tree.target(node)):
-            public = names.from_disk(name)
-            if public is not None and not names.is_reserved(public):
-                shown.append(public)
-        if self.told is not None:
-            shown = [name for name in shown if not told.is_told(name)]
+        shown = self.shown_names(node)
+        if not shown:
+            self.xattrless.asked(node)
         if not self.acl:
             shown = [name for name in shown if name not in _ACLS]
         if any(map(_is_trusted, shown)) and not _sees_trusted(ctx):
             shown = [name for name in shown if not _is_trusted(name)]
+        return shown
+
+    def shown_names(self, node: Node) -> list[bytes]:
+        """Return the names of the attributes of *node* that a caller with all rights sees.
+
+        ACLs are among them although the mount may not have them. Raises OSError.
+        """
+        names = self.tree.names_of(node)
+        shown = []
+        for name in xattr.names(self.tree.target(node)):
+            public = names.from_disk(name)
+            if public is not None and not names.is_reserved(public) and not self._is_told(public):
+                shown.append(public)
         return shown
 
     @answers_later

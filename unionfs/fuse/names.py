@@ -49,6 +49,8 @@ class NameHandlers(State):
             return self._missing(parent, name)
         if node.attr is None or node.file is not None:
             node = inodes.enter(parent, name, node)
+            if self.xattrless.ahead:
+                self.xattrless.entered(node)
             if parent.listing is not None and node.kind != stat.S_IFDIR:
                 self._foresight.wanted()
         inodes.shown(node)
@@ -115,6 +117,8 @@ class NameHandlers(State):
                     node = inodes.enter(parent, name, node)
                 except FileNotFoundError:
                     continue  # removed behind our back: a listing goes on
+                if self.xattrless.ahead:
+                    self.xattrless.entered(node)
             if not reply(token, name, node.attr, positions[index]):
                 break
             inodes.shown(node)
@@ -165,13 +169,14 @@ class NameHandlers(State):
         parent.attr = None
         return upper, parent
 
-    def _show(self, parent: Node, name: bytes, node: Node) -> EntryAttributes:
+    def _show(self, parent: Node, name: bytes, node: Node, fd: int = -1) -> EntryAttributes:
         """Answer with the new *name*; should that fail, the kernel must not know it as absent.
 
         Nor may it keep the attributes that *node* (its count of links) and *parent* had before.
+        *fd* as for ``Inodes.enter``.
         """
         try:
-            node = self.inodes.enter(parent, name, node)
+            node = self.inodes.enter(parent, name, node, fd)
         except BaseException:
             self.changed(node)
             self.changed(parent)
@@ -194,7 +199,7 @@ class NameHandlers(State):
         else:
             node, fd = create.create_file(upper, parent, name, mode, owner)
         try:
-            attr = self._show_nameless(node) if nameless else self._show(parent, name, node)
+            attr = self._show_nameless(node) if nameless else self._show(parent, name, node, fd)
             handle = self.files.adopt(node, fd)
         except BaseException:
             os.close(fd)
@@ -270,7 +275,7 @@ class NameHandlers(State):
         node = self.tree.lookup(parent, name)
         if node is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        return node if node.attr is not None else self.inodes.enter(parent, name, node)
+        return node if node.identity is not None else self.inodes.enter(parent, name, node)
 
     @answers
     def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
@@ -283,7 +288,7 @@ class NameHandlers(State):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         remove.check_empty(upper, node)
         upper, parent = self._parent(parent_inode)
-        native.unshare_dirs()
+        native.unshare_dir(node.ino)
         self.settle()
         remove.rmdir(upper, parent, name)
 
@@ -320,13 +325,15 @@ class NameHandlers(State):
             await self._make_movable(source, same_parent=same_parent)
         upper, old = self._parent(parent_inode_old)
         _, new = self._parent(parent_inode_new)
+        self.settle()
         if source.is_dir or (target is not None and target.is_dir):
             native.unshare_dirs()  # one may be replaced, or cut off from its lower parts
-        self.settle()
-        try:
+            try:
+                rename(upper, old, name_old, new, name_new, flags)
+            finally:
+                self.files.catch_up()
+        else:
             rename(upper, old, name_old, new, name_new, flags)
-        finally:
-            self.files.catch_up()
         if target is not None:
             self.files.names_changed(target)
         self._directory_moved(source)

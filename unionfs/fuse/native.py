@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 15  # of the interface below; an extension that was built from other sources is not used
+VERSION = 20  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 CARRIER = b"unionfs.carried"  # the attribute that GETXATTR asks for when it stands for another
@@ -99,13 +99,13 @@ class Hooks(Protocol):
     def share_dir(self, node: int, fd: int, merged: bool) -> None:
         """Answer GETATTR of *node* by fstat of the directory *fd*, with one link if it is *merged*.
 
-        Until the kernel forgets the node, another takes its place, or ``unshare_dirs``.
+        Until the kernel forgets the node, another takes its place, *fd* is -1, or ``unshare_dirs``.
         """
 
     def unshare_dirs(self) -> None:
         """Answer GETATTR of shared directories no more.
 
-        Before one is removed or stops being merged; the rest is shared again when asked for.
+        Before one or more stop being merged; the rest is shared again when asked for.
         """
 
     def forget_attributes(self) -> None:
@@ -119,6 +119,12 @@ class Hooks(Protocol):
 
         These are all it has, *count* of them, joined by NUL. What requests make from then on is
         added by itself, until the kernel forgets the node or there is no room for more names.
+        """
+
+    def share_xattrless(self, node: int, directory: bool) -> None:
+        """Answer that *node* has no extended attributes, until a request may change it.
+
+        None that any caller may see. While such a request is under way Python is asked.
         """
 
     def answered(self) -> int:
@@ -195,6 +201,12 @@ carried = hooks.carried if hooks is not None else _nothing
 forget_attributes = hooks.forget_attributes if hooks is not None else _nothing
 unshare_dirs = hooks.unshare_dirs if hooks is not None else _nothing
 xattr_flags = hooks.xattr_flags if hooks is not None else _no_flags
+
+
+def unshare_dir(node: int) -> None:
+    """Answer GETATTR of the directory *node*, which is removed, no more by fstat."""
+    if hooks is not None:
+        hooks.share_dir(node, -1, False)
 
 
 def hooked() -> bool:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from unionfs.errors import ConflictError
@@ -47,6 +48,7 @@ class Rebasing:
         self._new: list[Layer] = []
         self._fresh: Upper | None = None
         self._data: dict[Node, int] = {}
+        _find_names(state)
         try:
             fresh = self._fresh = self._opened(stack.upperdir, WorkDir(stack.workdir, wait=0))
             self._rebase = Rebase(self._upper, fresh, state.inodes.known())
@@ -128,3 +130,26 @@ class Rebasing:
         for node, place in self._rebase.places.items():
             if not node.ino and node.source is not None and place.node.born != node.born:
                 node.ino = self._state.inodes.expected(node)
+
+
+def _find_names(state: State) -> None:
+    """Look up a name of each file whose known ones are gone while somebody uses it.
+
+    Its place on the new layers is that of another name, which nobody has looked up so far.
+    """
+    tree, inodes = state.tree, state.inodes
+    held = {
+        node
+        for node in chain(inodes.known(), tree.links.values())
+        if not (node.is_dir or node.dead or node.is_known)
+    }
+    numbers = {node.identity[1] for node in held if node.identity is not None}
+    numbers |= {tree.stat(node).st_ino for node in held}
+    pending = [tree.root] if held else []
+    while pending:
+        directory = pending.pop()
+        for name, node in list(tree.load(directory).items()):
+            if node.is_dir:
+                pending.append(node)
+            elif node.born in numbers:
+                inodes.enter(directory, name, node)

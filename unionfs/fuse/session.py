@@ -153,6 +153,8 @@ class Session:
                 native.hooks.hear_releases()
             if not (self._operations.shared or record):
                 self._operations.serve_by_node(files=not handles)
+            if not self._operations.shared:
+                self._operations.share_xattrless()
             loop.install_hooked(_fuse_descriptor(), spin=self.config.spin)
         else:
             loop.install(_fuse_descriptor())
@@ -234,6 +236,7 @@ class Session:
 
     def close(self) -> None:
         """Unmount if still mounted, and release everything."""
+        self._tracer.finish()
         if self._mounted:
             pyfuse3.close(unmount=True)
             self._mounted = False

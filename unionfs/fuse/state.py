@@ -16,6 +16,7 @@ from unionfs.fuse.inodes import Inodes
 from unionfs.fuse.owners import Owners
 from unionfs.fuse.told import Told
 from unionfs.fuse.tracer import Tracer
+from unionfs.fuse.xattrless import Xattrless
 from unionfs.syscalls.copy import KeepGoing
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
@@ -43,6 +44,7 @@ class State:
     ``owners``: how IDs in the mount and on disk differ (None: they do not).
     ``told``: what the mount tells of its layers in attributes (None: nothing), ``tracer`` of its
     requests.
+    ``xattrless``: which files have no attributes.
     ``record``: nothing is left to the kernel's caches that somebody who traces should see.
 
     ``_flushes`` counts the requests that wait for pages of the kernel's.
@@ -63,6 +65,7 @@ class State:
         self.told: Told | None = None
         self.tracer: Tracer | None = None
         self.record = False
+        self.xattrless = Xattrless(self.shown_names)
         self._copying: dict[Node, trio.Event] = {}
         self._flushes = 0
 
@@ -77,6 +80,15 @@ class State:
     def tell(self, told: Told, tracer: Tracer) -> None:
         """From now on answer for the attributes of ``fuse.told``; before the first request only."""
         self.told, self.tracer = told, tracer
+
+    def shown_names(self, node: Node) -> list[bytes]:
+        """Return the names of the attributes that *node* shows (``metadata``)."""
+        raise NotImplementedError
+
+    def share_xattrless(self) -> None:
+        """Let the extension answer for files without attributes; before the first request only."""
+        if self.acl and self.xattrs:  # else there are answers besides "it has none"
+            self.xattrless.begin()
 
     def settle(self) -> None:
         """Before a file is moved, copied up or forgotten: tell who traces what it was until now."""
@@ -239,7 +251,7 @@ class State:
             self.copy_up_dir(upper, node.parent)
         copy = FileCopy(upper, node, cut=cut)
         try:
-            if copy.size == 0 or (upper.volatile and copy.size <= _INLINE):
+            if copy.size == 0 or (copy.size <= _INLINE and not upper.waits):
                 copy.copy()
             else:
                 await self._in_thread(node, copy.copy)

@@ -14,8 +14,9 @@ ours alone: one that a layer really has is not shown, and nobody can set it.
 | ``stack`` | what is mounted, as JSON, for ``unionfs explain`` |
 | ``stats`` | what it did so far, and how, as JSON, for ``unionfs stats`` (``measured``) |
 | ``trace.READER.N`` | requests since this reader's answer N-1, for ``unionfs trace`` (``tracer``) |
+| ``trace.READER.Nm`` | the same, in the file that answer 0 tells of (``tracereader``) |
 
-The last four rows are for the mount's owner and for root, outside the container only. READER is 16
+The last five rows are for the mount's owner and for root, outside the container only. READER is 16
 hexadecimal digits of his choice; N is 0 at first and ``end`` at last; of the root only. To answer,
 each layer is asked for each name on the path (no directory is read for that, however large): when
 somebody asks, and at no cost to others.
@@ -46,7 +47,7 @@ _OPEN = frozenset(OWN_PREFIX + name for name in (b"layer", b"digest", b"why", b"
 _GUARDED = frozenset(OWN_PREFIX + name for name in (b"path", b"allpaths", b"stack", b"stats"))
 NAMES = _OPEN | _GUARDED
 TRACE = OWN_PREFIX + b"trace."
-_TRACING = re.compile(re.escape(TRACE) + rb"([0-9a-f]{16})\.([0-9]{1,18}|end)")
+_TRACING = re.compile(re.escape(TRACE) + rb"([0-9a-f]{16})\.(?:([0-9]{1,18})(m?)|end)")
 
 
 def is_told(name: bytes) -> bool:
@@ -97,8 +98,8 @@ class Told:
         found = _TRACING.fullmatch(name)
         if found is None or node.parent is not None:
             raise _nothing()
-        if found[2] != b"end":
-            return self._tracer.answer(found[1], int(found[2]), pid)
+        if found[2] is not None:
+            return self._tracer.answer(found[1], int(found[2]), pid, in_memory=bool(found[3]))
         self._tracer.end(found[1])
         return b""
 

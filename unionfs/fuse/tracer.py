@@ -5,8 +5,9 @@ request becomes a record: by the extension (``_trace.c``), or without it by ``no
 are made pieces that can be understood by themselves (``inspect.records``), which say what nodes are
 called: before a node is moved, copied up or forgotten, so that each is told as it was.
 
-A reader that does not ask loses what is too much to keep, with a count, and is dropped after some
-seconds; with the last one it all ends. Nobody waits for a reader.
+A reader (``tracereader``) that does not ask loses what is too much to keep, with a count, and is
+dropped after some seconds; with the last one it all ends. Nobody waits for a reader. What is left
+when the mount ends is left to each in a file.
 """
 
 from __future__ import annotations
@@ -15,23 +16,23 @@ import errno
 import os
 import struct
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from unionfs.fuse import loop, native
 from unionfs.fuse.guard import failure
 from unionfs.fuse.inodes import Inodes
-from unionfs.inspect.records import FORM, NODE, PIECE, RECORD, REPLY
+from unionfs.fuse.tracereader import Reader, add_lost, close
+from unionfs.inspect.records import NODE, PIECE, RECORD, REPLY
 from unionfs.options import MountConfig
 from unionfs.union.node import Node
 
 _READERS = 8
 _PATIENCE = 5.0  # seconds without a question
-_KEPT = 4 << 20  # bytes for one reader: some 40,000 requests
-_REPLY = 65536  # XATTR_SIZE_MAX
-_HALF = 1024  # records, of those that the extension keeps (and ``noted``)
+_LARGEST = 65536 - REPLY.size  # of a piece: XATTR_SIZE_MAX
+_ENOUGH = 256  # records that are taken, of the 2048 that the extension keeps (and ``noted``)
 _SOME = 256  # records in one piece, if they fit
+_TURNS = 8  # turns between two looks, in each of which the extension answers 64 at most
 _PATH = 4096  # bytes that are told of a path, its end
 
 _WORDS = RECORD.size // 8  # of 64 bits; the third to fifth are numbers of nodes
@@ -51,50 +52,11 @@ class Source(Protocol):
         """Return the records, which are then gone, the names in them, and how many were lost."""
 
 
-class _Reader:
-    """One that traces: his process, when he last asked, what for, and what he was told.
-
-    ``pieces`` are ``size`` bytes, with ``count`` events; ``lost`` are those that he will not get.
-    """
-
-    __slots__ = ("asked", "count", "lost", "number", "pid", "pieces", "reply", "size")
-
-    def __init__(self, pid: int, number: int, lost: int) -> None:
-        self.pid = pid
-        self.asked = time.monotonic()
-        self.number = number
-        self.reply = b""
-        self.pieces: deque[tuple[bytes, int]] = deque()
-        self.size = self.count = 0
-        self.lost = lost
-
-    def keep(self, piece: bytes, count: int) -> None:
-        if self.size + len(piece) > _KEPT:
-            self.lost += count
-            return
-        self.pieces.append((piece, count))
-        self.size += len(piece)
-        self.count += count
-
-    def next_reply(self) -> bytes:
-        parts = []
-        room = _REPLY - REPLY.size
-        while self.pieces and len(self.pieces[0][0]) <= room:
-            piece, count = self.pieces.popleft()
-            parts.append(piece)
-            room -= len(piece)
-            self.size -= len(piece)
-            self.count -= count
-        header = REPLY.pack(FORM, bool(self.pieces), self.lost)
-        self.lost = 0
-        return header + b"".join(parts)
-
-
 class Tracer:
     """The readers of one mount of *config*; all in the main thread, without an await.
 
     ``_told`` has what nodes are called, as it is sent. ``_asleep`` are readers that were dropped:
-    how much each lost until then, and how many requests there had been.
+    each one's file, how much he loses by coming back, and how many requests there had been.
     """
 
     def __init__(self, inodes: Inodes, config: MountConfig, requests: Callable[[], int]) -> None:
@@ -103,39 +65,57 @@ class Tracer:
         self._config = config
         self._requests = requests
         self._source: Source = native.hooks or _noted()
-        self._readers: dict[bytes, _Reader] = {}
-        self._asleep: dict[bytes, tuple[int, int]] = {}
+        self._readers: dict[bytes, Reader] = {}
+        self._asleep: dict[bytes, tuple[int, int, int]] = {}
         self._told: dict[int, bytes] = {}
         self._layers: list[bytes] = []
         self._clock = 0
         self._drop_at = 0.0
+        self._turns = 0
 
     def readers(self) -> int:
         """Return how many trace now."""
         self._drop_silent()
         return len(self._readers)
 
-    def answer(self, name: bytes, number: int, pid: int) -> bytes:
+    def answer(self, name: bytes, number: int, pid: int, *, in_memory: bool = False) -> bytes:
         """Return answer *number* for the reader *name*, who is process *pid*.
 
-        The first, 0, begins the telling. To ask again for the latest gives the same. Raises
-        OSError: EBUSY where too many trace, ESTALE for a reader that is not known (any more).
+        The first, 0, begins the telling. To ask again for the latest gives the same. *in_memory*:
+        its pieces are to be in his file. Raises OSError: EBUSY where too many trace, ESTALE for a
+        reader that is not known (any more).
         """
         reader = self._readers.get(name) or self._begin(name, number, pid)
         reader.asked = time.monotonic()
         if number == reader.number + 1:
-            self._drain()
+            if number:
+                self._drain()
+                reader.answer(in_memory=in_memory)
+            else:
+                reader.begin()
             reader.number = number
-            reader.reply = reader.next_reply()
         elif number != reader.number:
             raise _error(errno.ESTALE)
         return reader.reply
 
     def end(self, name: bytes) -> None:
         """Let the reader *name* go, if there is one."""
-        self._asleep.pop(name, None)
-        if self._readers.pop(name, None) is not None:
+        if name in self._asleep:
+            close(self._asleep.pop(name)[0])
+        reader = self._readers.pop(name, None)
+        if reader is not None:
+            reader.close()
             self._changed()
+
+    def finish(self) -> None:
+        """Leave each reader what there is: nobody will be answered any more."""
+        try:
+            if self._readers:
+                self._drop(list(self._readers))
+            for fd, _, before in self._asleep.values():
+                add_lost(fd, self._requests() - before)
+        except Exception as error:
+            self._give_up(error)
 
     def go_on(self, config: MountConfig) -> None:
         """Be of a mount on the layers of *config* from now on; after ``settle``."""
@@ -156,20 +136,20 @@ class Tracer:
         except Exception as error:
             self._give_up(error)
 
-    def _begin(self, name: bytes, number: int, pid: int) -> _Reader:
+    def _begin(self, name: bytes, number: int, pid: int) -> Reader:
         self._drop_silent()
-        lost = 0
-        if number:
-            if name not in self._asleep:
-                raise _error(errno.ESTALE)
-            lost, before = self._asleep.pop(name)
-            lost += self._requests() - before
+        if number and name not in self._asleep:
+            raise _error(errno.ESTALE)
         if len(self._readers) >= _READERS:
             raise _error(errno.EBUSY)
+        lost, file = 0, None
+        if number:
+            file, lost, before = self._asleep.pop(name)
+            lost += self._requests() - before
         if not self._readers:
             self._clock = time.time_ns() - time.monotonic_ns()
             self._layers = _layers(self._config)
-        reader = self._readers[name] = _Reader(pid, number - 1, lost)
+        reader = self._readers[name] = Reader(name, pid, number - 1, lost, file)
         self._changed()
         return reader
 
@@ -181,9 +161,12 @@ class Tracer:
         loop.at_turns(self._turn if pids else None)
 
     def _turn(self) -> None:
-        """Look after what is kept, each time before a request is waited for."""
+        """Look after what is kept: before requests are waited for, but not each time."""
+        self._turns += 1
+        if self._turns % _TURNS:
+            return
         try:
-            if self._source.trace_waiting() >= _HALF:
+            if self._source.trace_waiting() >= _ENOUGH:
                 self._drain()
             if time.monotonic() > self._drop_at:
                 self._drop_silent()
@@ -192,21 +175,24 @@ class Tracer:
 
     def _give_up(self, error: Exception) -> None:
         failure(error, "trace")
-        self._readers.clear()
+        while self._readers:
+            self._readers.popitem()[1].close()
         self._changed()
 
     def _drop_silent(self) -> None:
         now = time.monotonic()
         self._drop_at = now + 1
         silent = [name for name, each in self._readers.items() if now > each.asked + _PATIENCE]
-        if not silent:
-            return
+        if silent:
+            self._drop(silent)
+
+    def _drop(self, names: list[bytes]) -> None:
         self._drain()
-        for name in silent:
-            reader = self._readers.pop(name)
-            self._asleep[name] = (reader.lost + reader.count, self._requests())
+        for name in names:
+            file, lost = self._readers.pop(name).leave()
+            self._asleep[name] = (file, lost, self._requests())
         while len(self._asleep) > _READERS:
-            del self._asleep[next(iter(self._asleep))]
+            close(self._asleep.pop(next(iter(self._asleep)))[0])
         self._changed()
 
     def _drain(self) -> None:
@@ -233,7 +219,7 @@ class Tracer:
         (base,) = _NAMES_AT.unpack_from(records)
         heap = names[base : base + _names_size(records, base)]
         size = PIECE.size + len(nodes) + len(records) + len(heap)
-        if size > _REPLY - REPLY.size:
+        if size > _LARGEST:
             half = count // 2 * RECORD.size
             yield from self._pieces(records[:half], names)
             yield from self._pieces(records[half:], names)

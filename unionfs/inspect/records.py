@@ -2,11 +2,17 @@
 
 A mount answers with a *reply*: a header and pieces, each of which can be understood by itself.
 
-    reply    REPLY (form, whether more is waiting, how many events were lost), pieces
+    reply    REPLY (form, whether more is waiting, number, process, how many events were lost),
+             pieces
     piece    PIECE (sizes of what follows; where in its heap the first name was; the clock), then
     nodes    NODE (number, sizes), path and layer, of each node that the records mention
     records  RECORD each, as struct record in unionfs/fuse/_native.h
     heap     the names in the records, one after the other
+
+The first reply has no pieces, but says of which process which descriptor is a file in memory. Who
+can opens it and has later replies written there, with the number of bytes of their pieces. When the
+mount ends the rest is written behind that, at REST_AT, with END for more: the last reply may not be
+read yet. Until the first reply the file has the reader's name.
 
 A record says nodes by number and names apart: its ``path`` is that of its node, with its first name
 below that if it has one, ``other`` likewise, and ``layer`` is that of the node that was shown.
@@ -23,9 +29,13 @@ from unionfs.inspect.statistics import OPERATIONS
 if TYPE_CHECKING:
     from unionfs.inspect.event import Event
 
-FORM = 1  # of what is described here
+FORM = 2  # of what is described here
+END = 2  # for more: never
+MEMORY = "unionfs-trace"  # the file's name in /proc
+REST_AT = 1 << 24  # more than a reply has
 
-REPLY = struct.Struct("=BBxxxxxxQ")  # form, more, lost
+REPLY = struct.Struct("=BBxxIIQ")  # form, more, number, process, lost
+REPLY_MORE_AT = 1
 PIECE = struct.Struct("=IIIIq")  # bytes of nodes, records and heap; base; clock
 NODE = struct.Struct("=QHH")  # number, bytes of path and layer
 
@@ -49,7 +59,7 @@ def decoded(reply: bytes) -> tuple[list[Event], int, bool]:
     """
     if len(reply) < REPLY.size or reply[0] != FORM:
         raise FormError("events in another form")
-    _, more, lost = REPLY.unpack_from(reply)
+    _, more, _, _, lost = REPLY.unpack_from(reply)
     events: list[Event] = []
     at = REPLY.size
     while at < len(reply):
@@ -61,7 +71,7 @@ def decoded(reply: bytes) -> tuple[list[Event], int, bool]:
         at += records_size
         events += _events(records, nodes, reply[at : at + heap_size], base, clock)
         at += heap_size
-    return events, lost, bool(more)
+    return events, lost, more == 1
 
 
 def _nodes(reply: bytes, at: int, end: int) -> _Nodes:

@@ -6,11 +6,12 @@ import errno
 import fnmatch
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from unionfs.errors import UsageError
 from unionfs.inspect.event import Event
 from unionfs.inspect.statistics import OPERATIONS
+from unionfs.inspect.threads import Threads
 
 _COMM = 15  # bytes of a process's name that the kernel keeps (TASK_COMM_LEN less its NUL)
 _ANY = "any"
@@ -27,6 +28,7 @@ class Filter:
     """What requests must be like: all that is said here holds, and of each one word at least.
 
     ``errnos`` None means any failure. ``paths`` are matched against both paths of a rename or link.
+    ``pids`` are processes, each with all its threads, or single threads.
     ``slower_than_ns`` is what they must exceed, in nanoseconds. Without words all are admitted.
     """
 
@@ -36,17 +38,21 @@ class Filter:
     pids: frozenset[int] = frozenset()
     commands: frozenset[str] = frozenset()
     slower_than_ns: int = -1
+    threads: Threads = field(default_factory=Threads)
 
     def admits(self, event: Event) -> bool:
         """Return whether *event* is wanted."""
         return (
             (not self.operations or event.operation in self.operations)
             and self._admits_end(event)
-            and (not self.pids or event.pid in self.pids)
+            and (not self.pids or self._admits_process(event.pid))
             and (not self.commands or event.command in self.commands)
             and event.took_ns > self.slower_than_ns
             and (not self.paths or self._admits_path(event))
         )
+
+    def _admits_process(self, pid: int) -> bool:
+        return pid in self.pids or self.threads.process_of(pid) in self.pids
 
     def _admits_end(self, event: Event) -> bool:
         if self.errnos is None:

@@ -169,6 +169,10 @@ class Images:
             paths.insert(0, self._fixups.readable_path(image.chain_id))
         return paths or [self._parts.layout.empty]
 
+    def fixup_path(self, chain: Digest) -> str:
+        """Return the home of what belongs on top of the layers of *chain*, there or not."""
+        return self._parts.layout.fixup(chain)
+
     def lacks_fixup(self, image: ImageRecord) -> bool:
         """Return whether the directory that belongs on top of the layers of *image* is gone."""
         if image.chain_id is None or not self._has_fixup(image.id):

@@ -48,11 +48,19 @@ def copy_range(source: int, target: int, offset: int, length: int) -> int:
     return done
 
 
-def copy_data(source: int, target: int, size: int, *, keep_going: KeepGoing | None = None) -> None:
+def copy_data(
+    source: int,
+    target: int,
+    size: int,
+    *,
+    sparse: bool = True,
+    keep_going: KeepGoing | None = None,
+) -> None:
     """Copy the first *size* bytes of *source* to the empty file *target*, holes kept.
 
-    *keep_going* is asked after every piece of 8 MiB; when it returns False the copy ends with
-    ECANCELED. Raises OSError; the target is then incomplete and to be thrown away.
+    None are looked for where it is not *sparse*. *keep_going* is asked after every piece of 8 MiB;
+    when it returns False the copy ends with ECANCELED. Raises OSError; the target is then
+    incomplete and to be thrown away.
     """
     if size == 0:
         return
@@ -60,15 +68,17 @@ def copy_data(source: int, target: int, size: int, *, keep_going: KeepGoing | No
         if os.fstat(target).st_size != size:
             os.ftruncate(target, size)
         return
-    os.ftruncate(target, size)
+    if sparse:
+        os.ftruncate(target, size)
     offset = 0
     while offset < size:
-        start, end = _next_data(source, offset, size)
+        start, end = _next_data(source, offset, size) if sparse else (offset, size)
         offset = start
         while offset < end:
             done = copy_range(source, target, offset, min(end - offset, _CHUNK))
             if done == 0:
-                return  # the source is shorter than its size said: the rest stays a hole
+                os.ftruncate(target, size)  # shorter than its size said: the rest is a hole
+                return
             offset += done
             if keep_going is not None and not keep_going():
                 raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))

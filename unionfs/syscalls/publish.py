@@ -42,7 +42,19 @@ def publish(dir_fd: int, temporary: bytes, final: bytes) -> None:
 
 
 def write_file(path: str, data: bytes, mode: int = 0o600) -> None:
-    """Replace the file *path* by one with *data*, durably and in one step (permissions *mode*)."""
+    """Replace the file *path* by one with *data*, durably and in one step (permissions *mode*).
+
+    Raises OSError naming *path*.
+    """
+    try:
+        _write_beside(path, data, mode)
+    except OSError as error:
+        error.filename, error.filename2 = path, None
+        raise
+    fsync_dir(os.path.dirname(path) or ".")
+
+
+def _write_beside(path: str, data: bytes, mode: int) -> None:
     temporary = f"{path}.tmp.{os.getpid()}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
@@ -54,7 +66,6 @@ def write_file(path: str, data: bytes, mode: int = 0o600) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
-    fsync_dir(os.path.dirname(path) or ".")
 
 
 @contextmanager

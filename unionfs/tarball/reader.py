@@ -55,7 +55,8 @@ class TarReader:
             size = self._complete(entry, block)
             end = stream.offset + entry.size
             yield entry
-            stream.skip(end - stream.offset + -size % BLOCK)
+            stream.skip(end - stream.offset)
+            stream.take(-size % BLOCK)  # missing after the last entry, as umoci insert leaves it
 
     def copy_data(self, entry: Entry, fd: int) -> None:
         """Write the content of *entry* to the empty file *fd*, with its holes. Raises OSError."""

@@ -46,7 +46,7 @@ def open_readable(tree: Tree, node: Node) -> int:
     """
     fd = tree.open(node, os.O_RDONLY)
     layer = layer_of(tree, node)
-    if layer.plain:
+    if layer.plain or node.unmarked:
         return fd
     try:
         if not is_metacopy(fd, layer):

@@ -33,7 +33,8 @@ class Node:
     (what its layers below the upper show, where that was asked for),
     ``identity`` (device and inode number of the copy that gave the file its number), ``nlink``
     (links in the union where that differs from the file's own count, else 0), ``dead`` (no name is
-    left), ``protection`` (the flags of ``union.protection``, or UNKNOWN).
+    left), ``protection`` (the flags of ``union.protection``, or UNKNOWN), ``unmarked`` (it was made
+    in this mount, so that there is no mark of the driver to look for: origin, metacopy).
 
     For the FUSE room: ``ino`` (0: never shown), ``nlookup`` (references the kernel holds),
     ``attr`` (its attributes as last told to the kernel; None: ask the filesystem), ``file`` (its
@@ -66,6 +67,7 @@ class Node:
         "protection",
         "source",
         "source_name",
+        "unmarked",
     )
 
     parts: list[Part]  # read only where Tree.ready has been called; see ``is_ready``
@@ -89,6 +91,7 @@ class Node:
         self.place = -1
         self.dead = False
         self.protection = UNKNOWN
+        self.unmarked = False
         self.ino = 0
         self.nlookup = 0
         self.attr: Any = None

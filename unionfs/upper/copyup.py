@@ -26,6 +26,7 @@ from unionfs.upper.upper import Upper
 from unionfs.upper.work import clear_away
 
 _HOLD = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW
+_SMALL = 1 << 20  # bytes of a file that is taken for one without holes where it has all its blocks
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -217,7 +218,8 @@ class FileCopy:
         """
         if not self.size:
             return
-        copy_data(self._source, self._target, self.size, keep_going=keep_going)
+        sparse = self._stat.st_size > _SMALL or self._stat.st_blocks * 512 < self._stat.st_size
+        copy_data(self._source, self._target, self.size, sparse=sparse, keep_going=keep_going)
         if not self.upper.volatile:
             self.upper.settle(self._target)
 
@@ -246,14 +248,15 @@ class FileCopy:
         target: int | bytes = copy
         if self._target >= 0:
             target = self._target
-            written = os.fstat(target).st_mtime_ns  # by the filesystem's clock, as of other files
+            cut = self._cut
+            written = os.fstat(target).st_mtime_ns if cut else 0  # by the filesystem's clock
             index.mark_origin(upper, target, self._origin, st)
             copy_to_fd(upper, path, source.layer.names, self._target, st)
             mark_protected(upper, target, self._protection)
             if self._source >= 0:
                 copy_flags(self._source, self._target)
-            if self._cut is not None:
-                drop_set_id(upper, self._target, self._cut.kill)
+            if cut is not None:
+                drop_set_id(upper, self._target, cut.kill)
                 os.utime(self._target, ns=(st.st_atime_ns, written))
             return
         if upper.gives_owners:

@@ -136,6 +136,7 @@ def make_nameless(upper: Upper, parent: Node, mode: int, owner: Owner) -> tuple[
         node.anchor = os.open(proc_path(fd), os.O_PATH | os.O_CLOEXEC)
         node.dead = True
         node.protection = 0
+        node.unmarked = True
     except BaseException:
         os.close(fd)
         raise
@@ -228,6 +229,8 @@ def make_link(upper: Upper, node: Node, parent: Node, name: bytes) -> None:
 
 
 def _has_origin(upper: Upper, node: Node) -> bool:
+    if node.unmarked:
+        return False
     if node.nlink:
         return True
     return beside.get(upper, upper.tree.target(node), upper.flavour.origin) is not None
@@ -262,6 +265,7 @@ def _create(upper: Upper, parent: Node, name: bytes, plan: _Plan) -> Node:
         _create_staged(upper, above, name, plan)
     node = children[name] = Node(parent, name, plan.kind)
     node.protection = 0
+    node.unmarked = True
     return node
 
 

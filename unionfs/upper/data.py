@@ -33,8 +33,8 @@ def lacks_data(upper: Upper, node: Node) -> bool:
 
     That may be so of a file without a name, too: somebody has it open.
     """
-    regular = node.kind == stat.S_IFREG
-    return regular and metacopy.is_metacopy(upper.tree.target(node), upper.layer)
+    may_lack = node.kind == stat.S_IFREG and not node.unmarked
+    return may_lack and metacopy.is_metacopy(upper.tree.target(node), upper.layer)
 
 
 class DataCopy:

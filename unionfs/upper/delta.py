@@ -229,7 +229,8 @@ class Delta:
         for found in self._walk():
             if not found.new.is_dir:
                 st = self._after.stat(found.new)
-                if st.st_nlink > 1:
+                # The copy may have no name but that in the index, which its lower names lead to.
+                if st.st_nlink > 1 or found.path in self._linked:
                     groups.setdefault((st.st_dev, st.st_ino), []).append(found)
         return groups
 

@@ -101,7 +101,9 @@ def _lower_stat(upper: Upper, node: Node, copy: int | bytes) -> os.stat_result |
 
 
 def _may_have_origin(node: Node) -> bool:
-    """Only directories marked impure hold copies."""
+    """Only directories marked impure hold copies, and what is made here is none."""
+    if node.unmarked:
+        return False
     return node.parent is not None and node.parent.parts[0].impure
 
 

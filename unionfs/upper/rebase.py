@@ -91,8 +91,9 @@ class Rebase:
         self._fresh.tree.load(parent)[name] = Node(parent, name, socket.kind)
 
     def _pair(self, node: Node, found: Node) -> None:
+        """Note where *node* will be, compared if anybody knows more of it than its number."""
         place = Place(found, None, moved=False)
-        if node.ino or node.identity is not None:
+        if node.identity is not None or (node.is_dir and node.ino):
             place = self._compared(node, found)
         before = self.places.setdefault(node, place)
         if before is not place and not _is_same(before.st, place.st):
@@ -142,6 +143,7 @@ def _lead_to(node: Node, place: Place) -> None:
     node.hidden, node.nlink = found.hidden, found.nlink
     node.candidates, node.parts = found.candidates, found.parts
     node.born, node.place, node.below = found.born, found.place, None
+    node.unmarked = False
     known = st is not None and not node.is_dir  # of a directory it is asked for: upper.identity
     node.identity = (st.st_dev, st.st_ino) if st is not None and known else None
     if place.moved:

@@ -10,12 +10,13 @@ import errno
 import os
 
 from unionfs.syscalls.at import RENAME_EXCHANGE, renameat2
+from unionfs.union.layer import Part
 from unionfs.union.node import Node
 from unionfs.upper import index
 from unionfs.upper.copyup import ensure_dir, ensure_name
 from unionfs.upper.holding import held, is_needed, name_gone
 from unionfs.upper.upper import Upper
-from unionfs.upper.work import clear_away
+from unionfs.upper.work import clear_away, clear_folder_away
 
 
 def unlink(upper: Upper, parent: Node, name: bytes) -> Node:
@@ -59,7 +60,7 @@ def rmdir(upper: Upper, parent: Node, name: bytes) -> Node:
         if part is None:
             upper.work.whiteout(above.fd(), name)
         elif covered:
-            _exchange_for_whiteout(upper, above.fd(), name)
+            _exchange_for_whiteout(upper, above.fd(), name, part)
         else:
             remove_empty(upper, above.fd(), name)
     if part is not None:
@@ -84,15 +85,20 @@ def dir_gone(upper: Upper, node: Node) -> None:
         upper.tree.forget(node)
 
 
-def _exchange_for_whiteout(upper: Upper, above: int, name: bytes) -> None:
-    """Put a whiteout in the place of the upper directory *name* in one step, then clear it away."""
+def _exchange_for_whiteout(upper: Upper, above: int, name: bytes, part: Part) -> None:
+    """Put a whiteout in the place of the upper directory *name* in one step, then clear it away.
+
+    *part* is its part.
+    """
     work = upper.work
     temporary = work.temporary()
     work.whiteout(work.fd, temporary)
     try:
         renameat2(work.fd, temporary, above, name, RENAME_EXCHANGE)
-    finally:
+    except BaseException:
         clear_away(work.fd, temporary)
+        raise
+    clear_folder_away(work.fd, temporary, part.held)
 
 
 def remove_empty(upper: Upper, above: int, name: bytes) -> None:

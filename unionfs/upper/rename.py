@@ -277,7 +277,7 @@ def _is_file(fd: int, name: bytes) -> bool:
 
 def _note_impure(upper: Upper, source: Node, to: Part) -> None:
     """A directory that is to hold a copy is marked impure, so that its number is looked up."""
-    if to.impure:
+    if to.impure or (source.unmarked and not source.is_dir):
         return
     target = upper.tree.target(source)
     if source.is_dir or beside.get(upper, target, upper.flavour.origin) is not None:

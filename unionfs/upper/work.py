@@ -212,3 +212,16 @@ def clear_away(dir_fd: int, name: bytes) -> None:
         discard(dir_fd, name)
     except OSError:
         pass
+
+
+def clear_folder_away(dir_fd: int, name: bytes, inside: int) -> None:
+    """As ``clear_away``, of a directory that is open on *inside* (-1: it is not).
+
+    What it holds are whiteouts, which takes a third of the calls to say.
+    """
+    try:
+        for whiteout in os.listdir(inside):
+            os.unlink(whiteout, dir_fd=inside)
+        os.rmdir(name, dir_fd=dir_fd)
+    except OSError:
+        clear_away(dir_fd, name)

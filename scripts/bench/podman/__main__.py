@@ -14,13 +14,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from functools import partial
 
 from scripts.bench.contenders import NAMES, Contender, all_contenders, spawner
 from scripts.bench.place import milliseconds
 from scripts.bench.podman.images import image_layout, make_context
+from scripts.bench.podman.ordinary import Caller, caller, lacks_subordinate_ids
 from scripts.bench.podman.steps import NAME, STEPS, Step
 from scripts.bench.podman.stores import PodmanError, Store
 from scripts.bench.stats import Measured, table
@@ -37,8 +37,8 @@ _RUNTIMES = ("runc", "crun")
 def main() -> int:
     """Run what the command line asks for; the exit status is 1 when a measurement failed."""
     asked = _arguments()
-    if os.geteuid() != 0:
-        sys.exit("bench: needs root: sudo make bench-podman")
+    if os.geteuid() != 0 and lacks_subordinate_ids():
+        sys.exit("bench: you have no subordinate user IDs: see /etc/subuid, and subuid(5)")
     if not shutil.which("podman"):
         sys.exit("bench: podman is not installed")
     runtime = next(filter(shutil.which, _RUNTIMES), None)
@@ -49,11 +49,18 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: ended by a signal"))
     try:
         image = asked.image or f"oci:{image_layout(asked.files)}"
-        with tempfile.TemporaryDirectory(dir=cache, prefix="podman-") as place:
-            bench = _measure(place, _drivers(cache, asked.contenders), runtime, image, asked)
+        transport, _, path = image.partition(":")
+        reads = [os.path.dirname(os.path.abspath(path))] if os.path.exists(path) else []
+        with caller(cache, reads, ordinary=asked.user) as who:
+            if (
+                reads
+            ):  # under a short name: Podman makes the image's of it, and not all paths will do
+                os.symlink(os.path.abspath(path), os.path.join(who.place, "image"))
+                image = f"{transport}:image"
+            bench = _measure(who, _drivers(cache, asked.contenders, who), runtime, image, asked)
     except (OSError, PodmanError, NoMirrorError, subprocess.CalledProcessError) as error:
         sys.exit(f"bench: {error}")
-    _report(bench, asked.runs)
+    _report(bench, asked)
     return 1 if bench.failures else 0
 
 
@@ -74,13 +81,13 @@ class _Driver:
 class _Bench:
     """The measurements so far: ``results`` by step, ``failures`` as lines."""
 
-    def __init__(self, place: str, stores: dict[_Driver, Store], files: int) -> None:
+    def __init__(self, who: Caller, stores: dict[_Driver, Store], files: int) -> None:
         self.names = [driver.name for driver in stores]
         self.results = [Measured(step.name, "ms") for step in STEPS]
         self.failures: list[str] = []
         self._stores = stores
-        self._context = os.path.join(place, "context")
-        self._socket = os.path.join(place, "serve")
+        self._context = os.path.join(who.place, "context")
+        self._socket = os.path.join(who.place, "serve")
         make_context(self._context, files)
 
     def run(self, number: int) -> None:
@@ -110,25 +117,30 @@ class _Bench:
 
 
 def _measure(
-    place: str, drivers: list[_Driver], runtime: str, image: str, asked: argparse.Namespace
+    who: Caller, drivers: list[_Driver], runtime: str, image: str, asked: argparse.Namespace
 ) -> _Bench:
     with contextlib.ExitStack() as stack:
         stores = {}
         for driver in drivers:
             say(f"loading the image: {driver.name}")
-            at = os.path.join(place, driver.name)
-            store = stack.enter_context(contextlib.closing(Store(at, driver.program, runtime)))
+            made = Store(who, driver.name, driver.program, runtime)
+            store = stack.enter_context(contextlib.closing(made))
             store.podman("tag", store.podman("pull", "--quiet", image).strip(), NAME)
             stores[driver] = store
-        bench = _Bench(place, stores, asked.unpacked)
+        bench = _Bench(who, stores, asked.unpacked)
         for number in range(asked.runs):
             bench.run(number)
         say("")
         return bench
 
 
-def _drivers(cache: str, wanted: list[str]) -> list[_Driver]:
-    """Return those of *wanted* that are here; what is not is named on standard error."""
+def _drivers(cache: str, wanted: list[str], who: Caller) -> list[_Driver]:
+    """Return those of *wanted* that are here; what is not is named on standard error.
+
+    A resident spawner is root's.
+    """
+    if not who.is_root:
+        wanted = [name for name in wanted if name != _SERVED]
     plain = dict.fromkeys("unionfs" if name == _SERVED else name for name in wanted)
     found = {each.name: each for each in all_contenders(cache, list(plain), False)}
     names = [(name, "unionfs" if name == _SERVED else name) for name in wanted]
@@ -150,12 +162,24 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--image", metavar="SOURCE", help="what `podman pull` takes, instead: oci:DIR and others"
     )
-    return parser.parse_args()
+    parser.add_argument(
+        "--user",
+        action="store_true",
+        help="rootless: as an ordinary user, whom root makes up; without root always so",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="one run, few files: whether it works, not how fast"
+    )
+    asked = parser.parse_args()
+    if asked.quick:
+        asked.runs, asked.files, asked.unpacked = 1, 1, 200  # the demo's image is the least
+    return asked
 
 
-def _report(bench: _Bench, runs: int) -> None:
+def _report(bench: _Bench, asked: argparse.Namespace) -> None:
     baseline = "fuse-overlayfs" if "fuse-overlayfs" in bench.names else bench.names[0]
-    print(f"{platform.release()}, {os.cpu_count()} CPUs, as root; medians of {runs} runs")
+    whose = "rootless" if asked.user or os.geteuid() else "as root"
+    print(f"{platform.release()}, {os.cpu_count()} CPUs, {whose}; medians of {asked.runs} runs")
     print(f"x: of {baseline}'s median, less is better\n")
     print(table(bench.results, bench.names, baseline))
     for failure in bench.failures:

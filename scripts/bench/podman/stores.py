@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 import time
 
+from scripts.bench.podman.ordinary import Caller
 from unionfs.syscalls.mount import MNT_DETACH, mount_table, umount
 
 _SETTLED = 60.0  # seconds
+_REMOVE = 'umount "$0/overlay" 2>/dev/null; rm -rf "$0"'  # which Podman binds to itself
 _CONTAINERS_CONF = """
 [containers]
 netns = "none"
@@ -37,6 +38,7 @@ _STORAGE_CONF = """
 driver = "overlay"
 graphroot = "{place}/storage"
 runroot = "{short}/run"
+rootless_storage_path = "{place}/storage"
 [storage.options.overlay]
 mount_program = "{program}"
 """
@@ -47,17 +49,20 @@ class PodmanError(Exception):
 
 
 class Store:
-    """Images and containers in the directory *place*, mounted by *program* ("" is the kernel).
+    """Images and containers of *caller*, mounted by *program* ("" is the kernel).
 
-    Its methods raise PodmanError and OSError. ``close`` removes *place* and all that is in it.
+    They are in the directory *name* of his place. Methods raise PodmanError and OSError. ``close``
+    removes all of it.
     """
 
-    def __init__(self, place: str, program: str, runtime: str) -> None:
-        self._place = place
-        self._short = tempfile.mkdtemp(prefix="up", dir="/tmp")
+    def __init__(self, caller: Caller, name: str, program: str, runtime: str) -> None:
+        self._caller = caller
+        self._place = place = os.path.join(caller.place, name)
+        self._short = caller.short_directory()
         os.mkdir(place)
+        caller.give(place)
         paths = {"place": place, "short": self._short, "program": program, "runtime": runtime}
-        self._env = {"TMPDIR": place}
+        self._env = {"TMPDIR": place, "XDG_RUNTIME_DIR": self._short}
         for name, text in (("CONTAINERS", _CONTAINERS_CONF), ("CONTAINERS_STORAGE", _STORAGE_CONF)):
             path = os.path.join(place, f"{name}.conf")
             with open(path, "x", encoding="utf-8") as file:
@@ -68,18 +73,12 @@ class Store:
         """Run podman to its end; return what it prints."""
         # Not pipes: what a container leaves running could keep them open, and us waiting.
         with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as errors:
-            done = subprocess.run(
-                ["podman", *words],
-                env={**os.environ, **self._env},
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=errors,
-            )
+            status = self._caller.run(["podman", *words], said, errors, **self._env)
             said.seek(0)
             errors.seek(0)
-            if done.returncode:
+            if status:
                 last = errors.read().strip()[-500:]
-                raise PodmanError(f"podman {words[0]}: status {done.returncode}: {last}")
+                raise PodmanError(f"podman {words[0]}: status {status}: {last}")
             return said.read()
 
     def settle(self) -> None:
@@ -98,10 +97,19 @@ class Store:
         try:
             self.podman("rm", "--all", "--force", "--time", "0")
             self.settle()
+            if not self._caller.is_root:
+                self._leave_namespaces()
         finally:
             for top in (self._place, self._short):
                 _unmount_below(top)
                 shutil.rmtree(top)
+
+    def _leave_namespaces(self) -> None:
+        """Remove what belongs to subordinate IDs, and end the process that keeps the namespaces."""
+        self.podman("rmi", "--all", "--force")
+        storage = os.path.join(self._place, "storage")
+        self.podman("unshare", "sh", "-c", _REMOVE, storage)
+        self.podman("system", "migrate")
 
     def _has_processes(self) -> bool:
         ours = (os.fsencode(self._place) + b"/", os.fsencode(self._short) + b"/")

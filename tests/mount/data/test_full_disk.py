@@ -1,7 +1,7 @@
 """A full disk under a mapping: the copy-up that its pages need fails when they are written back.
 
-(Without the extension a file of a layer is copied up when it is opened for writing, which then
-fails.)
+(Without the extension, and with ``record``, a file of a layer is copied up when it is opened for
+writing, which then fails.)
 """
 
 from __future__ import annotations

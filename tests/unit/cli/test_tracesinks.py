@@ -52,7 +52,7 @@ def test_lines_have_columns_that_grow_and_never_speak_to_the_terminal(capsys):
             asked("lookup", "/f", layer="1"),
         ]
     )
-    lines.end(3)
+    lines.end(3, torn=False)
     assert capsys.readouterr().out.splitlines() == [
         "TIME         PROCESS    REQUEST  LAYER RESULT TOOK    PATH",
         "22:13:20.045 sh[7]      lookup   -     ENOENT 1.0 us  /etc/none",
@@ -71,7 +71,7 @@ def test_documents_are_one_a_line(capsys):
     events = [asked("open", "/a\n\udcff", layer="3"), asked("read", size=9, offset=3)]
     documents.take(events)
     documents.take([])
-    documents.end(0)
+    documents.end(0, torn=False)
     lines = capsys.readouterr().out.splitlines()
     assert [type(events[0]).of(json.loads(line)) for line in lines] == events
 
@@ -80,7 +80,7 @@ def test_sums_are_printed_at_the_end(capsys):
     added = Added(b"/mnt", as_json=False)
     added.take([asked("lookup", took_ns=3_000_000), asked("read", took_ns=1_000_000, errno=5)])
     assert capsys.readouterr().out == ""
-    added.end(0)
+    added.end(0, torn=False)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines] == [
         ["%", "TIME", "TOTAL", "MEAN", "LONGEST", "CALLS", "ERRORS", "REQUEST"],
@@ -94,7 +94,7 @@ def test_sums_are_printed_at_the_end(capsys):
 def test_sums_as_a_document(capsys):
     added = Added(b"/mnt\xff", as_json=True)
     added.take([asked("lookup")])
-    added.end(4)
+    added.end(4, torn=True)
     document = json.loads(capsys.readouterr().out)
     assert (document["target"], document["lost"]) == ("/mnt\udcff", 4)
     assert document["requests"]["lookup"]["count"] == 1
@@ -110,7 +110,7 @@ def test_a_recording_is_made_in_place_of_another_for_its_owner_only(tmp_path, ca
         assert list(Recording(file, path).events()) == events[:2]
     recorder.take([])
     recorder.take(events[2:])
-    recorder.end(7)
+    recorder.end(7, torn=False)
     recorder.close()
     with open(path, "rb") as file:
         found = Recording(file, path)

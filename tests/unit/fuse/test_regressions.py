@@ -238,6 +238,7 @@ def test_a_name_that_was_made_is_not_remembered_as_absent(
 
     with monkeypatch.context() as patch:
         patch.setattr(world.tree, "stat", full)
+        patch.setattr(world.tree, "stat_open", full)
         with pytest.raises(OSError, match="Too many"):
             getattr(world, verb)(b"new")
     assert told == [(1, b"new")]
@@ -281,3 +282,18 @@ def test_what_goes_wrong_in_forget_ends_nothing(
         asked.send(None)
     with pytest.raises(KeyError):
         world.ops.inodes[second]
+
+
+def test_no_file_has_the_number_that_the_root_shows(
+    lower: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After commit --rebase a new file had the inode of the old upper directory, whose it was."""
+    (lower / "file").write_bytes(b"x")
+    world = build()
+    inodes = world.ops.inodes
+    with monkeypatch.context() as patch:
+        patch.setattr(world.tree, "stat", lambda node: (lower / "file").stat())
+        shown = inodes.root_number()
+    node = world.tree.load(world.tree.root)[b"file"]
+    assert shown & 0xFFFFFFFF == node.born and inodes.expected(node) == 0
+    assert world.lookup(b"file") != shown

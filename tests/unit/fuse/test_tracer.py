@@ -11,11 +11,11 @@ import pytest
 
 from tests.support.files import refused
 from tests.support.stacks import Dir, File, build_stack
-from unionfs.fuse import loop, native, tracer
+from unionfs.fuse import loop, native, tracer, tracereader
 from unionfs.fuse.inodes import Inodes
 from unionfs.fuse.tracer import Tracer
 from unionfs.inspect.event import Event
-from unionfs.inspect.records import RECORD, FormError, decoded
+from unionfs.inspect.records import END, RECORD, REPLY, REST_AT, FormError, decoded
 from unionfs.ondisk.flavour import Flavour
 from unionfs.options import MountConfig
 from unionfs.union.layer import FdPool, Layer
@@ -74,6 +74,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr(tracer, "time", clock := Clock())
+    monkeypatch.setattr(tracereader, "time", clock)
     return clock
 
 
@@ -174,7 +175,7 @@ def test_long_paths_and_many_records_come_in_replies_that_fit(
 def test_what_is_too_much_is_lost_for_who_does_not_ask(
     one: Tracer, source: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracer, "_KEPT", 50_000)
+    monkeypatch.setattr(tracereader, "_KEPT", 50_000)
     one.answer(b"slow", 0, 77)
     one.answer(b"quick", 0, 78)
     for number in range(1, 11):
@@ -223,10 +224,10 @@ def test_only_so_many_are_told(one: Tracer, clock: Clock) -> None:
 
 def test_the_loop_takes_records_before_they_are_too_many(one: Tracer, source: Made) -> None:
     one.answer(b"r", 0, 77)
-    for _ in range(1023):
+    for _ in range(255):
         source.add(LOOKUP, 1, b"name")
     loop_turn()
-    assert source.trace_waiting() == 1023
+    assert source.trace_waiting() == 255
     source.add(LOOKUP, 1, b"name")
     loop_turn()
     assert source.trace_waiting() == 0
@@ -248,11 +249,96 @@ def test_what_goes_wrong_ends_the_telling_only(
 
 
 def loop_turn() -> None:
-    assert loop._at_turns is not None
-    loop._at_turns()
+    """As many turns as it takes for a look at what there is."""
+    for _ in range(tracer._TURNS):
+        assert loop._at_turns is not None
+        loop._at_turns()
+        if loop._at_turns is None:
+            return
 
 
-@pytest.mark.parametrize("reply", [b"", b"\0" * 16, b"\2" * 16])
+def left(one: Tracer, name: bytes) -> tuple[list[Event], int, int]:
+    """What is in the file of the reader *name*, whom *one* was left by or dropped."""
+    fd = one._asleep[name][0]
+    content = os.pread(fd, 1 << 20, REST_AT)
+    assert len(content) == REPLY.size + REPLY.unpack_from(content)[2]
+    events, lost, _ = decoded(content)
+    return events, lost, content[1]
+
+
+def test_what_is_left_at_the_end_is_in_a_file(one: Tracer, source: Made) -> None:
+    for name in (b"r", b"s"):
+        one.answer(name, 0, 77)
+    source.add(LOOKUP, 1, b"first")
+    one.answer(b"r", 1, 77)
+    source.add(LOOKUP, 1, b"second")
+    source.lost = 3
+    one.finish()
+    for name, paths in ((b"r", ["/second"]), (b"s", ["/first", "/second"])):
+        events, lost, more = left(one, name)
+        assert ([event.path for event in events], lost, more) == (paths, 3, END)
+
+
+def test_later_answers_are_in_the_file_for_who_wants(one: Tracer, source: Made) -> None:
+    first = REPLY.unpack(one.answer(b"r", 0, 77))
+    assert first[3] == os.getpid()
+    for number in (1, 2):
+        for count in range(2000):
+            source.add(LOOKUP, 1, b"%0255d" % count)
+        reply = one.answer(b"r", number, 77, in_memory=True)
+        assert len(reply) == REPLY.size == len(one.answer(b"r", number, 77, in_memory=True))
+        content = os.pread(first[2], 1 << 20, 0)[: REPLY.size + REPLY.unpack(reply)[2]]
+        events, lost, more = decoded(content)
+        assert ([int(event.path[1:]) for event in events], lost) == (list(range(2000)), 0)
+        assert more is False
+    one.end(b"r")
+    with refused(errno.EBADF):
+        os.fstat(first[2])
+
+
+def test_an_answer_is_there_until_the_next_is_asked_for(one: Tracer, source: Made) -> None:
+    """The end may come between the answer and its reading."""
+    fd = REPLY.unpack(one.answer(b"r", 0, 77))[2]
+    source.add(LOOKUP, 1, b"first")
+    one.answer(b"r", 1, 77, in_memory=True)
+    source.add(LOOKUP, 1, b"second")
+    one.finish()
+    size = REPLY.size + REPLY.unpack(os.pread(fd, REPLY.size, 0))[2]
+    assert [event.path for event in decoded(os.pread(fd, size, 0))[0]] == ["/first"]
+    assert [event.path for event in left(one, b"r")[0]] == ["/second"]
+
+
+def test_who_was_dropped_before_the_end_knows_what_he_lost(
+    one: Tracer, source: Made, clock: Clock
+) -> None:
+    one.answer(b"r", 0, 77)
+    source.add(LOOKUP, 1, b"told")
+    clock.now = 5.1
+    assert one.readers() == 0
+    assert [event.path for event in left(one, b"r")[0]] == ["/told"]
+    source.requests += 10
+    one.finish()
+    events, lost, more = left(one, b"r")
+    assert ([event.path for event in events], lost, more) == (["/told"], 10, END)
+
+
+def test_without_room_for_the_file_it_is_told_all_the_same(
+    one: Tracer, source: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(name: str, flags: int) -> int:
+        raise OSError(errno.ENFILE, name)
+
+    monkeypatch.setattr(os, "memfd_create", full)
+    assert REPLY.unpack(one.answer(b"r", 0, 77))[2] == 0
+    source.add(LOOKUP, 1, b"name")
+    with refused(errno.EBADF):
+        one.answer(b"r", 1, 77, in_memory=True)
+    assert [event.path for event in decoded(one.answer(b"r", 1, 77))[0]] == ["/name"]
+    one.finish()
+    one.end(b"r")
+
+
+@pytest.mark.parametrize("reply", [b"", b"\0" * 20, b"\1" * 20])
 def test_another_form_is_refused(reply: bytes) -> None:
     with pytest.raises(FormError):
         decoded(reply)

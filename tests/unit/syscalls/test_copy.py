@@ -66,10 +66,11 @@ def test_copies_are_the_same(tmp_path: Path, way: str, pieces, size: int, keep) 
         assert used <= (tmp_path / "source").stat().st_blocks + 8
 
 
-def test_a_source_shorter_than_it_said_leaves_a_hole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sparse", [True, False])
+def test_a_source_shorter_than_it_said_leaves_a_hole(tmp_path: Path, sparse: bool) -> None:
     (tmp_path / "source").write_bytes(b"short")
     with (tmp_path / "source").open("rb") as source, (tmp_path / "target").open("wb+") as target:
-        copy.copy_data(source.fileno(), target.fileno(), 10)
+        copy.copy_data(source.fileno(), target.fileno(), 10, sparse=sparse)
     assert (tmp_path / "target").read_bytes() == b"short\0\0\0\0\0"
 
 

@@ -23,6 +23,15 @@ def test_publish_replaces_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["final"]
 
 
+def test_write_file_names_the_file_that_was_wanted(tmp_path: Path) -> None:
+    """Not the temporary one, of which the user knows nothing."""
+    for path in (tmp_path, tmp_path / "none" / "file"):
+        with pytest.raises(OSError) as caught:
+            publish.write_file(str(path), b"new")
+        assert (caught.value.filename, caught.value.filename2) == (str(path), None)
+    assert os.listdir(tmp_path) == []
+
+
 def test_write_file_replaces_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "file")
     publish.write_file(path, b"old", 0o640)

@@ -197,6 +197,16 @@ def test_truncation(tmp_path, length):
         apply(tmp_path, data[:length])
 
 
+@pytest.mark.parametrize("missing", [1, 24])
+def test_padding_that_the_last_entry_does_not_have(tmp_path, missing):
+    """So ends what umoci's insert writes (0.4.7); every importer in Go takes it."""
+    data = tars.tar(tars.file("a"), tars.file("b", b"x" * 1000), end=b"")
+    done = apply(tmp_path, data[:-missing])
+    assert done.read("b") == b"x" * 1000
+    assert done.applied.tar_size == len(data) - missing
+    assert done.applied.warnings == ("tar without its end mark: 1, first b''",)
+
+
 def test_truncation_after_an_extended_header(tmp_path):
     with pytest.raises(TarFormatError, match="without its entry"):
         apply(tmp_path, tars.pax({"path": "x"}))

@@ -18,7 +18,7 @@ from tests.support.examples import FULL
 from tests.support.fsx import episode
 from tests.support.fsx.episode import KINDS, Outcome, Plan
 from tests.support.fsx.ops import READING, WRITING
-from tests.support.mounts import SessionMount
+from tests.support.mounts import UNION_OPTIONS, SessionMount
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
@@ -91,6 +91,17 @@ def test_more_files_than_the_daemon_keeps_open(arena, spawner, kind):
         return SessionMount(layers, target, spawner, descriptors=FEW)
 
     _all_of(arena, mounter, kind, FEWER // 2, files=FEW // 2)
+
+
+@pytest.mark.timeout(36_000 if FULL else 300)
+@pytest.mark.parametrize("kind", ["lower", "midway"])
+def test_where_each_open_and_read_is_heard(arena, spawner, kind):
+    """With ``record`` descriptors are the daemon's, and an open for writing copies up."""
+
+    def mounter(layers, target):
+        return SessionMount(layers, target, spawner, options=[*UNION_OPTIONS, b"record"])
+
+    _all_of(arena, mounter, kind, FEWER // 2)
 
 
 @pytest.mark.needs_loop

@@ -1,0 +1,58 @@
+"""Mounts made with ``record``, where each open, read and listing is a request: some of the tables.
+
+UNIONFS_TEST_OPTIONS=record runs all of them, and every other test that mounts, in such mounts.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.mount.parity.test_calls import TABLES, tables  # noqa: F401
+from tests.support.files import opened, read, refused
+from tests.support.fixtures import COMPARED
+from tests.support.mounts import UNION_OPTIONS, Mounted, SessionMount, Spawner
+from tests.support.rawcalls import FS_APPEND, FS_IMMUTABLE, set_fs_flags
+from tests.support.stacks import File, Layers, build_stack
+
+RECORD = [*UNION_OPTIONS, b"record"]
+SOME = ("flags", "open")
+
+pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
+
+
+@pytest.fixture(scope="module")
+def mount_union(arena) -> Iterator[Callable[[Layers, bytes], Mounted]]:
+    """Mount layers so that everything is heard of."""
+    spawner = Spawner()
+    yield lambda layers, target: SessionMount(layers, target, spawner, options=RECORD)
+    spawner.close()
+
+
+@pytest.mark.parametrize("table", [pytest.param(name, marks=COMPARED) for name in SOME])
+def test_answers_agree(tables, table):  # noqa: F811
+    wrong = [one for case in tables.outcome(table).wrong for one in case]
+    text = "\n".join(str(one) for one in wrong[:20])
+    assert not wrong, f"{len(wrong)} differences:\n{text}"
+    assert len(tables.outcome(table).wrong) == len(TABLES[table])
+
+
+@pytest.mark.needs_extension
+@pytest.mark.parametrize(("protection", "flags"), [(FS_IMMUTABLE, os.O_APPEND), (FS_APPEND, 0)])
+def test_opening_asks_whether_a_file_is_protected(scratch, union, protection, flags):
+    """What ``test_limits`` says of other mounts, where opening asks nobody, is not so here."""
+    layers = build_stack(scratch + b"/s", [[File(b"f", b"x", 8192, 0o666)]])
+    path = union(layers, options=RECORD).root + b"/f"
+    with opened(path, os.O_RDONLY) as fd:
+        set_fs_flags(fd, protection)
+        try:
+            with refused(errno.EPERM), opened(path, os.O_WRONLY | flags):
+                pass
+        finally:
+            set_fs_flags(fd, 0, protection)
+    with opened(path, os.O_WRONLY | flags):
+        pass
+    assert read(path) == b"x" * 8192
