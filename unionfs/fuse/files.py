@@ -17,10 +17,12 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
+import stat
 from itertools import islice
 
 from unionfs.fuse import native
 from unionfs.syscalls.at import proc_path
+from unionfs.syscalls.capability import CAP_DAC_OVERRIDE, has_capability
 from unionfs.syscalls.flags import APPEND, IMMUTABLE
 from unionfs.union import protection
 from unionfs.union.metacopy import open_readable
@@ -78,6 +80,7 @@ class Files:
         self._limit = min(limit, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._next = 0
         self._open: dict[Node, None] = {}
+        self._superuser: bool | None = None  # not known before it serves
         self.by_node = False
         self.pass_through = False
         self.inode_says_all = tree.layers[0].override is None
@@ -148,6 +151,33 @@ class Files:
                 return
             del self._open[node]  # to the end: others come first the next time
             self._open[node] = None
+
+    def hold_open(self, node: Node, *, write: bool) -> None:
+        """Have a descriptor of *node*, in the upper, before its permissions change: who has it open
+        goes on with it, whatever they are then (open(2)).
+
+        For ``may_lose``. *write*: the file may be opened for writing. Raises OSError, but for a
+        file that cannot be opened even now.
+        """
+        kept = node.file is not None and node.file.writable
+        if kept or node.kind != stat.S_IFREG:
+            return
+        for for_writing in (True, False) if write else (False,):
+            try:
+                self.data(node, write=for_writing)
+                return
+            except PermissionError:
+                pass
+
+    def may_lose(self) -> bool:
+        """Return whether a change of permissions can part openers from their file.
+
+        By node nobody says that a file was opened, and a daemon that is no superuser may be kept
+        out when its data is asked for.
+        """
+        if self._superuser is None:
+            self._superuser = has_capability(CAP_DAC_OVERRIDE)
+        return self.by_node and not self._superuser
 
     def _open_fd(self, node: Node, *, write: bool) -> int:
         if not write:

@@ -26,6 +26,7 @@ from unionfs.union.protection import check_change
 from unionfs.upper import attributes
 from unionfs.upper.copyup import Cut
 from unionfs.upper.create import DEFAULT_ACL
+from unionfs.upper.data import lacks_data
 from unionfs.upper.upper import Upper
 
 _ACCESS_ACL = b"system.posix_acl_access"
@@ -103,6 +104,7 @@ class MetadataHandlers(CarriedHandlers):
                 uid, gid = self.owners.changed(uid, gid)
             attributes.chown(upper, node, uid, gid)
         if fields.update_mode:
+            self._hold_open(upper, node)
             attributes.chmod(upper, node, stat.S_IMODE(attr.st_mode))
         if times:
             await self.copied(node)
@@ -112,6 +114,11 @@ class MetadataHandlers(CarriedHandlers):
             self._set_times(upper, node, attr, fields)
         node.attr = None
         return self._look_again(node, before, attr, fields)
+
+    def _hold_open(self, upper: Upper, node: Node) -> None:
+        """Before permissions of *node* change: see that who has it open can go on with it."""
+        if self.files.may_lose():
+            self.files.hold_open(node, write=not lacks_data(upper, node))
 
     def _look_again(
         self, node: Node, before: EntryAttributes, attr: EntryAttributes, fields: SetattrFields
@@ -259,6 +266,8 @@ class MetadataHandlers(CarriedHandlers):
             if not there and flags & os.XATTR_REPLACE:
                 raise FUSEError(errno.ENODATA)
         upper = await self.copy_up(node)
+        if name == _ACCESS_ACL:
+            self._hold_open(upper, node)
         attributes.set_xattr(upper, node, name, value, flags)
         if name == _ACCESS_ACL:
             self._drop_foreign_group(upper, node, ctx)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 CAP_CHOWN = 0
+CAP_DAC_OVERRIDE = 1
 CAP_FOWNER = 3
 CAP_FSETID = 4
 CAP_SYS_ADMIN = 21

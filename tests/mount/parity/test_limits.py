@@ -6,8 +6,11 @@ them and we cannot. Should one of these tests fail, the kernel has learned it: t
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import select
+import struct
 
 import pytest
 
@@ -70,6 +73,20 @@ def test_direct_writes_may_be_of_any_size(root):
     with opened(root + b"/f", os.O_WRONLY | os.O_DIRECT) as fd:
         assert os.pwrite(fd, b"y", 1) == 1
     assert read(root + b"/f")[:3] == b"xyx"
+
+
+def test_statx_tells_no_time_of_birth(root):
+    """The kernel asks for it (FUSE_STATX, Linux 6.6) in a request that pyfuse3 does not know."""
+    found, wanted = ctypes.create_string_buffer(256), 0x800  # STATX_BTIME
+    assert ctypes.CDLL(None).statx(-1, root + b"/f", 0, wanted, found) == 0
+    assert not struct.unpack_from("=I", found)[0] & wanted
+
+
+def test_files_can_be_waited_for(root):
+    """epoll_ctl(2) refuses files (EPERM) where the filesystem has no poll; FUSE always has one."""
+    with opened(root + b"/f", os.O_RDONLY) as fd, select.epoll() as waiting:
+        waiting.register(fd, select.EPOLLIN)
+        assert waiting.poll(0) == [(fd, select.EPOLLIN)]
 
 
 @pytest.mark.needs_extension
