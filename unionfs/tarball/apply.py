@@ -26,7 +26,7 @@ from typing import BinaryIO
 from unionfs.digest import Digest
 from unionfs.ondisk.flavour import Flavour
 from unionfs.ondisk.override import make_stand_in, of_store
-from unionfs.ondisk.whiteout import AUFS_OPAQUE, AUFS_PREFIX, is_whiteout, make_whiteout
+from unionfs.ondisk.whiteout import AUFS_OPAQUE, AUFS_PREFIX
 from unionfs.tarball import header
 from unionfs.tarball.header import Entry, shown
 from unionfs.tarball.limits import Limits
@@ -223,7 +223,7 @@ class _Layer:
             return
         self._tree.count()
         try:
-            make_whiteout(self._tree.fd(parent), hidden)
+            self._tree.hide(parent, hidden)
         except FileExistsError:
             pass  # the layer provides it, which hides what is below as well
 
@@ -329,7 +329,7 @@ class _Layer:
             except FileNotFoundError:
                 pass
             else:
-                if not is_whiteout(st):
+                if not self._tree.hidden(directory, leaf, st):
                     return directory, leaf
         raise UnsafeEntryError(
             f"layer entry {shown(entry.name)} is a hard link to {shown(entry.link)}, "

@@ -12,7 +12,8 @@ from collections.abc import Container, Iterator
 from typing import NamedTuple
 
 from unionfs.ondisk import override
-from unionfs.ondisk.whiteout import is_whiteout
+from unionfs.ondisk.flavour import Flavour
+from unionfs.ondisk.whiteout import is_whiteout, is_whiteout_file
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import name_path, open_beneath
 from unionfs.tarball.content import HOST_ATTRIBUTES
@@ -29,6 +30,7 @@ _KINDS = {
     stat.S_IFBLK: "block device",
     stat.S_IFCHR: "character device",
 }
+_WHITEOUT = "whiteout"
 _Identity = tuple[int, int]
 
 
@@ -86,10 +88,10 @@ class _Comparison:
             full = name if path == b"." else path + b"/" + name
             if name not in there:
                 st = os.stat(name, dir_fd=wanted, follow_symlinks=False)
-                yield Difference(full, f"is missing (a {_kind(st)})")
+                yield Difference(full, f"is missing (a {_kind(wanted, name, st)})")
             elif name not in expected:
                 st = os.stat(name, dir_fd=found, follow_symlinks=False)
-                yield Difference(full, f"was not there (a {_kind(st)})")
+                yield Difference(full, f"was not there (a {_kind(found, name, st)})")
             else:
                 yield from self._entry(full, wanted, found, name, below)
 
@@ -98,10 +100,11 @@ class _Comparison:
     ) -> Iterator[Difference]:
         old = os.stat(name, dir_fd=wanted, follow_symlinks=False)
         new = os.stat(name, dir_fd=found, follow_symlinks=False)
-        if _kind(old) != _kind(new):
-            yield Difference(path, f"is a {_kind(new)} instead of a {_kind(old)}")
+        kind, expected = _kind(found, name, new), _kind(wanted, name, old)
+        if kind != expected:
+            yield Difference(path, f"is a {kind} instead of a {expected}")
             return
-        if is_whiteout(old):
+        if kind == _WHITEOUT:
             return  # nobody sees more of it
         yield from self._metadata(
             path, (name_path(wanted, name), old), (name_path(found, name), new)
@@ -211,8 +214,12 @@ def _listed(fd: int) -> Iterator[bytes]:
     return (os.fsencode(name) for name in os.listdir(fd))
 
 
-def _kind(st: os.stat_result) -> str:
-    return "whiteout" if is_whiteout(st) else _KINDS[stat.S_IFMT(st.st_mode)]
+def _kind(dir_fd: int, name: bytes, st: os.stat_result) -> str:
+    """Return what *name* in *dir_fd* is called; a whiteout is one in either of its forms."""
+    path = name_path(dir_fd, name)
+    if is_whiteout(st) or any(is_whiteout_file(st, path, one.whiteout) for one in Flavour):
+        return _WHITEOUT
+    return _KINDS[stat.S_IFMT(st.st_mode)]
 
 
 def _time(st: os.stat_result) -> str:

@@ -15,7 +15,12 @@ from typing import NamedTuple
 
 from unionfs.ondisk.flavour import Flavour
 from unionfs.ondisk.override import Spelling, kind_of
-from unionfs.ondisk.whiteout import is_whiteout
+from unionfs.ondisk.whiteout import (
+    is_whiteout,
+    is_whiteout_file,
+    make_whiteout,
+    make_whiteout_file,
+)
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import name_path, open_dir
 from unionfs.syscalls.remove import remove_tree
@@ -87,6 +92,8 @@ class Tree:
         self._spelling = spelling
         self._limits = limits
         self._open: OrderedDict[Dir, None] = OrderedDict()
+        self._marked: set[Dir] = set()  # those that hold whiteouts as files
+        self._opaque: set[Dir] = set()
 
     def close(self) -> None:
         """Close every descriptor but the root's."""
@@ -172,8 +179,47 @@ class Tree:
         return self._add(parent, name)
 
     def make_opaque(self, node: Dir) -> None:
-        """Let nothing of the lower layers show through *node*. Raises OSError."""
+        """Let nothing of the lower layers show through *node*. Raises OSError.
+
+        Whiteouts that are files would show now, in all of the layer if it is the root.
+        """
+        for each in self._marked.copy() if node is self.root else self._marked & {node}:
+            self._show_all(each)
+        self._opaque.add(node)
         xattr.set_(self.fd(node), self._flavour.opaque, b"y")
+
+    def hide(self, parent: Dir, name: bytes) -> None:
+        """Put a whiteout at *name* in *parent*. Raises OSError (FileExistsError).
+
+        A file with an attribute where no device can be made (a store on the kernel's overlayfs);
+        none at all where everything is hidden anyway.
+        """
+        try:
+            make_whiteout(self.fd(parent), name)
+        except PermissionError:
+            if self._opaque.isdisjoint((self.root, parent)):
+                make_whiteout_file(self.fd(parent), name, self._flavour.whiteout)
+                for each in {self.root, parent} - self._marked:
+                    xattr.set_(self.fd(each), self._flavour.opaque, b"x")
+                    self._marked.add(each)
+
+    def hidden(self, parent: Dir, name: bytes, st: os.stat_result) -> bool:
+        """Return whether *name* in *parent*, whose attributes are *st*, is a whiteout."""
+        if is_whiteout(st):
+            return True
+        if parent not in self._marked:
+            return False
+        return is_whiteout_file(st, name_path(self.fd(parent), name), self._flavour.whiteout)
+
+    def _show_all(self, node: Dir) -> None:
+        """Remove the whiteouts that are files from *node*, and the mark that makes them such."""
+        self._marked.discard(node)
+        fd = self.fd(node)
+        for name in (os.fsencode(one) for one in os.listdir(fd)):
+            st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            if is_whiteout_file(st, name_path(fd, name), self._flavour.whiteout):
+                os.unlink(name, dir_fd=fd)
+        xattr.remove(fd, self._flavour.opaque)
 
     def make_replacing(self, node: Dir) -> None:
         """Let *node* stand for itself: it is not what the lower layers have there."""
@@ -184,9 +230,20 @@ class Tree:
     def clear(self, parent: Dir, name: bytes) -> None:
         """Remove whatever is called *name* in *parent*, a directory with its content."""
         self.replaced = True
-        if parent.children.pop(name, None) is not None:
+        gone = parent.children.pop(name, None)
+        if gone is not None:
             self.close()
+            self._forget(gone)
         remove_tree(self.fd(parent), name)
+
+    def _forget(self, gone: Dir) -> None:
+        """Know no marks of the directory *gone* and those below it."""
+        pending = [gone]
+        while pending:
+            each = pending.pop()
+            self._marked.discard(each)
+            self._opaque.discard(each)
+            pending += each.children.values()
 
     def settle(self, finish: Callable[[int, bytes, Settings], None]) -> tuple[bytes, ...]:
         """Give all directories their modes, ACLs and times; return the implied ones' paths.
@@ -214,7 +271,7 @@ class Tree:
         except FileNotFoundError:
             return False
         kind = kind_of(st, name_path(self.fd(parent), name), self._spelling)
-        return kind != stat.S_IFLNK and not is_whiteout(st)
+        return kind != stat.S_IFLNK and not self.hidden(parent, name, st)
 
     def _imply(self, parent: Dir, name: bytes, entry: bytes) -> Dir:
         fd = self.fd(parent)
@@ -222,7 +279,7 @@ class Tree:
             st = os.stat(name, dir_fd=fd, follow_symlinks=False)
         except FileNotFoundError:
             return self.make(parent, name)
-        if is_whiteout(st):
+        if self.hidden(parent, name, st):
             return self.make(parent, name)
         raise UnsafeEntryError(
             f"layer entry {shown(entry)} is below {shown(parent.path() + b'/' + name)}, "

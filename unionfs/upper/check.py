@@ -26,6 +26,7 @@ from unionfs.union.metacopy import open_readable
 from unionfs.union.node import Node
 from unionfs.union.stack import find_overrides, open_layers, tree_of
 from unionfs.union.tree import Tree
+from unionfs.upper import whiteouts
 from unionfs.upper.work import clear_away, discard
 
 _DESCRIPTORS = 512
@@ -175,7 +176,7 @@ class _Walk:
 
     def _cut_off(self, part: Part) -> None:
         """Let nothing below show through *part*, and forget where it led."""
-        xattr.set_(part.fd(), self._flavour.opaque, b"y")
+        whiteouts.make_opaque(part)
         xattr.remove(part.fd(), self._flavour.redirect)
 
     def _file(self, node: Node, above: Part) -> Iterator[Flaw]:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import NamedTuple
 
 from unionfs.ondisk.override import Override, make_stand_in
-from unionfs.ondisk.whiteout import AUFS_PREFIX, is_whiteout
+from unionfs.ondisk.whiteout import AUFS_PREFIX
 from unionfs.syscalls import flags, xattr
 from unionfs.syscalls.at import (
     RENAME_EXCHANGE,
@@ -27,7 +27,7 @@ from unionfs.syscalls.at import (
 )
 from unionfs.union.layer import Part
 from unionfs.union.node import Node
-from unionfs.upper import beside, index, overrides
+from unionfs.upper import beside, index, overrides, whiteouts
 from unionfs.upper.copyup import ensure_dir
 from unionfs.upper.holding import take_place
 from unionfs.upper.upper import Upper
@@ -346,8 +346,7 @@ def _replace_whiteout(
     """
     source = upper.work.fd if stage is None else stage
     fd = above.fd()
-    there = os.stat(name, dir_fd=fd, follow_symlinks=False)
-    if not is_whiteout(there):
+    if not whiteouts.is_at(above, name):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fsdecode(name))
     renameat2(source, temporary, fd, name, RENAME_EXCHANGE)
     clear_away(source, temporary)

@@ -12,7 +12,7 @@ import os
 from unionfs.syscalls.at import RENAME_EXCHANGE, renameat2
 from unionfs.union.layer import Part
 from unionfs.union.node import Node
-from unionfs.upper import index
+from unionfs.upper import index, whiteouts
 from unionfs.upper.copyup import ensure_dir, ensure_name
 from unionfs.upper.holding import held, is_needed, name_gone
 from unionfs.upper.upper import Upper
@@ -31,13 +31,13 @@ def unlink(upper: Upper, parent: Node, name: bytes) -> Node:
     if node.source is not None:
         above = ensure_dir(upper, parent)
         with held(upper, node):
-            upper.work.whiteout(above.fd(), name)
+            whiteouts.put(upper, above, name)
     else:
         above = ensure_name(upper, node, parent, name)
         index.pin_to_upper(upper, node)
         with held(upper, node, needed=is_needed(node, parent, name)):
             if covered:
-                upper.work.cover(above.fd(), name)
+                whiteouts.cover(upper, above, name)
             else:
                 os.unlink(name, dir_fd=above.fd())
     del children[name]
@@ -58,9 +58,9 @@ def rmdir(upper: Upper, parent: Node, name: bytes) -> Node:
     part = node.upper_part()
     with held(upper, node):
         if part is None:
-            upper.work.whiteout(above.fd(), name)
+            whiteouts.put(upper, above, name)
         elif covered:
-            _exchange_for_whiteout(upper, above.fd(), name, part)
+            _exchange_for_whiteout(upper, above, name, part)
         else:
             remove_empty(upper, above.fd(), name)
     if part is not None:
@@ -85,16 +85,17 @@ def dir_gone(upper: Upper, node: Node) -> None:
         upper.tree.forget(node)
 
 
-def _exchange_for_whiteout(upper: Upper, above: int, name: bytes, part: Part) -> None:
+def _exchange_for_whiteout(upper: Upper, above: Part, name: bytes, part: Part) -> None:
     """Put a whiteout in the place of the upper directory *name* in one step, then clear it away.
 
     *part* is its part.
     """
     work = upper.work
+    whiteouts.announce(upper, above)
     temporary = work.temporary()
     work.whiteout(work.fd, temporary)
     try:
-        renameat2(work.fd, temporary, above, name, RENAME_EXCHANGE)
+        renameat2(work.fd, temporary, above.fd(), name, RENAME_EXCHANGE)
     except BaseException:
         clear_away(work.fd, temporary)
         raise

@@ -23,7 +23,7 @@ from unionfs.syscalls.at import (
 )
 from unionfs.union.layer import Part
 from unionfs.union.node import Node
-from unionfs.upper import beside, index
+from unionfs.upper import beside, index, whiteouts
 from unionfs.upper.copyup import copy_up, ensure_dir, ensure_name, keep_times
 from unionfs.upper.create import check_name
 from unionfs.upper.data import own_data
@@ -147,7 +147,10 @@ def _make_opaque(upper: Upper, node: Node) -> None:
     """Mark *node*, all of whose entries are in the upper, as opaque."""
     part = upper.part(node)
     if len(node.parts) > 1:
-        xattr.set_(part.fd(), upper.flavour.opaque, b"y")
+        if whiteouts.files_in(part):
+            # They would show as files in an opaque directory, and what they hide before it is one.
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), os.fsdecode(node.name))
+        whiteouts.make_opaque(part)
         del node.parts[1:]
         node.attr = None
 
@@ -162,7 +165,7 @@ def _move(upper: Upper, old: Node, old_name: bytes, new: Node, new_name: bytes) 
     from_part = _prepare(upper, source, old, old_name, new)
     to_part = ensure_dir(upper, new)
     if source.is_dir and len(source.parts) == 1 and upper.tree.lower_shows(new, new_name):
-        xattr.set_(upper.part(source).fd(), upper.flavour.opaque, b"y")
+        whiteouts.make_opaque(upper.part(source))
     if target is not None:
         _make_way(upper, target, new, new_name)
     _note_impure(upper, source, to_part)
@@ -243,6 +246,8 @@ def _rename_on_disk(
     old_fd, new_fd = place[0].fd(), to[0].fd()
     if source.is_dir and _is_file(new_fd, to[1]):
         # A whiteout is in the way, and a directory replaces no file: change places with it.
+        if to[0].whiteout_files:
+            whiteouts.mark(place[0])
         renameat2(old_fd, place[1], new_fd, to[1], RENAME_EXCHANGE)
         if not covered:
             clear_away(old_fd, place[1])
@@ -255,16 +260,45 @@ def _rename_on_disk(
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        # The filesystem has no RENAME_WHITEOUT (overlayfs warns of it): the old name shows its
-        # lower file for a moment, which loses nothing.
-        work, temporary = upper.work.fd, upper.work.temporary()
-        upper.work.whiteout(work, temporary)
-        try:
-            os.rename(place[1], to[1], src_dir_fd=old_fd, dst_dir_fd=new_fd)
-            os.rename(temporary, place[1], src_dir_fd=work, dst_dir_fd=old_fd)
-        except BaseException:
-            clear_away(work, temporary)
-            raise
+        _rename_without_whiteout(upper, place, to)
+
+
+def _rename_without_whiteout(
+    upper: Upper, place: tuple[Part, bytes], to: tuple[Part, bytes]
+) -> None:
+    """Rename on a filesystem that has no RENAME_WHITEOUT; the kernel's overlayfs is one.
+
+    Where the new name is free, a whiteout takes it first, and the two change places. Else the old
+    name shows its lower file for a moment, which loses nothing.
+    """
+    old_fd, new_fd = place[0].fd(), to[0].fd()
+    whiteouts.announce(upper, place[0])
+    if upper.work.as_files and _whiteout_first(upper, *to):
+        renameat2(old_fd, place[1], new_fd, to[1], RENAME_EXCHANGE)
+        return
+    work, temporary = upper.work.fd, upper.work.temporary()
+    upper.work.whiteout(work, temporary)
+    try:
+        os.rename(place[1], to[1], src_dir_fd=old_fd, dst_dir_fd=new_fd)
+        os.rename(temporary, place[1], src_dir_fd=work, dst_dir_fd=old_fd)
+    except BaseException:
+        clear_away(work, temporary)
+        raise
+
+
+def _whiteout_first(upper: Upper, above: Part, name: bytes) -> bool:
+    """Have a whiteout at *name* in *above*, where nothing shows; False if none can be there.
+
+    That is where something shows, and in an opaque directory, in which a file is no whiteout.
+    """
+    whiteouts.announce(upper, above)
+    if not above.whiteout_files:
+        return False
+    try:
+        upper.work.whiteout(above.fd(), name)
+    except FileExistsError:
+        return whiteouts.is_at(above, name)
+    return True
 
 
 def _is_file(fd: int, name: bytes) -> bool:
@@ -316,7 +350,7 @@ def _exchange(upper: Upper, old: Node, old_name: bytes, new: Node, new_name: byt
     two = _prepare(upper, second, new, new_name, old)
     for node, parent, name in ((first, new, new_name), (second, old, old_name)):
         if node.is_dir and len(node.parts) == 1 and upper.tree.lower_shows(parent, name):
-            xattr.set_(upper.part(node).fd(), upper.flavour.opaque, b"y")
+            whiteouts.make_opaque(upper.part(node))
     _note_impure(upper, first, two)
     _note_impure(upper, second, one)
     renameat2(one.fd(), old_name, two.fd(), new_name, RENAME_EXCHANGE)

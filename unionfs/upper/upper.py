@@ -44,6 +44,7 @@ class Upper:
         self.work = work
         self.layer: Layer = tree.layers[0]
         self.flavour: Flavour = self.layer.flavour
+        work.mark = self.flavour.whiteout
         self.override = self.layer.override
         self.names = self.layer.names
         self.volatile = volatile

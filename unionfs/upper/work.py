@@ -8,9 +8,9 @@ import os
 import time
 
 from unionfs.errors import ConflictError, NotFoundError, RefusedError
-from unionfs.ondisk.whiteout import make_whiteout, share_whiteout
+from unionfs.ondisk.whiteout import make_whiteout, make_whiteout_file, share_whiteout
 from unionfs.syscalls import xattr
-from unionfs.syscalls.at import exists, open_dir
+from unionfs.syscalls.at import RENAME_NOREPLACE, exists, open_dir, renameat2
 from unionfs.syscalls.remove import remove_tree
 
 _WORK = b"work"  # the kernel's names inside workdir (fs/overlayfs/super.c)
@@ -37,7 +37,8 @@ class WorkDir:
     """``workdir``, held under a flock(2) while it is open.
 
     ``fd`` is its ``work`` directory, where temporary names are (-1 where nothing is to be written);
-    ``path`` is for messages.
+    ``path`` is for messages. ``mark`` is the attribute that makes a file a whiteout (empty: devices
+    only), ``as_files`` whether whiteouts have to be such files: known once ``stock`` was called.
     """
 
     def __init__(self, path: bytes, *, wait: float = 10.0, writable: bool = True) -> None:
@@ -49,6 +50,8 @@ class WorkDir:
         self.path = path
         self._serial = 0
         self._whiteout = b""
+        self.mark = b""
+        self.as_files = False
         try:
             self._root = os.open(path, _OPEN)
         except OSError as error:
@@ -148,25 +151,54 @@ class WorkDir:
         self._serial += 1
         return b"#%x" % self._serial
 
+    def stock(self) -> None:
+        """Have the whiteout that others are links of. Raises OSError.
+
+        Where the filesystem makes no device 0:0 (the kernel's overlayfs gives EPERM for it,
+        fs/overlayfs/dir.c, ovl_mknod()), it is a file with the attribute ``mark``.
+        """
+        if self._whiteout:
+            return
+        fresh = self.temporary()
+        try:
+            make_whiteout(self.fd, fresh)
+        except PermissionError:
+            if not self.mark:
+                raise
+            make_whiteout_file(self.fd, fresh, self.mark)
+            self.as_files = True
+        self._whiteout = fresh
+
     def whiteout(self, dir_fd: int, name: bytes) -> None:
         """Put a whiteout at the free name *name* in *dir_fd*. Raises OSError.
 
         One inode is linked again and again, as the kernel does; a new one is made when the
-        filesystem allows no more links.
+        filesystem allows no more links. Outside ``fd``: through ``upper.whiteouts``, which marks
+        the directory where that has to be.
         """
-        if not self._whiteout:
-            fresh = self.temporary()
-            make_whiteout(self.fd, fresh)
-            self._whiteout = fresh
+        self.stock()
         try:
             share_whiteout(self.fd, self._whiteout, dir_fd, name)
         except OSError as error:
             if error.errno not in (errno.EMLINK, errno.EPERM):
                 raise
-            make_whiteout(dir_fd, name)
+            self._make_one(dir_fd, name)
             if error.errno == errno.EMLINK:
                 clear_away(self.fd, self._whiteout)
                 self._whiteout = b""
+
+    def _make_one(self, dir_fd: int, name: bytes) -> None:
+        """Make a whiteout of its own at the free name *name* in *dir_fd*, in one step."""
+        if not self.as_files:
+            make_whiteout(dir_fd, name)
+            return
+        temporary = self.temporary()
+        make_whiteout_file(self.fd, temporary, self.mark)
+        try:
+            renameat2(self.fd, temporary, dir_fd, name, RENAME_NOREPLACE)
+        except BaseException:
+            clear_away(self.fd, temporary)
+            raise
 
     def cover(self, dir_fd: int, name: bytes) -> None:
         """Replace the file (no directory) *name* in *dir_fd* by a whiteout in one step."""
