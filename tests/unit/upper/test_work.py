@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from unionfs.ondisk.flavour import Flavour
-from unionfs.ondisk.whiteout import is_whiteout, make_whiteout
+from unionfs.ondisk.whiteout import is_whiteout, is_whiteout_file, make_whiteout
 from unionfs.union.layer import FdPool, Layer
 from unionfs.union.tree import Tree
 from unionfs.upper.upper import Upper
@@ -94,6 +95,35 @@ def test_whiteouts_share_an_inode_and_cover_in_one_step(tmp_path: Path) -> None:
     work.close()
     os.close(fd)
     assert _names(tmp_path) == []
+
+
+def test_where_no_device_can_be_made_whiteouts_are_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(dir_fd: int, name: bytes) -> None:
+        raise PermissionError(errno.EPERM, "no devices", name)
+
+    monkeypatch.setattr("unionfs.upper.work.make_whiteout", refuse)
+    fd = os.open(tmp_path, os.O_RDONLY)
+    work = WorkDir(os.fsencode(tmp_path))
+    with pytest.raises(PermissionError):
+        work.whiteout(fd, b"one")  # nobody said what to mark it with
+    work.mark = Flavour.USER.whiteout
+    work.whiteout(fd, b"one")
+    monkeypatch.setattr("unionfs.upper.work.share_whiteout", _full)
+    work.whiteout(fd, b"two")
+    with pytest.raises(FileExistsError):
+        work.whiteout(fd, b"one")
+    for name in ("one", "two"):
+        path = os.fsencode(tmp_path / name)
+        assert is_whiteout_file(os.lstat(path), path, Flavour.USER.whiteout)
+    work.close()
+    os.close(fd)
+    assert _names(tmp_path) == []
+
+
+def _full(from_fd: int, whiteout: bytes, dir_fd: int, name: bytes) -> None:
+    raise OSError(errno.EMLINK, "too many links", name)
 
 
 def test_discard_removes_everything_and_follows_nothing(tmp_path: Path) -> None:
