@@ -33,6 +33,7 @@ class Stage:
         self.layers = Layers(lowers)
         self.options: tuple[bytes, ...] = UNION_OPTIONS
         self.container = True
+        self.for_the_kernel = not IN_NAMESPACE  # it can mount these uppers
         os.mkdir(folder)
 
     def fresh(self) -> None:
@@ -85,7 +86,7 @@ class Stage:
         With a user's marks it takes no redirects, and no hard links (DESIGN.md 2.3).
         It numbers an opaque directory as a new one, also where that has an origin mark.
         """
-        if IN_NAMESPACE or b"userxattr" in self.options:
+        if not self.for_the_kernel or b"userxattr" in self.options:
             return []
         with KernelOverlay(layers, self.folder + b"/kernel") as mounted:
             return [look(mounted.root)]

@@ -294,10 +294,12 @@ def _whiteout_first(upper: Upper, above: Part, name: bytes) -> bool:
     whiteouts.announce(upper, above)
     if not above.whiteout_files:
         return False
+    before = os.fstat(above.fd())
     try:
         upper.work.whiteout(above.fd(), name)
     except FileExistsError:
         return whiteouts.is_at(above, name)
+    keep_times(above.fd(), before)  # should nothing come of the rename
     return True
 
 

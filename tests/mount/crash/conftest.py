@@ -7,7 +7,7 @@ import pytest
 from tests.support.crash_cases import CASES, STACK, WITH_EXTENSION
 from tests.support.crashes import Stage
 from tests.support.fixtures import arena, scratch  # noqa: F401
-from tests.support.mounts import Spawner
+from tests.support.mounts import KernelOverlay, Spawner
 from tests.support.runner import Runner
 from tests.support.shop import Image, make_images
 from tests.support.stacks import build_stack
@@ -29,6 +29,20 @@ def lowers(arena: bytes) -> tuple[bytes, ...]:  # noqa: F811
 @pytest.fixture
 def stage(scratch: bytes, lowers: tuple[bytes, ...], spawner: Spawner) -> Stage:  # noqa: F811
     return Stage(scratch + b"/stage", lowers, spawner)
+
+
+@pytest.fixture
+def nested(
+    scratch: bytes,  # noqa: F811
+    lowers: tuple[bytes, ...],
+    spawner: Spawner,
+) -> Iterator[Stage]:
+    """A stage on the kernel's overlayfs, which that one cannot mount on itself."""
+    below = build_stack(scratch + b"/host", [[]])
+    with KernelOverlay(below, scratch + b"/root", options=b"index=off") as host:
+        stage = Stage(host.root + b"/stage", lowers, spawner)
+        stage.for_the_kernel = False
+        yield stage
 
 
 @pytest.fixture(scope="session")

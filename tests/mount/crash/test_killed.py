@@ -77,6 +77,26 @@ def test_killed_with_a_users_marks(stage: Stage, case_name: str, form: str):
     _kill_at_each(stage, case_name, 1 if FULL else 3 * SAMPLED)
 
 
+NESTED = (  # and not where a rename replaces what shows: it takes two steps there
+    "link over a whiteout",
+    "create over a whiteout",
+    "mkdir over a removed directory",
+    "unlink a lower file",
+    "unlink a copy",
+    "rmdir a merged directory",
+    "rename a lower file",
+    "rename over a whiteout",
+    "rename a merged directory",
+    "rename a directory over a whiteout",
+)
+
+
+@pytest.mark.needs_kernel_overlay
+@pytest.mark.parametrize("name", NESTED)
+def test_killed_where_whiteouts_are_files(nested: Stage, name: str):
+    _kill_at_each(nested, name, 1)
+
+
 def _kill_at_each(stage: Stage, case_name: str, every: int) -> None:
     """Kill at the calls of a case, or at one of *every* so many."""
     case = CASES[case_name]
