@@ -34,6 +34,7 @@ main() {
     # shellcheck disable=SC2086,SC2046  # the lists are words to be split
     install_packages $(missing_packages $wanted) $(missing_for_python)
     make_environment
+    compile_ahead
     [ "$1" = build ] || check_namespaces
 }
 
@@ -116,6 +117,12 @@ make_environment() {
     "$PYTHON" -m venv --clear .venv
     .venv/bin/python -m pip install -q --disable-pip-version-check -e '.[dev]'
     touch "$stamp"
+}
+
+# As pip does for what it installs. Else whoever may not write here, or has Python write no bytecode
+# (PYTHONDONTWRITEBYTECODE, as images for CI often have), has 90 modules compiled at each start.
+compile_ahead() {
+    .venv/bin/python -m compileall -q -j0 unionfs tests/support scripts
 }
 
 # Ubuntu 23.10 and later keep ordinary users from making the namespaces that programs run in.

@@ -116,7 +116,7 @@ def _python(place: Path, home: Path) -> tuple[str, dict[str, str]]:
     """Return a Python that the user may run, and his environment, with our package in it."""
     ours = place / "python"
     ours.mkdir()
-    keep = shutil.ignore_patterns("__pycache__", "mypy*", "ruff*", "pip*")
+    keep = shutil.ignore_patterns("mypy*", "ruff*", "pip*")  # the bytecode too: he can write none
     shutil.copytree(_REPO / "unionfs", ours / "unionfs", ignore=keep)
     shutil.copytree(_REPO / "tests", ours / "tests", ignore=keep)
     shutil.copy(_REPO / "pyproject.toml", ours)
