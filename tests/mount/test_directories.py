@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -211,31 +208,6 @@ def test_a_removed_directory_that_is_still_open(scratch, union):
                 os.open(b"new", os.O_CREAT | os.O_WRONLY, dir_fd=fd)
             with refused(errno.ENOENT):
                 os.mkdir(b"new", dir_fd=fd)
-
-
-@pytest.mark.needs_extension
-def test_removing_one_leaves_the_others_to_the_extension(scratch, union):
-    """Each removal in a directory is followed by a question for its attributes."""
-    root = union(build_stack(scratch + b"/s", [[]])).root
-    names = [root + b"/dir/%d" % number for number in range(20)]
-    os.mkdir(root + b"/dir")
-    for name in names:
-        os.mkdir(name)
-    links = os.stat(root + b"/dir").st_nlink
-    with opened(names[0], os.O_RDONLY) as gone:
-        os.fstat(gone)
-        before = _answered(root)
-        for name in names:
-            os.rmdir(name)
-            links -= 1
-            assert os.stat(root + b"/dir").st_nlink == links
-        assert _answered(root) - before >= len(names) - 1
-        assert os.fstat(gone).st_nlink == 0
-
-
-def _answered(root: bytes) -> int:
-    words = [sys.executable, "-m", "unionfs", "--json", "stats", root]
-    return json.loads(subprocess.check_output(words))["answered_by_extension"]
 
 
 def test_a_large_directory(scratch, union):

@@ -189,3 +189,23 @@ def test_whether_a_file_is_a_terminal_is_answered_without_python(union, layers):
         os.pread(fd, 1, HOLE)
         os.fstat(fd)
     assert answered(root) == before + 3
+
+
+@pytest.mark.needs_extension
+def test_removing_one_leaves_the_others_to_the_extension(scratch, union):
+    """Each removal in a directory is followed by a question for its attributes."""
+    root = union(build_stack(scratch + b"/s", [[]])).root
+    names = [root + b"/dir/%d" % number for number in range(20)]
+    os.mkdir(root + b"/dir")
+    for name in names:
+        os.mkdir(name)
+    links = os.stat(root + b"/dir").st_nlink
+    with opened(names[0], os.O_RDONLY) as gone:
+        os.fstat(gone)
+        before = answered(root)
+        for name in names:
+            os.rmdir(name)
+            links -= 1
+            assert os.stat(root + b"/dir").st_nlink == links
+        assert answered(root) - before >= len(names) - 1
+        assert os.fstat(gone).st_nlink == 0

@@ -160,16 +160,17 @@ def test_record_shows_each_open_and_read_again(
     assert "opens of files" not in blind_spots(root)
     read(root + b"/big")
     batches = traced(root)
-    shown = []
-    for _ in range(3):
+    shown: list[list[tuple]] = []
+    # twice the same: again where another process had the machine's caches dropped meanwhile
+    while len(shown) < 2 or (shown[-1] != shown[-2] and len(shown) < 10):
         read(root + b"/big")
         assert sorted(os.listdir(root + b"/d")) == [b"high", b"low"]
         shown.append([plain(e) for e in told(batches) if e.operation not in _SOMETIMES])
-    assert shown[1] == shown[2]
-    opened = [one[0] for one in shown[1] if one[1] == "/big"]
+    assert shown[-1] == shown[-2]
+    opened = [one[0] for one in shown[-1] if one[1] == "/big"]
     assert (opened[0], opened[-1], set(opened[1:-1])) == ("open", "release", {"read"})
-    assert sum(one[4] for one in shown[1] if one[0] == "read") == 70_000
-    assert [one[0] for one in shown[1] if one[1] == "/d"] == [
+    assert sum(one[4] for one in shown[-1] if one[0] == "read") == 70_000
+    assert [one[0] for one in shown[-1] if one[1] == "/d"] == [
         "opendir", "readdir", "readdir", "releasedir"
     ]  # fmt: skip
 

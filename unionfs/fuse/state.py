@@ -251,7 +251,7 @@ class State:
             self.copy_up_dir(upper, node.parent)
         copy = FileCopy(upper, node, cut=cut)
         try:
-            if copy.size == 0 or (copy.size <= _INLINE and not upper.waits):
+            if copy.size == 0 or (upper.volatile and copy.size <= _INLINE):
                 copy.copy()
             else:
                 await self._in_thread(node, copy.copy)

@@ -22,7 +22,6 @@ Settle = Callable[[int], None]
 """Returns when a rename of the file with this descriptor cannot be kept without its data."""
 
 _EXT4, _XFS = 0xEF53, 0x58465342  # statfs(2); ext2 and ext3 have the number of ext4
-_TMPFS = 0x01021994
 _WRITE_AND_WAIT = 1 | 2 | 4  # SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE, _WAIT_AFTER
 
 _sync_file_range = function(
@@ -34,15 +33,9 @@ _fstatfs = function("fstatfs", ctypes.c_int, ctypes.c_void_p)
 def settle_on(fd: int) -> Settle:
     """Return how files on the filesystem of *fd* are settled; they raise OSError."""
     kind = _kind(fd)
-    if kind == _TMPFS:
-        return nothing
     if kind == _XFS or (kind == _EXT4 and _has_journal(os.fstat(fd).st_dev)):
         return _write_out
     return _sync
-
-
-def nothing(fd: int) -> None:
-    """Settle *fd* of a filesystem in memory, of which a power loss leaves no name either."""
 
 
 def _write_out(fd: int) -> None:

@@ -8,7 +8,7 @@ import os
 from unionfs.ondisk.flavour import Flavour
 from unionfs.ondisk.origin import Origin, filesystem_uuid
 from unionfs.syscalls.handle import handle_of
-from unionfs.syscalls.settle import nothing, settle_on
+from unionfs.syscalls.settle import settle_on
 from unionfs.union.layer import Layer, Part
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
@@ -92,11 +92,6 @@ class Upper:
                 self._uuids.setdefault(each.device, filesystem_uuid(each.root.fd()))
         uuid = self._uuids.get(layer.device)
         return uuid if list(self._uuids.values()).count(uuid) == 1 else None
-
-    @property
-    def waits(self) -> bool:
-        """Whether making a copy's data safe may have to wait for a disk."""
-        return not (self.volatile or self.settle is nothing)
 
     def part(self, node: Node) -> Part:
         """Return the upper part of the directory *node*, which has one (``copyup.ensure_dir``)."""

@@ -14,13 +14,10 @@ import trio.testing
 
 from tests.support.worlds import ROOT, World, differences, kernel_dump
 from tests.unit.fuse.conftest import Build
-from unionfs.syscalls.copy import KeepGoing
 from unionfs.syscalls.mount import mount, umount
-from unionfs.syscalls.settle import nothing
 from unionfs.upper import rename
 from unionfs.upper.copyup import FileCopy
 from unionfs.upper.data import DataCopy
-from unionfs.upper.upper import Upper
 
 pytestmark = pytest.mark.needs_root
 
@@ -65,7 +62,6 @@ def _slow_copies(
 ) -> tuple[threading.Event, threading.Event]:
     """Let copies in threads say that they began, and wait for leave to go on."""
     monkeypatch.setattr(pyfuse3, "invalidate_inode", lambda *args, **kwargs: None)
-    monkeypatch.setattr(Upper, "waits", True)  # wherever the tests' files are
     started, go = threading.Event(), threading.Event()
     real = kind.copy
 
@@ -237,28 +233,3 @@ async def test_a_copy_in_a_thread_that_comes_too_late_is_dropped(
     assert world.read(b"dir/file") == b"WRITTEN of the file"
     assert world.work is not None
     assert set(os.listdir(world.work.fd)) <= {os.fsdecode(world.work._whiteout)}
-
-
-@pytest.mark.trio
-@pytest.mark.usefixtures("plain_mask")
-@pytest.mark.parametrize("size", [0, 5000, (1 << 20) + 1])
-async def test_where_no_disk_is_waited_for_only_large_files_take_a_thread(
-    lower: Path, build: Build, monkeypatch: pytest.MonkeyPatch, size: int
-) -> None:
-    (lower / "file").write_bytes(bytes(size))
-    world = build()
-    assert world.upper is not None
-    monkeypatch.setattr(world.upper, "settle", os.fdatasync)
-    assert world.upper.waits
-    monkeypatch.setattr(world.upper, "settle", nothing)
-    assert not world.upper.waits
-    where: list[threading.Thread] = []
-    real = FileCopy.copy
-
-    def copy(self: FileCopy, *args: KeepGoing) -> None:
-        where.append(threading.current_thread())
-        real(self, *args)
-
-    monkeypatch.setattr(FileCopy, "copy", copy)
-    await world.ops.copy_up(world.ops.inodes[world.lookup(b"file")])
-    assert [thread is threading.main_thread() for thread in where] == [size <= 1 << 20]

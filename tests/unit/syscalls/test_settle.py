@@ -11,7 +11,6 @@ import pytest
 
 from tests.support import kernel
 from unionfs.syscalls import settle
-from unionfs.syscalls.mount import mount, umount
 
 ROOM = 24 << 20
 
@@ -70,15 +69,3 @@ def test_of_an_unknown_filesystem_nothing_is_believed(monkeypatch: pytest.Monkey
     monkeypatch.setattr(settle, "_kind", lambda fd: 0x9123683E)  # btrfs
     _on(Path("/"))(7)
     assert synced == [7]
-
-
-@pytest.mark.needs_root
-def test_in_memory_there_is_nothing_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fdatasync", None)
-    monkeypatch.setattr(settle, "_sync_file_range", None)
-    mount(b"tmpfs", os.fsencode(tmp_path), b"tmpfs")
-    try:
-        assert _on(tmp_path) is settle.nothing
-        settle.nothing(-1)
-    finally:
-        umount(os.fsencode(tmp_path))
