@@ -214,7 +214,7 @@ def _pack(tree: Tree, node: Node) -> bytes:
     for part in parts:
         if part.whiteout_files or part.redirect is not None:
             where = os.fsdecode(part.layer.path + part.path())
-            raise NotIndexableError(f"{where} has marks that no layer of a store has")
+            raise NotIndexableError(f"{where} has marks that an index cannot say")
     files = children.values()
     count = len(children)
     return b"".join(
