@@ -53,11 +53,10 @@ def set_(upper: Upper, target: int | bytes, name: bytes, value: bytes) -> None:
 
 def forget(upper: Upper, target: int | bytes) -> None:
     """Remove what is said of *target*, which is to go. If that fails it stays, and hurts nobody."""
-    folder = _folder(upper)
-    if folder < 0:
-        return
     try:
-        os.unlink(_name(target), dir_fd=folder)
+        folder = _folder(upper)
+        if folder >= 0:
+            os.unlink(_name(target), dir_fd=folder)
     except OSError:
         pass
 

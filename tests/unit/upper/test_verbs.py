@@ -16,6 +16,7 @@ from unionfs.ondisk.flavour import Flavour
 from unionfs.ondisk.whiteout import is_whiteout
 from unionfs.upper import attributes
 from unionfs.upper.changes import changes
+from unionfs.upper.work import WorkDir
 
 pytestmark = pytest.mark.needs_root
 
@@ -302,3 +303,18 @@ def test_a_truncation_that_fails_leaves_content_and_mode(
         attributes.truncate(world.upper, file.fileno(), 3, kill=lambda group: True)
     assert _on_disk(world, "file").st_size == 3
     assert _on_disk(world, "file").st_mode & 0o7777 == 0o755
+
+
+def test_a_removal_that_is_done_is_not_told_as_failed(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look for what may be said of the file beside it comes after, and may fail."""
+    world = build(flavour=Flavour.USER)
+    world.create(b"new")
+
+    def fails(_: WorkDir) -> bool:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(WorkDir, "has_marks", fails)
+    world.unlink(b"new")
+    assert os.listdir(world.upperdir) == []
