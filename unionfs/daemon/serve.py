@@ -4,8 +4,9 @@
 command (its stack, its exit handlers, its buffered output) may continue there.
 
 SIGTERM and SIGINT, blocked since before the fork, unmount and leave with status 0; a busy mount is
-detached. SIGHUP means nothing to a daemon and ends a foreground mount. If the starter is gone when
-the mount is ready, nobody knows of it: it is undone.
+detached. SIGHUP means nothing to a daemon and ends a foreground mount. SIGUSR1, at which
+fuse-overlayfs prints counters (``unionfs stats`` has them), means nothing to a daemon either. If
+the starter is gone when the mount is ready, nobody knows of it: it is undone.
 """
 
 from __future__ import annotations
@@ -195,6 +196,7 @@ def _detach(report_fd: int) -> None:
     os.setsid()
     os.chdir("/")
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     if report_fd != _REPORT_FD:
         os.dup2(report_fd, _REPORT_FD, inheritable=False)
     _replace_standard_descriptors()

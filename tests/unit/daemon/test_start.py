@@ -188,9 +188,10 @@ class TestSignals:
         with pytest.raises(OSError, match="not connected"):
             os.close(held)  # its flush finds nobody
 
-    def test_hangup_means_nothing(self, target):
+    @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+    def test_signals_that_mean_nothing(self, target, number):
         pid = fake_session.start("ok", target)["pid"]
-        os.kill(pid, signal.SIGHUP)
+        os.kill(pid, number)
         assert not client.wait_gone(pid, 0.3) and (target / "file").exists()
 
     def test_requests_that_never_end_are_left(self, target, tmp_path):
