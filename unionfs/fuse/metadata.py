@@ -229,6 +229,11 @@ class MetadataHandlers(CarriedHandlers):
             shown = [name for name in shown if not _is_trusted(name)]
         return shown
 
+    def share_xattrless(self) -> None:
+        """Let the extension answer for files without attributes; before the first request only."""
+        if self.acl and self.xattrs:  # else there are answers besides "it has none"
+            self.xattrless.begin(self.shown_names)
+
     def shown_names(self, node: Node) -> list[bytes]:
         """Return the names of the attributes of *node* that a caller with all rights sees.
 

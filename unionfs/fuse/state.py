@@ -65,7 +65,7 @@ class State:
         self.told: Told | None = None
         self.tracer: Tracer | None = None
         self.record = False
-        self.xattrless = Xattrless(self.shown_names)
+        self.xattrless = Xattrless()
         self._copying: dict[Node, trio.Event] = {}
         self._flushes = 0
 
@@ -80,15 +80,6 @@ class State:
     def tell(self, told: Told, tracer: Tracer) -> None:
         """From now on answer for the attributes of ``fuse.told``; before the first request only."""
         self.told, self.tracer = told, tracer
-
-    def shown_names(self, node: Node) -> list[bytes]:
-        """Return the names of the attributes that *node* shows (``metadata``)."""
-        raise NotImplementedError
-
-    def share_xattrless(self) -> None:
-        """Let the extension answer for files without attributes; before the first request only."""
-        if self.acl and self.xattrs:  # else there are answers besides "it has none"
-            self.xattrless.begin()
 
     def settle(self) -> None:
         """Before a file is moved, copied up or forgotten: tell who traces what it was until now."""

@@ -24,7 +24,7 @@ _NAMES = frozenset(
 
 
 class Xattrless:
-    """Tells the extension of files that show no attributes, as *shown* says: whoever asked.
+    """Tells the extension of files that show no attributes.
 
     Each question that comes here although the extension could have answered it is a reason to look
     at ``ahead`` more files when the kernel is told of them. So who goes through a tree asking has
@@ -33,13 +33,14 @@ class Xattrless:
 
     __slots__ = ("_share", "_shown", "ahead")
 
-    def __init__(self, shown: Callable[[Node], list[bytes]]) -> None:
-        self._shown = shown
+    def __init__(self) -> None:
+        self._shown: Callable[[Node], list[bytes]] | None = None
         self._share: Callable[[int, bool], None] | None = None
         self.ahead = 0
 
-    def begin(self) -> None:
-        """From now on tell the extension, if there is one."""
+    def begin(self, shown: Callable[[Node], list[bytes]]) -> None:
+        """From now on tell the extension, if there is one: *shown* returns a node's names."""
+        self._shown = shown
         self._share = native.hooks.share_xattrless if native.hooks is not None else None
 
     def asked(self, node: Node, name: bytes | None = None) -> None:
@@ -54,9 +55,11 @@ class Xattrless:
         self._look(node)
 
     def _look(self, node: Node) -> None:
+        if self._share is None or self._shown is None:
+            return
         try:
             shown = self._shown(node)
         except OSError:
             return  # who asks for them will be told why
-        if not shown and self._share is not None:
+        if not shown:
             self._share(node.ino, node.is_dir)
