@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from scripts.bench.contenders import resident_mib
 from scripts.bench.place import Place, inside, microseconds_each, milliseconds, shell
-from scripts.bench.towers import TALL, TALLER, WIDE, folders
+from scripts.bench.towers import IMAGE, TALL, TALLER, WIDE, folders
 
 BIG = "bench/big"
 MIB = 1 << 20
@@ -232,6 +232,9 @@ ROWS = (
     Row("find-4-at-once", "ms", _four_finds),
     Row("tar-cold", "ms", _tar, cold=True),
     Row("tar-warm", "ms", _warm(_tar)),
+    Row("find-cold-image", "ms", _find, cold=True, on=IMAGE, stored=True),
+    Row("find-4-at-once-image", "ms", _four_finds, on=IMAGE, stored=True),
+    Row("tar-cold-image", "ms", _tar, cold=True, on=IMAGE, stored=True),
     Row("stat-hot", "us", _hot_stat),
     Row("open-read-close-hot", "us", _hot_open),
     Row("listdir-hot", "us", _hot_listdir),

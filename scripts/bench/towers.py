@@ -17,6 +17,7 @@ from unionfs.image.writer import pack_layout
 from unionfs.ondisk.flavour import Flavour
 
 TALL, TALLER, WIDE = "100-layers", "400-layers", "100000-files"
+IMAGE = "image"  # no tower, but the image's own layers, of which a store is made
 _FOLDERS = 100
 _FILES = 20_000
 _WIDE = 100_000
@@ -36,18 +37,20 @@ def tower(cache: str, kind: str) -> tuple[str, tuple[str, ...]]:
     return top, tuple(sorted(os.listdir(top), key=int))
 
 
-def stored(cache: str, kind: str) -> str:
-    """Return a store of ours with the layers of the tower *kind* as the image ``tower``."""
+def stored(cache: str, kind: str, oci: str) -> str:
+    """Return a store of ours with the image ``tower``: the layers of *kind*, or those in *oci*."""
     store = os.path.join(cache, f"{kind}-store")
     if not os.path.exists(store):
         part = store + ".part"
         shutil.rmtree(part, ignore_errors=True)
-        top, names = tower(cache, kind)
-        bottommost_first = [os.path.join(top, name) for name in reversed(names)]
         with tempfile.TemporaryDirectory(dir=cache) as layout:
-            pack_layout(layout, bottommost_first, flavour=Flavour.TRUSTED)
+            if kind != IMAGE:
+                top, names = tower(cache, kind)
+                bottommost_first = [os.path.join(top, name) for name in reversed(names)]
+                pack_layout(layout, bottommost_first, flavour=Flavour.TRUSTED)
+                oci = layout
             program = os.path.join(os.path.dirname(sys.executable), "unionfs")
-            words = [program, "--root", part, "image", "import", f"oci:{layout}", "--name", "tower"]
+            words = [program, "--root", part, "image", "import", f"oci:{oci}", "--name", "tower"]
             subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
         os.rename(part, store)
     return store

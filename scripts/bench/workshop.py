@@ -54,12 +54,17 @@ class Workshop:
             upper, work, merged = (os.path.join(top, name) for name in ("upper", "work", "merged"))
             for directory in (upper, work, merged):
                 os.mkdir(directory, 0o755)
-            cwd, lowers = towers.tower(self.cache, kind) if kind else (None, tuple(self.lowers))
-            store = towers.stored(self.cache, kind) if stored else ""
+            cwd, lowers = self._layers(kind)
+            store = towers.stored(self.cache, kind, self.oci) if stored else ""
             yield Stack(lowers, upper, work, merged, cwd, store)
         finally:
             empty = ["-type", "f", "-size", "+256k", "-exec", "truncate", "-s", "0", "{}", "+"]
             subprocess.run(["find", top, "-xdev", *empty], check=True)
+
+    def _layers(self, kind: str) -> tuple[str | None, tuple[str, ...]]:
+        if kind == towers.IMAGE:
+            return None, tuple(self.lowers[1:])
+        return towers.tower(self.cache, kind) if kind else (None, tuple(self.lowers))
 
     def close(self) -> None:
         """Delete what the measurements left."""

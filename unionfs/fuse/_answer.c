@@ -1,10 +1,15 @@
 /* Writing answers to requests that Python is not asked about. */
 #include "_native.h"
 
+#include <errno.h>
 #include <linux/fuse.h>
+#include <stdlib.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 static int latest_error;
+static char *data_buffer;
+static size_t data_size;
 
 int answered_error(void)
 {
@@ -53,4 +58,23 @@ int answer_with_stat(int session, const struct fuse_in_header *head, const struc
 	};
 
 	return answer_with(session, head, 0, &out, sizeof(out));
+}
+
+int answer_from(int session, const struct fuse_in_header *head, int fd)
+{
+	const struct fuse_read_in *in = (const struct fuse_read_in *)(head + 1);
+	ssize_t size;
+
+	if (in->size > data_size) {
+		char *larger = realloc(data_buffer, in->size);
+
+		if (larger == NULL)
+			return 0;
+		data_buffer = larger;
+		data_size = in->size;
+	}
+	size = pread(fd, data_buffer, in->size, (off_t)in->offset);
+	if (size < 0)
+		return answer_with(session, head, errno, NULL, 0);
+	return answer_with(session, head, 0, data_buffer, (size_t)size);
 }

@@ -92,6 +92,7 @@ static void forget(uint64_t node)
 	if (dirs[place].node == node)
 		dirs[place].node = 0;
 	xattrless_forget(node);
+	lower_forget(node);
 }
 
 /* Each costs a descriptor, so there are few where the process may have few. */
@@ -300,8 +301,7 @@ void known_reply(const struct fuse_out_header *head, const void *body, size_t si
 
 void known_listed(const struct fuse_entry_out *entry)
 {
-	if (S_ISDIR(entry->attr.mode))
-		remember(entry->nodeid, entry->attr_valid, entry->attr_valid_nsec, &entry->attr);
+	remember(entry->nodeid, entry->attr_valid, entry->attr_valid_nsec, &entry->attr);
 }
 
 void known_end(uint64_t node, uint64_t position)
@@ -348,6 +348,7 @@ void known_forget(void)
 {
 	forget_changed(EVERYTHING);
 	known_unshare_dirs();
+	lower_unshare();
 }
 
 static int answer_by_fstat(int session, const struct fuse_in_header *head)

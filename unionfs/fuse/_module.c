@@ -114,6 +114,20 @@ static PyObject *native_share_names(PyObject *self, PyObject *args)
 	Py_RETURN_NONE;
 }
 
+static PyObject *native_share_part(PyObject *self, PyObject *args)
+{
+	unsigned long long dir;
+	unsigned int layer;
+	const char *mark;
+	int fd;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "KIiy", &dir, &layer, &fd, &mark))
+		return NULL;
+	lower_share(dir, layer, fd, mark); /* failing that, Python goes on answering */
+	Py_RETURN_NONE;
+}
+
 static PyObject *native_share_xattrless(PyObject *self, PyObject *args)
 {
 	unsigned long long node;
@@ -358,6 +372,9 @@ static PyMethodDef methods[] = {
 	{"share_names", native_share_names, METH_VARARGS,
 	 "Answer LOOKUP of names that are not among these of a directory: node, names (joined by NUL),"
 	 " how many they are."},
+	{"share_part", native_share_part, METH_VARARGS,
+	 "Read small files of a directory (its node's number) in a layer (its number) from this descriptor"
+	 " of it, but not those with this attribute (empty: none has it)."},
 	{"share_xattrless", native_share_xattrless, METH_VARARGS,
 	 "Answer that a node (its number, whether it is a directory) has no attributes, until it changes."},
 	{"answered", native_answered, METH_NOARGS,
@@ -408,7 +425,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 20) < 0)
+	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 21) < 0)
 		Py_CLEAR(made);
 	return made;
 }

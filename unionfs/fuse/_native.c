@@ -22,6 +22,7 @@
  *   - requests about the content and attributes of a node whose descriptor Python has shared are
  *     answered at once (_shared.c), and so is what is known already (_known.c), which names are not
  *     there (_absent.c), and that a file has no attributes (_xattrless.c);
+ *   - small files of lower layers are read at once (_lower.c);
  *   - what pyfuse3 has no handler for travels as what it has one for (_carry.c);
  *   - the root shows its real inode number (_number.c);
  *   - where that is wanted, the kernel reads files by itself (_passing.c);
@@ -52,6 +53,7 @@ static int enabled; /* Python uses this module: one of another version is loaded
 
 static uint64_t init_unique;
 static uint64_t listing_unique;
+static uint64_t listed; /* the directory of that */
 static union { /* older headers know the first fields only */
 	struct fuse_init_in in;
 	char all[64];
@@ -106,6 +108,8 @@ static int answer(int fd, const struct fuse_in_header *head, size_t size)
 	if (in_a_row < IN_A_ROW) {
 		switch (head->opcode) {
 		case FUSE_READ:
+			done = shared_answer(fd, head, size) || lower_answer_read(fd, head, size);
+			break;
 		case FUSE_WRITE:
 		case FUSE_SETATTR:
 			done = shared_answer(fd, head, size);
@@ -160,6 +164,7 @@ again:
 		trace_begin(head, (size_t)size, now_ns);
 	known_request(head, (size_t)size);
 	absent_request(head, (size_t)size);
+	lower_request(head, (size_t)size);
 	passing_request(head);
 	if (answer(fd, head, (size_t)size)) {
 		known_done(head->unique);
@@ -186,6 +191,7 @@ again:
 		break;
 	case FUSE_READDIRPLUS:
 		listing_unique = head->unique;
+		listed = head->nodeid;
 		name_the_node(head, size);
 		break;
 	case FUSE_READ:
@@ -200,6 +206,12 @@ again:
 	return size;
 }
 
+static void tell_entry(struct fuse_direntplus *entry)
+{
+	lower_told(listed, entry->dirent.name, entry->dirent.namelen, &entry->entry_out);
+	known_listed(&entry->entry_out);
+}
+
 static void finish_entries(char *data, size_t size)
 {
 	size_t at = 0;
@@ -212,7 +224,7 @@ static void finish_entries(char *data, size_t size)
 		if (entry->entry_out.generation == NAME_ONLY)
 			memset(&entry->entry_out, 0, sizeof(entry->entry_out));
 		else
-			known_listed(&entry->entry_out);
+			tell_entry(entry);
 		at += FUSE_DIRENTPLUS_SIZE(entry);
 	}
 }
@@ -268,6 +280,7 @@ static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userd
 	}
 	absent_done(head->unique);
 	if (count > 1) {
+		lower_reply(head, parts[1].iov_base, parts[1].iov_len);
 		passing_reply(head, parts[1].iov_base, parts[1].iov_len);
 		number_answer(head, parts[1].iov_base, parts[1].iov_len);
 		known_reply(head, parts[1].iov_base, parts[1].iov_len);

@@ -72,6 +72,7 @@ int answer_with(int session, const struct fuse_in_header *head, int error, const
 int answer_with_stat(int session, const struct fuse_in_header *head, const struct stat *st,
 		     uint32_t nlink);
 
+int answer_from(int session, const struct fuse_in_header *head, int fd); /* a READ; 0: no memory */
 int answered_error(void); /* of the latest of them */
 
 /* _shared.c */
@@ -94,6 +95,16 @@ int known_answer_getxattr(int session, const struct fuse_in_header *head, size_t
 int known_answer_ioctl(int session, const struct fuse_in_header *head, size_t size);
 int known_may_change(uint64_t node, int is_dir); /* a request under way may change the node */
 uint64_t known_era(int is_dir); /* what is from another one is not known any more */
+
+/* _lower.c */
+#define LOWER 1 /* in the upper half of an entry's generation: its lower is the number of the layer */
+void lower_request(const struct fuse_in_header *head, size_t size);
+void lower_reply(const struct fuse_out_header *head, void *body, size_t size);
+void lower_told(uint64_t dir, const char *name, size_t length, struct fuse_entry_out *entry);
+void lower_forget(uint64_t node); /* it is about to change, or the kernel forgets it */
+void lower_share(uint64_t dir, uint32_t layer, int fd, const char *mark);
+void lower_unshare(void); /* all of them */
+int lower_answer_read(int session, const struct fuse_in_header *head, size_t size); /* 0: Python */
 
 /* _xattrless.c */
 void xattrless_share(uint64_t node, int is_dir);

@@ -22,8 +22,6 @@ struct shared {
 static struct shared *table;
 static size_t table_size; /* a power of two, or 0 */
 static size_t table_used; /* places with a node, removed ones included */
-static char *data_buffer;
-static size_t data_size;
 
 static struct shared *place_of(uint64_t node)
 {
@@ -85,25 +83,6 @@ void shared_remove(uint64_t node)
 
 	if (place != NULL && place->node == node)
 		place->fd = -1;
-}
-
-static int answer_read(int session, const struct fuse_in_header *head, const struct shared *place)
-{
-	const struct fuse_read_in *in = (const struct fuse_read_in *)(head + 1);
-	ssize_t size;
-
-	if (in->size > data_size) {
-		char *larger = realloc(data_buffer, in->size);
-
-		if (larger == NULL)
-			return 0;
-		data_buffer = larger;
-		data_size = in->size;
-	}
-	size = pread(place->fd, data_buffer, in->size, (off_t)in->offset);
-	if (size < 0)
-		return answer_with(session, head, errno, NULL, 0);
-	return answer_with(session, head, 0, data_buffer, (size_t)size);
 }
 
 /* As write(2): what was written counts, and an error only if nothing was. Where there is no room,
@@ -184,7 +163,7 @@ int shared_answer(int session, const struct fuse_in_header *head, size_t size)
 	if (place == NULL || place->node == 0 || place->fd < 0)
 		return 0;
 	if (head->opcode == FUSE_READ)
-		return body >= sizeof(struct fuse_read_in) && answer_read(session, head, place);
+		return body >= sizeof(struct fuse_read_in) && answer_from(session, head, place->fd);
 	if (!place->own)
 		return 0;
 	switch (head->opcode) {

@@ -109,6 +109,8 @@ class Files:
             guard = protection.of(self._tree, node) if write else 0
             file = OpenFile(fd, writable=write, lower=node.source is not None, guard=guard)
             self._keep(node, file)
+            if file.lower:
+                self._share_part(node)
         elif write and not file.writable:
             self._reopen(node, write=True)
         return file
@@ -241,6 +243,16 @@ class Files:
         if self.by_node and native.hooks is not None:
             own = file.writable and not (node.nlink or file.appends) and self.inode_says_all
             native.hooks.share(node.ino, file.fd, own)
+
+    def _share_part(self, node: Node) -> None:
+        """Let the extension read small files beside the lower file *node* by itself."""
+        part, parent, hooks = node.source, node.parent, native.hooks
+        if not self.by_node or hooks is None or part is None or parent is None:
+            return
+        if part in parent.parts:
+            layer = part.layer
+            mark = b"" if layer.plain else layer.flavour.metacopy
+            hooks.share_part(parent.ino, layer.number, part.fd(), mark)
 
     def names_changed(self, node: Node) -> None:
         """Share *node* anew after a change of its names: who counts them may be another now."""

@@ -27,6 +27,7 @@ _DEVICE_SHIFT = 56
 _DEVICES = 0xFF  # filesystems that have a number of their own in the top byte
 _SPARE = 0xFF << _DEVICE_SHIFT  # numbers for files whose own one is taken or does not fit
 _DIR = stat.S_IFDIR
+_REG = stat.S_IFREG
 _BLOCK = 4096  # what EntryAttributes starts with
 _SHOWN = (
     "st_ino",
@@ -60,6 +61,7 @@ class Inodes:
         self.upper = upper
         self.owners: Owners | None = None  # see ``State.map_owners``
         self.static_nlink = False  # whether every directory shows one link
+        self.tells_lower = False  # whether the extension may read small files of lower layers
         self._nodes: dict[int, Node] = {ROOT_INODE: tree.root}
         self._spare = _SPARE
         self._of_root = 0  # what the root shows, though the kernel calls it by another
@@ -146,6 +148,8 @@ class Inodes:
         attr.st_ctime_ns = st.st_ctime_ns
         attr.attr_timeout = FOREVER
         attr.entry_timeout = FOREVER
+        if self.tells_lower and node.source is not None and node.kind == _REG and st.st_nlink == 1:
+            attr.generation = native.LOWER | node.source.layer.number
         node.attr = attr
 
     def _links(self, node: Node, st: os.stat_result) -> int:

@@ -13,9 +13,10 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 20  # of the interface below; an extension that was built from other sources is not used
+VERSION = 21  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
+LOWER = 1 << 32  # plus a layer's number: the generation of an entry that is as that layer has it
 CARRIER = b"unionfs.carried"  # the attribute that GETXATTR asks for when it stands for another
 
 
@@ -119,6 +120,15 @@ class Hooks(Protocol):
 
         These are all it has, *count* of them, joined by NUL. What requests make from then on is
         added by itself, until the kernel forgets the node or there is no room for more names.
+        """
+
+    def share_part(self, directory: int, layer: int, fd: int, mark: bytes) -> None:
+        """Answer READ of small files in the *directory* (its node's number) that *layer* has.
+
+        Of those that entries told with the generation LOWER and the number *layer*, by opening them
+        at *fd*, which is that layer's directory, until requests may change them or
+        ``forget_attributes``. *mark*: the attribute of files whose data is elsewhere, which are
+        Python's; empty: there are none.
         """
 
     def share_xattrless(self, node: int, directory: bool) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 import pyfuse3
 import trio
 
-from unionfs.fuse import callers, loop
+from unionfs.fuse import callers, loop, native
 from unionfs.fuse.files import Files
 from unionfs.fuse.inodes import Inodes
 from unionfs.fuse.owners import Owners
@@ -76,6 +76,7 @@ class State:
         """
         self.by_node = True
         self.files.by_node = files
+        self.inodes.tells_lower = files and native.hooks is not None
 
     def tell(self, told: Told, tracer: Tracer) -> None:
         """From now on answer for the attributes of ``fuse.told``; before the first request only."""

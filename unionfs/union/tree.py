@@ -270,7 +270,7 @@ class Tree:
             top = next(iter(self.ready(node)), None) if node.kind == _DIR else None
             part = top.parent if top is not None else node.source
             if part is not None and part.layer.number:
-                return self.merged.stat(part.path(), node.place, part.layer.device)
+                return self.merged.stat(part, node.place)
         return self.raw_stat(node)
 
     def raw_stat(self, node: Node) -> os.stat_result:

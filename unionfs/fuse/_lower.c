@@ -1,0 +1,173 @@
+/* Small files of lower layers, read without Python.
+ *
+ * Who goes through a tree reads most files once and whole, each by one READ of a file that nobody has
+ * open here. Entries of files that are as a lower layer has them come marked from Python, with the
+ * layer's number, in the generation, which the kernel is not shown: so where a file is follows from
+ * directory, layer and name. When Python has opened the first file of a directory it shares that
+ * layer's descriptor of it, and the next ones are opened, read and closed here. What is longer than
+ * the request, or in any way not what was expected, is left to Python, which keeps it open.
+ *
+ * That lasts until a request that may change the file arrives, or one that does not say which files
+ * it changes (_known.c). The layers themselves do not change.
+ *
+ * Direct-mapped caches: a later one takes an earlier one's place.
+ */
+#define _GNU_SOURCE
+#include "_native.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#define FILES (1 << 14) /* powers of two */
+#define PARTS 64	/* each keeps a descriptor */
+#define NAME 44
+#define MARK 32
+#define INODE ((1ULL << 56) - 1) /* of a node's number; unionfs.fuse.inodes */
+
+struct file {
+	uint64_t node; /* 0: none */
+	uint64_t era;
+	uint64_t dir;
+	uint32_t layer;
+	char name[NAME];
+};
+
+struct part { /* of the directory, in one layer */
+	uint64_t dir; /* 0: none */
+	uint32_t layer;
+	int fd;		 /* ours */
+	dev_t device;
+	char mark[MARK]; /* the attribute that says that a file's data is elsewhere; "": none has it */
+};
+
+static struct file *files; /* NULL: none was marked yet */
+static struct part parts[PARTS];
+static struct { /* the LOOKUP read last, if its name is a short one */
+	uint64_t unique;
+	uint64_t dir;
+	size_t length;
+	char name[NAME];
+} lookup;
+
+static struct file *file_at(uint64_t node)
+{
+	return &files[((node * 0x9E3779B97F4A7C15ULL) >> 40) & (FILES - 1)];
+}
+
+static struct part *part_at(uint64_t dir, uint32_t layer)
+{
+	return &parts[((dir * 0x9E3779B97F4A7C15ULL) >> 40 ^ layer) & (PARTS - 1)];
+}
+
+void lower_request(const struct fuse_in_header *head, size_t size)
+{
+	const char *name = (const char *)(head + 1);
+
+	if (head->opcode != FUSE_LOOKUP)
+		return;
+	lookup.unique = head->unique;
+	lookup.dir = head->nodeid;
+	lookup.length = strnlen(name, size - sizeof(*head));
+	if (lookup.length < NAME)
+		memcpy(lookup.name, name, lookup.length);
+}
+
+void lower_told(uint64_t dir, const char *name, size_t length, struct fuse_entry_out *entry)
+{
+	struct file *file;
+
+	if (entry->generation >> 32 != LOWER)
+		return;
+	if (files == NULL)
+		files = calloc(FILES, sizeof(*files));
+	if (files != NULL && length < NAME && !known_may_change(entry->nodeid, 0)) {
+		file = file_at(entry->nodeid);
+		file->node = entry->nodeid;
+		file->era = known_era(0);
+		file->dir = dir;
+		file->layer = (uint32_t)entry->generation;
+		memcpy(file->name, name, length);
+		file->name[length] = 0;
+	}
+	entry->generation = 0;
+}
+
+void lower_reply(const struct fuse_out_header *head, void *body, size_t size)
+{
+	if (head->unique == lookup.unique && head->error == 0 && size >= sizeof(struct fuse_entry_out))
+		lower_told(lookup.dir, lookup.name, lookup.length, body);
+}
+
+void lower_forget(uint64_t node)
+{
+	if (files != NULL && file_at(node)->node == node)
+		file_at(node)->node = 0;
+}
+
+static void drop(struct part *part)
+{
+	if (part->dir)
+		close(part->fd);
+	part->dir = 0;
+}
+
+void lower_unshare(void)
+{
+	for (int i = 0; i < PARTS; i++)
+		drop(&parts[i]);
+}
+
+void lower_share(uint64_t dir, uint32_t layer, int fd, const char *mark)
+{
+	struct part *part = part_at(dir, layer);
+	struct stat st;
+	int own;
+
+	if ((part->dir == dir && part->layer == layer) || strlen(mark) >= MARK || fstat(fd, &st) < 0)
+		return;
+	own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (own < 0)
+		return;
+	drop(part);
+	part->dir = dir;
+	part->layer = layer;
+	part->fd = own;
+	part->device = st.st_dev;
+	strcpy(part->mark, mark);
+}
+
+/* Whether all that is asked of the file *fd* is in it, and it is the one that *node* stands for. */
+static int is_as_expected(int fd, const struct part *part, uint64_t node, uint64_t end)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_dev == part->device &&
+	       st.st_ino == (node & INODE) && (uint64_t)st.st_size <= end &&
+	       (part->mark[0] == 0 || fgetxattr(fd, part->mark, NULL, 0) < 0);
+}
+
+int lower_answer_read(int session, const struct fuse_in_header *head, size_t size)
+{
+	const struct fuse_read_in *in = (const struct fuse_read_in *)(head + 1);
+	const struct file *file = files ? file_at(head->nodeid) : NULL;
+	const struct part *part;
+	int fd, done = 0;
+
+	if (size < sizeof(*head) + sizeof(*in) || file == NULL || file->node != head->nodeid ||
+	    file->era != known_era(0) || known_may_change(head->nodeid, 0))
+		return 0;
+	part = part_at(file->dir, file->layer);
+	if (part->dir != file->dir || part->layer != file->layer)
+		return 0;
+	fd = openat(part->fd, file->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0)
+		return 0;
+	if (is_as_expected(fd, part, head->nodeid, in->offset + in->size))
+		done = answer_from(session, head, fd);
+	close(fd);
+	return done;
+}
