@@ -24,14 +24,14 @@ def register(commands: Branch) -> None:
 
 
 def _serve(context: Context) -> int:
-    from unionfs.cli.main import main
+    from unionfs.cli.main import is_mount, main
     from unionfs.daemon import resident, spawner
 
     path = context.args.socket or resident.socket_path()
     if path is None:
         raise UsageError("serve needs --socket PATH: XDG_RUNTIME_DIR is not set")
     _import_all()
-    serving = spawner.Spawner(partial(main, ask_resident=False))
+    serving = spawner.Spawner(partial(main, ask_resident=False), is_mount)
     with spawner.listening(path) as listener:
         serving.run(listener)
     return 0
