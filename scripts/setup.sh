@@ -109,7 +109,7 @@ no_registry_server() {
 make_environment() {
     local stamp
     stamp=.venv/.made-from-$(
-        { pwd; echo "$PYTHON"; "$PYTHON" --version; cat pyproject.toml unionfs/fuse/_*.[ch]; } |
+        { pwd; echo "$PYTHON"; "$PYTHON" --version; cat pyproject.toml setup.py unionfs/*/_*.[ch]; } |
             sha256sum | cut -c 1-16
     )
     [ ! -e "$stamp" ] || return 0

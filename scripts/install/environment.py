@@ -20,6 +20,8 @@ from scripts.install.errors import InstallError
 
 _REPO = Path(__file__).parents[2]
 _VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
+_CLIENT = "unionfs"  # the command that setup.py made, which runs _PROGRAM for most
+_PROGRAM = "unionfs-python"
 _SKIPPED = shutil.ignore_patterns("__pycache__", "*.c", "*.h")
 _LAUNCHER = """\
 #!{python} -I
@@ -48,11 +50,20 @@ def make(place: Path, home: str) -> None:
     shutil.copytree(_REPO / "unionfs", libraries / "unionfs", ignore=_SKIPPED)
     for name in sorted(_needed("unionfs")):
         _copy(importlib.metadata.distribution(name), libraries)
-    launcher = place / "bin" / "unionfs"
-    launcher.write_text(_LAUNCHER.format(python=f"{home}/bin/python"))
-    launcher.chmod(0o755)
+    _make_commands(place / "bin", f"{home}/bin/python")
     _compile(python, place, home)
     _open_to_all(place)
+
+
+def _make_commands(folder: Path, python: str) -> None:
+    """Write the program for *python*, and before it the client in C, if there is one here."""
+    client = Path(sysconfig.get_path("scripts"), _CLIENT)
+    compiled = client.is_file() and client.read_bytes().startswith(b"\x7fELF")
+    program = folder / (_PROGRAM if compiled else _CLIENT)
+    program.write_text(_LAUNCHER.format(python=python))
+    program.chmod(0o755)
+    if compiled:
+        shutil.copy(client, folder / _CLIENT)
 
 
 def reachable_python() -> str:

@@ -39,6 +39,10 @@ _FILES = (
     ("/var/lib/unionfs", "The store of root."),
     ("~/.local/share/unionfs", "The store of an ordinary user."),
     ("/run/unionfs/serve", "The socket of root's resident spawner."),
+    (
+        "$XDG_RUNTIME_DIR/unionfs/serve",
+        "That of an ordinary user, also where he is root of a user namespace.",
+    ),
 )
 _EXAMPLES = (
     "unionfs image import docker-archive:hello.tar --name hello",

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.cli.test_serve import asking, path, spawner  # noqa: F401
 from tests.support.command import Cli
 from tests.support.examples import FULL
 from tests.support.leftovers import fuse_mounts

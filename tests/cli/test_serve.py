@@ -9,16 +9,25 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.support.command import REPO, WORD, Cli
+from tests.support.command import WORD, Cli
+from tests.support.resident import COMPILED, Spawner, asking_at, daemon, is_resident_s
 from unionfs.daemon import client, resident
 
 pytestmark = pytest.mark.needs_fuse
 
+_SERVE = [*WORD, "serve"]
+_OLDER = """
+import sys
+import unionfs
+unionfs.__version__ = "0.0"
+from unionfs.cli.main import main
+sys.exit(main(["unionfs", "serve"]))
+"""
 _INHERITED = """
 import os, socket, sys
 listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -31,129 +40,69 @@ os.execv(sys.executable, [sys.executable, "-m", "unionfs", "serve"])
 """
 
 
-class Spawner:
-    """A spawner at ``path``; it lives elsewhere than its callers."""
-
-    def __init__(self, path: Path, words: list[str]) -> None:
-        self.path = path
-        env = {**os.environ, "UNIONFS_SERVE": str(path), "PYTHONPATH": REPO}
-        self.process = subprocess.Popen(words, cwd="/", env=env, stderr=subprocess.PIPE, text=True)
-        self.until(lambda: _listens(path))
-
-    def until(self, done: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 20
-        while not done():
-            assert self.process.poll() is None, self.process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-
-    def children(self) -> list[str]:
-        pid = self.process.pid
-        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-
-    def end(self) -> None:
-        self.process.terminate()
-        _, said = self.process.communicate(timeout=20)
-        assert (self.process.returncode, said) == (0, "")
+@pytest.fixture(params=["python", pytest.param("c", marks=pytest.mark.needs_extension)])
+def word(request: pytest.FixtureRequest) -> Sequence[str]:
+    """The program that asks: the one in Python, or the client in C."""
+    return WORD if request.param == "python" else [str(COMPILED)]
 
 
-def _listens(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
-        return probe.connect_ex(str(path)) == 0
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    (tmp_path / "run").mkdir(0o700)
-    return tmp_path / "run" / "serve"
-
-
-@pytest.fixture
-def spawner(path: Path) -> Iterator[Spawner]:
-    made = Spawner(path, [*WORD, "serve"])
-    yield made
-    made.end()
-    assert not path.exists()
-
-
-@pytest.fixture
-def asking(spawner: Spawner) -> dict[str, str]:
-    """The environment of those who ask the spawner."""
-    return {**os.environ, "UNIONFS_SERVE": str(spawner.path), "PYTHONPATH": REPO}
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Path]:
-    """A directory with lower, upper and work directories and a mount point in it."""
-    for name in ("low", "up", "work", "merged"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "low" / "file").write_text("content")
-    yield tmp_path
-    point = os.fsencode(tmp_path / "merged")
-    if client.is_mount_point(point):
-        client.unmount(point, lazy=True)
-
-
-def _mount(here: Path, env: dict[str, str], **options: object) -> subprocess.CompletedProcess[str]:
+def _mount(
+    here: Path, env: dict[str, str], word: Sequence[str] = WORD, **options: object
+) -> subprocess.CompletedProcess[str]:
     """Mount with paths that count from the caller's directory."""
-    words = [*WORD, "-o", "lowerdir=low,upperdir=up,workdir=work,unheard-of", "merged"]
+    words = [*word, "-o", "lowerdir=low,upperdir=up,workdir=work,unheard-of", "merged"]
     return subprocess.run(
         words, cwd=here, env=env, capture_output=True, text=True, timeout=60, **options
     )  # type: ignore[call-overload, no-any-return]
 
 
-def _daemon(here: Path) -> int:
-    """Return the process that has the upper directory open."""
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            links = [os.readlink(f"/proc/{name}/fd/{fd}") for fd in os.listdir(f"/proc/{name}/fd")]
-        except OSError:
-            continue
-        if str(here / "up") in links:
-            return int(name)
-    raise AssertionError("there is no daemon")
-
-
-def _is_forked_from(pid: int, spawner: Spawner) -> bool:
-    """By its words, which a fork keeps."""
-    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[-2] == b"serve"
-
-
-def test_a_mount_is_the_caller_s_own(spawner: Spawner, asking: dict[str, str], here: Path) -> None:
+def test_a_mount_is_the_caller_s_own(
+    spawner: Spawner, asking: dict[str, str], here: Path, word: Sequence[str]
+) -> None:
     """Its directory, its streams, its environment and its limit of descriptors."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     few = (64, min(500, limits[1]))
-    done = _mount(here, asking, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, few))
+    done = _mount(
+        here, asking, word, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, few)
+    )
     said = "unknown argument ignored: unheard-of\n"
     assert (done.returncode, done.stdout, done.stderr) == (0, "", said)
     assert (here / "merged" / "file").read_text() == "content"
     (here / "merged" / "new").write_text("x")
     assert (here / "up" / "new").read_text() == "x"
-    daemon = _daemon(here)
-    assert _is_forked_from(daemon, spawner)
-    assert resource.prlimit(daemon, resource.RLIMIT_NOFILE) == (few[1], few[1])
-    assert spawner.children() == []  # it waits for none
+    pid = daemon(here)
+    assert is_resident_s(pid)
+    assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (few[1], few[1])
+    spawner.until(lambda: not spawner.children())  # the daemon is none of its own
     client.unmount(os.fsencode(here / "merged"))
-    assert client.wait_gone(daemon)
+    assert client.wait_gone(pid)
 
 
-def test_a_container_and_a_failure(asking: dict[str, str], cli: Cli, target: Path) -> None:
+def test_a_container_and_a_failure(
+    asking: dict[str, str], cli: Cli, target: Path, word: Sequence[str]
+) -> None:
     cli("create", "tiny", "--name", "one")
-    env = {**cli.env, **asking}
-    assert cli("mount", "one", str(target), env=env) == f"{target}\n"
+
+    def run(*words: str) -> tuple[int, str, str]:
+        env = {**cli.env, **asking}
+        done = subprocess.run([*word, *words], env=env, capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stdout, done.stderr
+
+    assert run("mount", "one", str(target)) == (0, f"{target}\n", "")
     assert (target / "bin/sh").exists()
-    again = cli.fails("mount", "one", str(target), env=env)
-    assert again == f"container one is already mounted at {target}"
+    said = f"unionfs: error: container one is already mounted at {target}\n"
+    assert run("mount", "one", str(target)) == (1, "", said)
     cli("umount", "one")
-    assert "no such container: two" in cli.fails("mount", "two", env=env)
+    assert run("mount", "two") == (1, "", "unionfs: error: no such container: two\n")
+    assert run("mount", "--bad")[0] == 2
 
 
 def test_who_is_elsewhere_does_it_himself(
-    spawner: Spawner, asking: dict[str, str], here: Path
+    spawner: Spawner, asking: dict[str, str], here: Path, word: Sequence[str]
 ) -> None:
     """In another mount namespace the spawner's mount would not be seen."""
     script = 'python=$1; shift; "$@" && cat merged/file && umount merged'
-    words = [*WORD, "-o", "lowerdir=low,upperdir=up,workdir=work", "merged"]
+    words = [*word, "-o", "lowerdir=low,upperdir=up,workdir=work", "merged"]
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-ec", script, "sh", sys.executable, *words],
         cwd=here, env=asking, capture_output=True, text=True, timeout=60,
@@ -163,51 +112,52 @@ def test_who_is_elsewhere_does_it_himself(
 
 @pytest.mark.parametrize("gone", ["never there", "killed", "other version"])
 def test_without_a_spawner_it_is_mounted_all_the_same(
-    here: Path, path: Path, gone: str, monkeypatch: pytest.MonkeyPatch
+    here: Path, socket_path: Path, gone: str, word: Sequence[str]
 ) -> None:
-    env = {**os.environ, "UNIONFS_SERVE": str(path), "PYTHONPATH": REPO}
-    made = None if gone == "never there" else Spawner(path, [*WORD, "serve"])
+    env = asking_at(socket_path)
+    made = None
+    if gone != "never there":
+        words = [sys.executable, "-c", _OLDER] if gone == "other version" else _SERVE
+        made = Spawner(socket_path, words)
     if made is not None and gone == "killed":
-        made.process.kill()
-        made.process.communicate()
-        assert path.exists()
-    if gone == "other version":
-        monkeypatch.setenv("UNIONFS_SERVE", str(path))
-        monkeypatch.setattr(resident, "__version__", "0.0")
-        assert resident.ask(["unionfs", "--version"]) is None
-    assert _mount(here, env).returncode == 0
+        made.kill()
+        assert socket_path.exists()
+    assert _mount(here, env, word).returncode == 0
     assert (here / "merged" / "file").read_text() == "content"
+    assert not is_resident_s(daemon(here))
     if gone == "killed":
-        made = Spawner(path, [*WORD, "serve"])  # takes the dead one's place
+        made = Spawner(socket_path)  # takes the dead one's place
     if made is not None:
         made.end()
 
 
-def test_the_mounts_go_on_when_it_ends(path: Path, here: Path) -> None:
-    made = Spawner(path, [*WORD, "serve"])
-    _mount(here, {**os.environ, "UNIONFS_SERVE": str(path), "PYTHONPATH": REPO})
-    daemon = _daemon(here)
-    assert _is_forked_from(daemon, made)
+def test_the_mounts_go_on_when_it_ends(socket_path: Path, here: Path) -> None:
+    made = Spawner(socket_path)
+    _mount(here, asking_at(socket_path))
+    pid = daemon(here)
+    assert is_resident_s(pid)
     made.end()
     assert (here / "merged" / "file").read_text() == "content"
     client.unmount(os.fsencode(here / "merged"))
-    assert client.wait_gone(daemon)
+    assert client.wait_gone(pid)
 
 
-def test_there_is_one(spawner: Spawner, path: Path, tmp_path: Path) -> None:
+def test_there_is_one(spawner: Spawner, socket_path: Path, tmp_path: Path) -> None:
     cli = Cli(tmp_path / "store")
-    said = cli.fails("serve", "--socket", str(path))
-    assert said == f"a spawner listens at {path} already"
-    path.parent.chmod(0o777)
-    said = cli.fails("serve", "--socket", str(path.parent / "other"))
+    said = cli.fails("serve", "--socket", str(socket_path))
+    assert said == f"a spawner listens at {socket_path} already"
+    socket_path.parent.chmod(0o777)
+    said = cli.fails("serve", "--socket", str(socket_path.parent / "other"))
     assert "can be written by others" in said
 
 
-def test_who_gives_up_leaves_no_mount(spawner: Spawner, asking: dict[str, str], here: Path) -> None:
+def test_who_gives_up_leaves_no_mount(
+    spawner: Spawner, asking: dict[str, str], here: Path, word: Sequence[str]
+) -> None:
     """The upper is in use, so that the mount takes its time; its caller is killed meanwhile."""
     assert _mount(here, asking).returncode == 0
     (here / "second").mkdir()
-    words = [*WORD, "-o", "lowerdir=low,upperdir=up,workdir=work", "second"]
+    words = [*word, "-o", "lowerdir=low,upperdir=up,workdir=work", "second"]
     with subprocess.Popen(words, cwd=here, env=asking) as waiting:
         spawner.until(spawner.children)
         waiting.kill()
@@ -222,19 +172,19 @@ def test_who_gives_up_leaves_no_mount(spawner: Spawner, asking: dict[str, str], 
 
 def _anybody_has(here: Path) -> bool:
     try:
-        _daemon(here)
+        daemon(here)
     except AssertionError:
         return False
     return True
 
 
-def test_the_socket_that_systemd_passes(path: Path, here: Path) -> None:
-    made = Spawner(path, [sys.executable, "-c", _INHERITED, str(path)])
-    env = {**os.environ, "UNIONFS_SERVE": str(path), "PYTHONPATH": REPO}
+def test_the_socket_that_systemd_passes(socket_path: Path, here: Path) -> None:
+    made = Spawner(socket_path, [sys.executable, "-c", _INHERITED, str(socket_path)])
+    env = asking_at(socket_path)
     assert _mount(here, env).returncode == 0
-    assert _is_forked_from(_daemon(here), made)
+    assert is_resident_s(daemon(here))
     made.end()
-    assert path.exists()  # systemd's
+    assert socket_path.exists()  # systemd's
 
 
 def test_it_does_nothing_while_nobody_asks(spawner: Spawner, asking: dict[str, str]) -> None:

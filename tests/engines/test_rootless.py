@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,8 +14,9 @@ import pytest
 from tests.support import engine_checks
 from tests.support.engine_checks import TINY
 from tests.support.engine_images import Images, change_with_buildah
-from tests.support.engines import Engine, UsersEngine, mount_program, short_directory
+from tests.support.engines import Engine, UsersEngine, mount_program, short_directory, soon
 from tests.support.ordinary import GID, NAME, UID, User
+from tests.support.resident import COMPILED
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
@@ -125,3 +129,43 @@ def test_buildah_and_skopeo(mine: Engine, user: User):
     said = mine.once("localhost/again:1", "cat /copied/file; ls -A /data /data/sub")
     assert said.split() == ["copied", "/data:", "one", "sub", "three", "/data/sub:"]
     mine.podman("rmi", "localhost/again:1")
+
+
+@contextmanager
+def served(mine: Engine, user: User) -> Iterator[tuple[Engine, bytes]]:
+    """The same engines with the client in C, and a spawner in their namespaces, by its words."""
+    place = folder(user, "client")
+    program = shutil.copy(COMPILED, place)
+    python = mount_program(place, user.python, user.env["PYTHONPATH"].split(":"), "unionfs-python")
+    engine = UsersEngine(mine.place, mine.short, program, user.run, name="served")
+    words = os.fsencode(f"{python}\0serve\0")
+    with user.start("podman", "unshare", program, "serve", env=engine.env):
+        assert soon((mine.short / "unionfs" / "serve").exists)
+        [spawner] = having(words)
+        try:
+            yield engine, words
+        finally:
+            os.kill(spawner, signal.SIGTERM)
+
+
+@pytest.mark.needs_extension
+def test_with_a_resident_spawner(mine: Engine, user: User):
+    """It is found where the user's is, though he is root where it is asked."""
+    with served(mine, user) as (engine, words):
+        engine.podman("run", "-d", "--name", "web", TINY, "sleep", "1000")
+        assert engine.sh("web", "echo x >/data/new; cat /data/new") == "x\n"
+        assert len(having(words)) == 2  # with the daemon, which keeps the spawner's words
+        engine.clear()
+        assert soon(lambda: len(having(words)) == 1)
+
+
+def having(words: bytes) -> list[int]:
+    """Return the processes whose command line ends so."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if Path("/proc", pid, "cmdline").read_bytes().endswith(words):
+                found.append(int(pid))
+        except OSError:
+            continue  # it ended
+    return found

@@ -14,6 +14,7 @@ import pytest
 
 from scripts.install import environment
 from tests.support.ordinary import User, ordinary_user
+from tests.support.resident import Spawner, asking_at, daemon, is_resident_s
 
 REPO = Path(__file__).parents[2]
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_kernel_overlay]
@@ -113,6 +114,26 @@ def test_an_ordinary_user_runs_it(installed: Installed, user: User) -> None:
         assert user.run("fusermount3", "-u", "m").returncode == 0
     assert os.listdir(user.home / "u") == ["new"]
     assert user.run(installed.command, "image", "ls", **own).stdout.startswith("NAME")
+
+
+def test_the_client_asks_the_spawner(installed: Installed, tmp_path: Path) -> None:
+    """By both names; without a spawner the program in Python does it, which is beside it."""
+    programs = installed.prefix / "lib" / "unionfs" / "bin"
+    assert (programs / "unionfs").read_bytes().startswith(b"\x7fELF")
+    assert (programs / "unionfs-python").read_bytes().startswith(b"#!")
+    for name in ("low", "up", "work", "merged"):
+        (tmp_path / name).mkdir()
+    socket = tmp_path / "serve"
+    tmp_path.chmod(0o700)
+    for resident in (False, True):
+        made = Spawner(socket, [installed.command, "serve"]) if resident else None
+        for program in (installed.command, installed.sbin / "mount.fuse.unionfs"):
+            words = [program, "source", "merged", "-o", "lowerdir=low,upperdir=up,workdir=work"]
+            subprocess.run(words, cwd=tmp_path, env=asking_at(socket), check=True, timeout=60)
+            assert is_resident_s(daemon(tmp_path)) == resident
+            subprocess.run(["umount", tmp_path / "merged"], check=True)
+        if made is not None:
+            made.end()
 
 
 def test_mount8_and_fstab(installed: Installed, tmp_path: Path) -> None:

@@ -78,9 +78,10 @@ class Engine:
         name: str = "ours",
     ) -> None:
         self.place = place
+        self.short = short
         self.storage = place / "storage"
         self._run = run
-        self._env = {
+        self.env = {
             "CONTAINERS_CONF": f"{place}/containers.conf",
             "CONTAINERS_STORAGE_CONF": f"{place}/{name}.conf",
             "TMPDIR": str(place),
@@ -95,7 +96,7 @@ class Engine:
 
     def run(self, *words: str | Path, status: int | None = 0, **options: Any) -> Done:
         """Run an engine's command, which ends with *status* if that is not None."""
-        done = self._run(*map(str, words), env=self._env, **options)
+        done = self._run(*map(str, words), env=self.env, **options)
         assert status in (None, done.returncode), (words, done.returncode, done.stdout, done.stderr)
         return done
 
@@ -198,9 +199,14 @@ def short_directory(uid: int = 0) -> Iterator[Path]:
         shutil.rmtree(path)
 
 
-def mount_program(directory: Path, python: str = sys.executable, path: Sequence[str] = ()) -> str:
+def mount_program(
+    directory: Path,
+    python: str = sys.executable,
+    path: Sequence[str] = (),
+    name: str = "unionfs",
+) -> str:
     """Make our command an executable file in *directory*, as ``make install`` would; return it."""
-    file = directory / "unionfs"
+    file = directory / name
     file.write_text(
         f"#!{python}\nimport sys\nsys.path[:0] = {[*path] or [str(REPO)]!r}\n"
         "from unionfs.cli.main import entry\nentry()\n"

@@ -20,11 +20,15 @@ _WORDS = """
 COMMANDS = frozenset(_WORDS.split())
 INTERRUPTED = 130  # 128 + SIGINT and 128 + SIGPIPE, as a shell reports programs they ended
 BROKEN_PIPE = 141
+CALLED = "UNIONFS_CALLED"  # how the client in C was called, which has asked the resident spawner
 
 
 def entry() -> None:
     """Run the command of ``sys.argv`` and leave with its exit status."""
-    sys.exit(main(sys.argv))
+    called = os.environ.pop(CALLED, None)  # and what this program starts does not get it
+    if called is not None:
+        sys.argv[0] = called
+    sys.exit(main(sys.argv, ask_resident=called is None))
 
 
 def main(argv: Sequence[str], *, ask_resident: bool = True) -> int:
@@ -34,7 +38,7 @@ def main(argv: Sequence[str], *, ask_resident: bool = True) -> int:
     With *ask_resident* a mount is done by the resident spawner if there is one.
     """
     try:
-        status = _by_resident(argv) if ask_resident and _is_mount(argv) else None
+        status = _by_resident(argv) if ask_resident and is_mount(argv) else None
         if status is None:
             status = _form(argv)(argv)
         if sys.stdout is not None:
@@ -65,7 +69,8 @@ def is_helper_form(argv: Sequence[str]) -> bool:
     return sum(not word.startswith("-") for word in rest) == 2
 
 
-def _is_mount(argv: Sequence[str]) -> bool:
+def is_mount(argv: Sequence[str]) -> bool:
+    """Return whether *argv* is a call that the resident spawner does where there is one."""
     return is_helper_form(argv) or _after_global_options(argv[1:])[:1] == ["mount"]
 
 

@@ -24,25 +24,29 @@ def register(commands: Branch) -> None:
 
 
 def _serve(context: Context) -> int:
-    from unionfs.cli.main import main
+    from unionfs.cli.main import is_mount, main
     from unionfs.daemon import resident, spawner
 
     path = context.args.socket or resident.socket_path()
     if path is None:
         raise UsageError("serve needs --socket PATH: XDG_RUNTIME_DIR is not set")
-    _import_all()
-    serving = spawner.Spawner(partial(main, ask_resident=False))
+    _prepare()
+    serving = spawner.Spawner(partial(main, ask_resident=False), is_mount)
     with spawner.listening(path) as listener:
         serving.run(listener)
     return 0
 
 
-def _import_all() -> None:
-    """Import what mounts use, once for all of them; the FUSE room brings trio and pyfuse3."""
-    import unionfs.cli.commands
+def _prepare() -> None:
+    """Import and make what mounts use, once for all of them; the FUSE room brings pyfuse3."""
+    import logging.handlers  # noqa: F401 - for the daemons of containers
+
     import unionfs.cli.helper
     import unionfs.container.mount
     import unionfs.daemon.control
     import unionfs.daemon.spawn
     import unionfs.fuse.session
     import unionfs.store.store  # noqa: F401
+    from unionfs.cli import commands
+
+    commands.build()

@@ -5,7 +5,8 @@ a message with its words, environment and umask, and with its standard descripto
 directory; the answers are ``TAKEN`` (or ``NOT_HERE``), and the exit status in digits. When the
 connection ends earlier the spawner ends what it does for it.
 
-It imports little: that is the time which it is there to save.
+``_client.c``, which is the command ``unionfs`` where it could be compiled, does the same without
+Python. This module imports little: that is the time which it is there to save.
 """
 
 from __future__ import annotations
@@ -31,14 +32,26 @@ class SpawnerGoneError(UnavailableError):
 
 
 def socket_path() -> str | None:
-    """Return where this user's spawner listens if there is one; None where there can be none."""
+    """Return where this user's spawner listens if there is one; None where there can be none.
+
+    Root of a user namespace, as which rootless engines mount, is the user that he is outside.
+    """
     given = os.environ.get(VARIABLE)
     if given is not None:
         return given or None
-    if os.geteuid() == 0:
-        return "/run/unionfs/serve"
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return f"{runtime}/unionfs/serve" if runtime else None
+    if runtime and (os.geteuid() != 0 or not _in_initial_user_namespace()):
+        return f"{runtime}/unionfs/serve"
+    return "/run/unionfs/serve" if os.geteuid() == 0 else None
+
+
+def _in_initial_user_namespace() -> bool:
+    from unionfs.syscalls.capability import in_initial_user_namespace
+
+    try:
+        return in_initial_user_namespace()
+    except OSError:
+        return False  # there is no /proc
 
 
 def ask(argv: Sequence[str]) -> int | None:
@@ -50,24 +63,41 @@ def ask(argv: Sequence[str]) -> int | None:
     if path is None or not os.path.exists(path):
         return None
     message = pack(argv)
-    if len(message) > LONGEST:
+    if len(message) > LONGEST or not _are_open():
         return None
-    import socket
-
-    here = os.open(".", os.O_PATH | os.O_CLOEXEC)
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-            try:
-                connection.connect(path)
-                if _uid_of(connection) != os.geteuid():
-                    return None
-                socket.send_fds(connection, [message], [0, 1, 2, here])
-                taken = connection.recv(64)
-            except OSError:
-                return None  # nobody listens, or a standard descriptor is closed
-            return _status(connection) if taken == TAKEN else None
+        here = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return _ask_at(path, message, here)
     finally:
         os.close(here)
+
+
+def _ask_at(path: str, message: bytes, here: int) -> int | None:
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        try:
+            connection.connect(path)
+            if _uid_of(connection) != os.geteuid():
+                return None
+            socket.send_fds(connection, [message], [0, 1, 2, here])
+            taken = connection.recv(64)
+        except OSError:
+            return None  # nobody listens any more, or the path is too long for a socket
+        return _status(connection) if taken == TAKEN else None
+
+
+def _are_open() -> bool:
+    """Return whether all standard descriptors are: else what is opened next is taken for one."""
+    try:
+        for number in range(3):
+            os.fstat(number)
+    except OSError:
+        return False
+    return True
 
 
 def pack(argv: Sequence[str]) -> bytes:

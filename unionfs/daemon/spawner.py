@@ -4,7 +4,10 @@
 forks may run one. Each call is done by a child of its own, which is in all respects that count the
 caller: its words, environment, working directory, umask, descriptors and limit of them. Callers
 that a child cannot stand for (another user, other privileges, another mount, user or PID
-namespace, another version) are told so and do it themselves.
+namespace, another version) are told so and do it themselves; so are those that want no mount.
+
+The child itself tells the caller how it went: that its memory is given back, which takes as long as
+to make a process, need not be waited for.
 
 What is mounted is in the spawner's control group, and lives on when the spawner ends.
 """
@@ -30,13 +33,17 @@ from unionfs.daemon.resident import LONGEST, NOT_HERE, TAKEN
 from unionfs.errors import ConflictError, RefusedError
 
 _log = logging.getLogger("unionfs.daemon")
-_FDS = 4  # standard input, output and error, and the working directory
-_NAMESPACES = ("mnt", "user", "pid")
+_STANDARD = 3  # standard input, output and error
+_FDS = _STANDARD + 1  # and the working directory
+_PLACES = ("root", "ns/mnt", "ns/user", "ns/pid")
 _SAME = ("Uid:", "Gid:", "Groups:", "CapPrm:", "CapEff:", "CapBnd:", "NoNewPrivs:", "Seccomp:")
 _FIRST_INHERITED = 3  # sd_listen_fds(3)
 
 Work = Callable[[list[str]], int]
 """Does what the words of a call (program name first) ask, and returns the exit status."""
+
+Wanted = Callable[[list[str]], bool]
+"""Returns whether the words of a call (program name first) are for ``Work``."""
 
 
 class SpawnerRunsError(ConflictError):
@@ -107,8 +114,10 @@ def unpack(message: bytes) -> Call:
     if version != __version__.encode() or int(count) > len(rest):
         raise ValueError("a message of another version")
     words = [os.fsdecode(word) for word in rest[: int(count)]]
-    pairs = (variable.partition(b"=") for variable in rest[int(count) :])
-    return Call(int(umask, 8), words, {name: value for name, _, value in pairs})
+    pairs = [variable.partition(b"=") for variable in rest[int(count) :]]
+    # As getenv(3) does it: the first of a name counts. One without a name cannot be set again.
+    environment = {name: value for name, _, value in reversed(pairs) if name}
+    return Call(int(umask, 8), words, environment)
 
 
 class Spawner:
@@ -117,8 +126,10 @@ class Spawner:
     The signals are its own from the beginning on.
     """
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, wanted: Wanted) -> None:
         self._work = work
+        self._wanted = wanted
+        self._standing = _standing("self")
         self._events = selectors.DefaultSelector()
         self._callers: dict[int, socket.socket] = {}  # by the pid of the child
         self._stopping = False
@@ -169,6 +180,8 @@ class Spawner:
 
     def _heard(self, connection: socket.socket) -> None:
         """Begin the call that comes; or end the one whose caller has gone."""
+        if connection.fileno() < 0:
+            return  # its child was seen to have ended in this same turn
         self._events.unregister(connection)
         for pid, caller in self._callers.items():
             if caller is connection:
@@ -195,47 +208,72 @@ class Spawner:
         try:
             call = unpack(message)
             caller = _credentials(connection)[0]
-            if len(descriptors) != _FDS or not _is_like_us(caller):
+            if not self._wanted(call.words):
+                raise ValueError("a call for no mount")
+            if len(descriptors) != _FDS or _standing(str(caller)) != self._standing:
                 raise ValueError(f"process {caller} is not in our place")
             limits = resource.prlimit(caller, resource.RLIMIT_NOFILE)
             connection.send(TAKEN)
             pid = os.fork()
             if pid == 0:
-                self._be(call, descriptors, limits)
+                self._be(call, connection, descriptors, limits)
             return pid
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    def _be(self, call: Call, descriptors: list[int], limits: tuple[int, int]) -> NoReturn:
-        """Be the caller, in the child: do what it asked and exit with its status."""
+    def _be(
+        self,
+        call: Call,
+        connection: socket.socket,
+        descriptors: list[int],
+        limits: tuple[int, int],
+    ) -> NoReturn:
+        """Be *call*'s caller, in the child: do what it asked, and tell it the exit status."""
         status = 1
         try:
-            _become(call, descriptors, limits)
+            _become(call, connection.fileno(), descriptors, limits)
             status = self._work(call.words)
+            _end_output()
+            _send_quietly(connection, b"%d" % status)
         except SystemExit as error:
             status = error.code if isinstance(error.code, int) else 1
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
             os._exit(status)
 
 
-def _become(call: Call, descriptors: list[int], limits: tuple[int, int]) -> None:
+def _end_output() -> None:
+    """Write out what was said, and let whoever reads it see its end."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    for number in range(_STANDARD):
+        os.close(number)
+
+
+def _become(call: Call, connection: int, descriptors: list[int], limits: tuple[int, int]) -> None:
     signal.set_wakeup_fd(-1)
     for handled in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(handled, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number, descriptor in enumerate(descriptors[:3]):
+    for number, descriptor in enumerate(descriptors[:_STANDARD]):
         os.dup2(descriptor, number)
-    os.fchdir(descriptors[3])
+    os.fchdir(descriptors[_STANDARD])
     for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2:
+        if int(name) >= _STANDARD and int(name) != connection:
             _close_quietly(int(name))
-    os.environ.clear()
-    os.environb.update(call.environment)
+    _take_environment(call.environment)
     os.umask(call.umask)
     resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def _take_environment(wanted: dict[bytes, bytes]) -> None:
+    """Make *wanted* the environment; what is the same already is left alone, which is quicker."""
+    for name in os.environb.keys() - wanted.keys():
+        del os.environb[name]
+    for name, value in wanted.items():
+        if os.environb.get(name) != value:
+            os.environb[name] = value
 
 
 def _close_quietly(descriptor: int) -> None:
@@ -260,19 +298,12 @@ def _credentials(connection: socket.socket) -> tuple[int, int, int]:
     return pid, uid, gid
 
 
-def _is_like_us(pid: int) -> bool:
-    """Return whether *pid* has our namespaces, root directory, users and privileges.
+def _standing(pid: str) -> tuple[list[tuple[int, int]], list[str]]:
+    """Return what a child takes over from us: namespaces and root directory, users and privileges.
 
-    Raises OSError where that is not to be seen.
+    *pid* may be "self". Raises OSError where that is not to be seen.
     """
-    places = ["root", *(f"ns/{name}" for name in _NAMESPACES)]
-    for place in places:
-        ours, theirs = os.stat(f"/proc/self/{place}"), os.stat(f"/proc/{pid}/{place}")
-        if (ours.st_dev, ours.st_ino) != (theirs.st_dev, theirs.st_ino):
-            return False
-    return _privileges("self") == _privileges(str(pid))
-
-
-def _privileges(pid: str) -> list[str]:
+    places = [os.stat(f"/proc/{pid}/{name}") for name in _PLACES]
     with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-        return [line for line in file if line.startswith(_SAME)]
+        privileges = [line for line in file if line.startswith(_SAME)]
+    return [(place.st_dev, place.st_ino) for place in places], privileges
