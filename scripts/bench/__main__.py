@@ -17,7 +17,14 @@ from collections.abc import Callable
 from functools import partial
 
 from scripts.bench import userns
-from scripts.bench.contenders import NAMES, Contender, all_contenders, daemon_of, spawner
+from scripts.bench.contenders import (
+    FLOORS,
+    NAMES,
+    Contender,
+    all_contenders,
+    daemon_of,
+    spawner,
+)
 from scripts.bench.importing import measure_imports
 from scripts.bench.place import (
     Place,
@@ -51,8 +58,9 @@ def main() -> int:
     workshop = Workshop(asked.userns)
     if asked.userns:
         userns.enter()
+    wanted = [*asked.contenders, *(FLOORS if asked.floor else ())]
     with contextlib.closing(workshop):
-        bench = Bench(workshop, all_contenders(workshop.cache, asked.contenders, asked.userns))
+        bench = Bench(workshop, all_contenders(workshop.cache, wanted, asked.userns))
         bench.run(asked.rows, asked.runs)
         if IMPORT in asked.rows:
             bench.results[IMPORT] = measure_imports(workshop, asked.runs)
@@ -78,7 +86,7 @@ class Bench:
             turn = number % max(len(self.contenders), 1)
             order = self.contenders[turn:] + self.contenders[:turn]
             if MOUNT in wanted:
-                for contender in order:
+                for contender in (each for each in order if each.name not in FLOORS):
                     self._note(MOUNT, "ms", contender, self._mount)
                     if contender.name == "unionfs":
                         self._our_starts(contender)
@@ -118,6 +126,8 @@ class Bench:
             self._note(name, "ms", ours, partial(_start, program))
 
     def _measure(self, row: Row, contender: Contender) -> float | None:
+        if row.real and contender.name in FLOORS:
+            return None
         with self.workshop.stack(row.on, stored=row.stored) as stack, contender.mounted(stack):
             place = Place(stack.merged, self.samples, self.workshop.tar, daemon_of(stack))
             if not os.path.lexists(place.at(row.needs)):
@@ -156,6 +166,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=some_of(names), default=names, help="of " + ", ".join(names))
     parser.add_argument("--contenders", type=some_of(list(NAMES)), default=list(NAMES))
     parser.add_argument("--runs", type=count, default=5, help="of each row and contender")
+    parser.add_argument(
+        "--floor", action="store_true", help="time a FUSE server that does nothing as well"
+    )
     parser.add_argument("--userns", action="store_true", help="mount as a user namespace's root")
     parser.add_argument("--json", metavar="FILE", help="write every single value there too")
     return parser.parse_args()

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 _CRATE = ("fuse-overlayfs", "^2")
+FLOORS = ("floor", "floor-writeback")
 
 
 class AbsentError(Exception):
@@ -134,7 +135,9 @@ def all_contenders(cache: str, wanted: Sequence[str], user_namespace: bool) -> l
         except AbsentError as error:
             print(f"bench: without {name}: {error}", file=sys.stderr)
             continue
-        more = ",userxattr" if name == "kernel" and user_namespace else ""
+        more = _MORE.get(name, "")
+        if name == "kernel" and user_namespace:
+            more = ",userxattr"
         found.append(Contender(name, command, more))
     return found
 
@@ -169,6 +172,20 @@ def _crate(cache: str) -> tuple[str, ...]:
     return (program,)
 
 
+def _floor(cache: str) -> tuple[str, ...]:
+    """Compile the server that does nothing, of which ``floor.c`` tells."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise AbsentError("there is no cc to compile it with")
+    source = os.path.join(os.path.dirname(__file__), "floor.c")
+    program = os.path.join(cache, "floor")
+    words = [compiler, "-O2", "-o", program, source]
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        raise AbsentError(f"cc does not compile it: {done.stderr.strip().splitlines()[:1]}")
+    return (program,)
+
+
 def _ours(cache: str) -> tuple[str, ...]:
     return (os.path.join(os.path.dirname(sys.executable), "unionfs"),)
 
@@ -178,5 +195,7 @@ _FIND = {
     "fuse-overlayfs": _debians,
     "fuse-overlayfs-rs": _crate,
     "unionfs": _ours,
+    **dict.fromkeys(FLOORS, _floor),
 }
-NAMES = tuple(_FIND)
+_MORE = {"floor-writeback": ",writeback"}
+NAMES = tuple(name for name in _FIND if name not in FLOORS)
