@@ -408,7 +408,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 20) < 0)
+	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 21) < 0)
 		Py_CLEAR(made);
 	return made;
 }

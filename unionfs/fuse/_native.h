@@ -40,7 +40,7 @@ struct record { /* unionfs.inspect.records.RECORD */
 	uint64_t start_ns, took_ns;
 	uint64_t node, second, shown; /* it is about; of its other name; whose layer is to be told */
 	uint64_t size, offset;
-	uint32_t names_at; /* in the heap: the first, then the other */
+	uint32_t names_at; /* the first, then the other; counted from the first that was told */
 	uint32_t pid;
 	int32_t error;
 	uint8_t opcode, hooked, first_size, other_size;

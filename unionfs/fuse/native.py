@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 20  # of the interface below; an extension that was built from other sources is not used
+VERSION = 21  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 CARRIER = b"unionfs.carried"  # the attribute that GETXATTR asks for when it stands for another

@@ -11,11 +11,13 @@ import pytest
 
 from tests.support.files import refused
 from tests.support.stacks import Dir, File, build_stack
+from tests.support.traced import decoded
 from unionfs.fuse import loop, native, tracer, tracereader
 from unionfs.fuse.inodes import Inodes
 from unionfs.fuse.tracer import Tracer
 from unionfs.inspect.event import Event
-from unionfs.inspect.records import END, RECORD, REPLY, REST_AT, FormError, decoded
+from unionfs.inspect.piece import FormError
+from unionfs.inspect.records import END, RECORD, REPLY, REST_AT
 from unionfs.ondisk.flavour import Flavour
 from unionfs.options import MountConfig
 from unionfs.union.layer import FdPool, Layer
@@ -31,6 +33,7 @@ class Made:
         self.pids: bytes | None = None
         self.made: list[bytes] = []
         self.names = b""
+        self.names_taken = 0xFFFFFFF0  # all but used up
         self.lost = self.requests = 0
 
     def trace_for(self, pids: bytes) -> None:
@@ -41,6 +44,7 @@ class Made:
 
     def trace_take(self) -> tuple[bytes, bytes, int]:
         found = b"".join(self.made), self.names, self.lost
+        self.names_taken += len(self.names)
         self.made, self.names, self.lost = [], b"", 0
         return found
 
@@ -51,11 +55,14 @@ class Made:
         self.requests += 1
         self.made.append(
             RECORD.pack(
-                1000, 10, node, second, shown, size, 7, len(self.names), 42, error,
+                1000, 10, node, second, shown, size, 7, self._names_at(), 42, error,
                 opcode, 1, len(first), len(other), b"cat",
             )
         )  # fmt: skip
         self.names += first + other
+
+    def _names_at(self) -> int:
+        return (self.names_taken + len(self.names)) % 2**32
 
 
 class Clock:
@@ -202,8 +209,11 @@ def test_who_is_silent_is_dropped_and_may_come_back(
     assert one.readers() == 0
     assert source.pids == b""
     source.requests += 10
+    assert left(one, b"r")[2] == END
+    file = one._asleep[b"r"][0]
     assert decoded(one.answer(b"r", 1, 77)) == ([], 11, False)
     assert one.readers() == 1
+    assert os.pread(file, REPLY.size, REST_AT) == bytes(REPLY.size)
     source.add(LOOKUP, 1, b"name")
     assert len(decoded(one.answer(b"r", 2, 77))[0]) == 1
 
