@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from scripts.bench.contenders import resident_mib
 from scripts.bench.place import Place, inside, microseconds_each, milliseconds, shell
 from scripts.bench.towers import TALL, TALLER, WIDE, folders
+from scripts.bench.traced import recorded, summed_up
 
 BIG = "bench/big"
 MIB = 1 << 20
@@ -259,6 +260,8 @@ ROWS = (
             Row(f"lookups-10000-{tall}-image", "ms", _lookups, on=tall, stored=True),
         )
     ),
+    Row("requests-while-summed-up", "x", summed_up),
+    Row("requests-while-recorded", "x", recorded),
     Row("memory-idle", "MiB", _idle),
     Row("memory-after-walk", "MiB", _memory),
     Row(f"memory-after-{WIDE}", "MiB", _memory, on=WIDE),
