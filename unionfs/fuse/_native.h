@@ -58,6 +58,7 @@ void trace_begin(const struct fuse_in_header *head, size_t size, uint64_t now_ns
 void trace_end(uint64_t unique, int error, const void *body, size_t size, int hooked); /* its reply */
 int trace_for(const uint32_t *pids, size_t count); /* these trace; none: nobody. -1: no memory */
 size_t trace_waiting(void); /* how many records */
+int trace_mentions(uint64_t node); /* whether one of them is about the node */
 void trace_found(struct traced *found);
 void trace_taken(void); /* what was found */
 

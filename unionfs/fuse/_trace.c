@@ -446,6 +446,17 @@ size_t trace_waiting(void)
 	return record_count;
 }
 
+int trace_mentions(uint64_t node)
+{
+	for (size_t i = 0; i < record_count; i++) {
+		const struct record *record = &records[i];
+
+		if (record->node == node || record->second == node || record->shown == node)
+			return 1;
+	}
+	return 0;
+}
+
 void trace_found(struct traced *found)
 {
 	*found = (struct traced){records, record_count, heap, heap_used, lost};

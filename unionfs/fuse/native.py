@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 21  # of the interface below; an extension that was built from other sources is not used
+VERSION = 22  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 CARRIER = b"unionfs.carried"  # the attribute that GETXATTR asks for when it stands for another
@@ -151,6 +151,9 @@ class Hooks(Protocol):
 
     def trace_waiting(self) -> int:
         """Return how many records there are."""
+
+    def trace_mentions(self, node: int) -> bool:
+        """Return whether one of them is about *node* (its number)."""
 
     def trace_take(self) -> tuple[bytes, bytes, int]:
         """Return the records, which are then gone, the names in them, and how many were lost.

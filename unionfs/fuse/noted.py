@@ -26,6 +26,7 @@ _MOST = 2048  # records
 _NAME = 255  # bytes that are told of one
 _PROCESSES = 16  # whose names are kept open
 _WRAP = 0xFFFFFFFF
+_NODES = slice(2, 5)  # of a record's fields
 _ROOT = 1
 
 _OPCODES = {name: opcode for opcode, name in OPERATIONS.items()}
@@ -129,6 +130,10 @@ class Noted:
     def trace_waiting(self) -> int:
         """Return how many records there are."""
         return len(self._records)
+
+    def trace_mentions(self, node: int) -> bool:
+        """Return whether one of them is about *node* (its number)."""
+        return any(node in RECORD.unpack(record)[_NODES] for record in self._records)
 
     def trace_take(self) -> tuple[bytes, bytes, int]:
         """Return the records, which are then gone, the names in them, and how many were lost."""

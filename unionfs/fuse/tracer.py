@@ -16,7 +16,7 @@ import errno
 import os
 import struct
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from unionfs.fuse import loop, native
@@ -32,6 +32,7 @@ _READERS = 8
 _PATIENCE = 5.0  # seconds without a question
 _ENOUGH = 256  # records that are taken, of the 2048 that the extension keeps (and ``noted``)
 _TURNS = 8  # turns between two looks, in each of which the extension answers 64 at most
+_FEW = 4  # nodes that are looked for in the records, sooner than taking those
 _PATH = 4096  # bytes that are told of a path, its end
 
 
@@ -43,6 +44,9 @@ class Source(Protocol):
 
     def trace_waiting(self) -> int:
         """Return how many records there are."""
+
+    def trace_mentions(self, node: int) -> bool:
+        """Return whether one of them is about *node* (its number)."""
 
     def trace_take(self) -> tuple[bytes, bytes, int]:
         """Return the records, which are then gone, the names in them, and how many were lost."""
@@ -119,8 +123,24 @@ class Tracer:
         if self._readers:
             self._layers = _layers(config)
 
+    def forget(self, nodes: Sequence[tuple[int, int]]) -> None:
+        """As ``settle``, before *nodes* are forgotten: their numbers, with anything else.
+
+        What is removed is mostly forgotten at once, and then nothing that is new is about it.
+        """
+        if not self._readers:
+            return
+        try:
+            if len(nodes) <= _FEW and not any(self._source.trace_mentions(n) for n, _ in nodes):
+                for number, _ in nodes:
+                    self._told.pop(number, None)
+                return
+        except Exception as error:
+            self._give_up(error)
+        self.settle()
+
     def settle(self) -> None:
-        """Tell of what was asked until now; before any node moves, is copied up or forgotten.
+        """Tell of what was asked until now; before any node moves, is copied up or removed.
 
         Whatever goes wrong ends the telling, and nothing else.
         """

@@ -11,11 +11,13 @@ import errno
 import os
 import time
 from collections import deque
+from collections.abc import Sequence
 
 from unionfs.inspect.records import END, FORM, MEMORY, REPLY, REPLY_MORE_AT, REST_AT
 
 _KEPT = 8 << 20  # bytes for one reader: some 70,000 requests; his file has as much again
 _REPLY = 65536  # XATTR_SIZE_MAX
+_PARTS = 1024  # that are written at once; IOV_MAX
 
 
 class Reader:
@@ -95,9 +97,9 @@ class Reader:
         header = REPLY.pack(FORM, 0, self.size, 0, self.lost)
         _write_all(self._fd, header, at)
         at += REPLY.size
-        for piece, _ in self.pieces:
-            _write_all(self._fd, piece, at)
-            at += len(piece)
+        pieces = [piece for piece, _ in self.pieces]
+        for some in range(0, len(pieces), _PARTS):
+            at += _write_parts(self._fd, pieces[some : some + _PARTS], at)
         self.pieces.clear()
         self.size = self.count = self.lost = 0
         return header
@@ -131,6 +133,15 @@ def _memory_file(name: bytes) -> int:
         os.close(fd)
         return -1
     return fd
+
+
+def _write_parts(fd: int, parts: Sequence[bytes], at: int) -> int:
+    """Write *parts*, of which there are _PARTS at most; return how many bytes they are."""
+    size = sum(map(len, parts))
+    written = os.pwritev(fd, parts, at)
+    if written < size:
+        _write_all(fd, b"".join(parts)[written:], at + written)
+    return size
 
 
 def _write_all(fd: int, data: bytes, at: int) -> None:

@@ -42,6 +42,9 @@ class Made:
     def trace_waiting(self) -> int:
         return len(self.made)
 
+    def trace_mentions(self, node: int) -> bool:
+        return any(node in RECORD.unpack(record)[2:5] for record in self.made)
+
     def trace_take(self) -> tuple[bytes, bytes, int]:
         found = b"".join(self.made), self.names, self.lost
         self.names_taken += len(self.names)
@@ -155,6 +158,23 @@ def test_what_is_told_is_what_it_was_called_then(one: Tracer, source: Made, inod
     node.name = b"moved"
     source.add(READ, a, shown=a)
     assert [event.path for event in decoded(one.answer(b"r", 1, 77))[0]] == ["/a", "/moved"]
+
+
+def test_before_a_node_is_forgotten_it_is_told_of(
+    one: Tracer, source: Made, inodes: Inodes
+) -> None:
+    one.answer(b"r", 0, 77)
+    a, b = number_of(inodes, b"a"), number_of(inodes, b"b")
+    source.add(READ, a, shown=a)
+    one.forget([(b, 1)])
+    assert source.trace_waiting() == 1  # none is about it
+    one.forget([(b, 1), (a, 1)])
+    assert source.trace_waiting() == 0
+    inodes[a].name = b"another"
+    source.add(READ, a, shown=a)
+    one.forget([(b, 1)] * 9)  # too many to look for each
+    assert source.trace_waiting() == 0
+    assert [event.path for event in decoded(one.answer(b"r", 1, 77))[0]] == ["/a", "/another"]
 
 
 def test_long_paths_and_many_records_come_in_replies_that_fit(
