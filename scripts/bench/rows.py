@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from scripts.bench.contenders import resident_mib
 from scripts.bench.place import Place, inside, microseconds_each, milliseconds, shell
 from scripts.bench.towers import IMAGE, TALL, TALLER, WIDE, folders
+from scripts.bench.traced import recorded, summed_up
 
 BIG = "bench/big"
 MIB = 1 << 20
@@ -264,6 +265,8 @@ ROWS = (
             Row(f"lookups-10000-{tall}-image", "ms", _lookups, on=tall, stored=True),
         )
     ),
+    Row("requests-while-summed-up", "x", summed_up, real=True),
+    Row("requests-while-recorded", "x", recorded, real=True),
     Row("memory-idle", "MiB", _idle, real=True),
     Row("memory-after-walk", "MiB", _memory, real=True),
     Row(f"memory-after-{WIDE}", "MiB", _memory, on=WIDE, real=True),

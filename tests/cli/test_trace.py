@@ -22,6 +22,7 @@ from tests.support.stacks import Dir, File, Symlink, build_stack
 from unionfs.cli.commands import run
 from unionfs.errors import UsageError
 from unionfs.inspect.event import Event
+from unionfs.inspect.recording import End, end_mark
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
@@ -305,7 +306,7 @@ def test_a_report_says_what_it_cannot_know(cli, layers, union, tmp_path):  # noq
     assert "2 files of the layers were read, " in text
     assert max(map(len, text.splitlines())) <= 80 + len(mount.root)
     whole = file.read_bytes()
-    file.write_bytes(whole[: whole.rindex(b'{"end"') - 9])
+    file.write_bytes(whole[: -len(end_mark(End(0, 0))) - 9])
     assert "\n! the recording was cut short\n" in cli("trace", "report", str(file))
     found = cli.json("trace", "report", str(file))
     assert (found["complete"], found["lost"], found["together"]["has"]) == (False, None, None)
@@ -352,8 +353,12 @@ def test_a_bad_target_leaves_the_file(cli, tmp_path):
         (("web", "--for", "nan"), "--for takes up to 86400 seconds"),
         (("web", "file"), "one container or target, and no file"),
         (("web", "--record", "r", "--json"), "--record prints nothing"),
-        (("report", "r", "--summary"), "trace report takes no options but --json"),
-        (("report", "r", "--path", "/a"), "trace report takes no options but --json"),
+        (("web", "--requests"), "--requests is for trace report"),
+        (("report", "r", "--summary"), "trace report takes no options but --requests and --json"),
+        (
+            ("report", "r", "--path", "/a"),
+            "trace report takes no options but --requests and --json",
+        ),
         ((), "required: CONTAINER|TARGET"),
     ],
 )

@@ -14,12 +14,11 @@ import pytest
 from tests.support import kernel
 from tests.support.files import read, write
 from tests.support.stacks import Dir, File, Layers, Symlink, build_stack
-from tests.support.traced import told
+from tests.support.traced import decoded, told
 from unionfs.container.stats import read_stats
 from unionfs.container.tracing import blind_spots, read_events
 from unionfs.errors import UnavailableError
 from unionfs.inspect.event import Event
-from unionfs.inspect.records import decoded
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
@@ -237,17 +236,19 @@ def test_one_who_does_not_ask_loses_with_a_count(
 ) -> None:
     root = union(layers).root
     batches = traced(root)
-    absent = root + b"/d/%0200d"
-    count = 15_000
+    absent = root + b"/d/%0250d"
+    count = 30_000
+    begun = time.monotonic()
     for number in range(count):
         assert not os.path.exists(absent % number)
+    was_dropped = time.monotonic() - begun > 4.5  # for being silent, on a busy machine
     found, lost = 0, 0
     while batch := next(batches):
         found += sum(event.operation == "lookup" for event in batch.events)
         lost += batch.lost
         if not batch.events:
             break
-    assert found > 10_000 and lost > 100
+    assert lost > 100 and (found > 20_000 or was_dropped)
     assert found + lost >= count
 
 

@@ -67,14 +67,14 @@ def test_who_stops_reading_before_the_unmount_is_told_how_many_he_lost(
 ) -> None:
     mounted = union(layers)
     batches = traced(mounted.root)
-    absent = mounted.root + b"/d/%0200d"
-    count = 20_000
+    absent = mounted.root + b"/d/%0250d"
+    count = 30_000
     for number in range(count):
         assert not os.path.exists(absent % number)
     mounted.unmount()
     rest = list(batches)
     found = sum(event.operation == "lookup" for batch in rest for event in batch.events)
-    assert found > 10_000
+    assert found > 20_000
     assert found + sum(batch.lost for batch in rest) >= count > found
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from typing import TYPE_CHECKING
 
 from unionfs.cli import output, tracereport
@@ -18,16 +19,20 @@ if TYPE_CHECKING:
 
     from unionfs.cli.tracesinks import Sink
     from unionfs.container.tracing import Batch
-    from unionfs.inspect.event import Event
+    from unionfs.inspect.piece import Piece
     from unionfs.inspect.tracefilter import Filter
     from unionfs.store.store import Store
 
 _REPORT = "report"
 _DAY = 86400.0
 _REST = 0.3  # seconds for what is waiting when a trace is to end
+_SOON = 0.1  # seconds between two questions for who looks on
+_SELDOM = 0.25  # the same for sums and recordings; the mount keeps more than comes meanwhile
+_SHORTLY = 0.02  # the same when it is to end
+_NICE = 10  # a tenth of what another program gets of a processor that both want
 _USAGE = """\
 unionfs trace [OPTION…] CONTAINER|TARGET
-       unionfs trace report [--json] FILE"""
+       unionfs trace report FILE [--requests] [--json]"""
 _WHAT = """\
 Show the requests that a mount answers, as they come, until it is unmounted or you interrupt: who
 asked for what, which layer showed it, what came of it, and how long it took. The second form tells
@@ -57,6 +62,9 @@ def _add_forms(parser: Parser) -> None:
     )
     group.add_argument(
         "--record", metavar="FILE", help="write them to FILE, in place of what is there"
+    )
+    group.add_argument(
+        "--requests", action="store_true", help="with report: show those of FILE, one by one"
     )
 
 
@@ -105,6 +113,8 @@ def _trace(context: Context) -> int:
         if args.subject != _REPORT:
             raise UsageError(f"trace takes one container or target, and no {args.file}")
         return _report(context)
+    if args.requests:
+        raise UsageError("--requests is for trace report")
     if args.seconds is not None and not 0 < args.seconds <= _DAY:
         raise UsageError(f"--for takes up to {_DAY:.0f} seconds")
     if args.record is not None and context.json and not args.summary:
@@ -118,7 +128,9 @@ def _trace(context: Context) -> int:
 
 def _report(context: Context) -> int:
     if _given(context.args):
-        raise UsageError("trace report takes no options but --json")
+        raise UsageError("trace report takes no options but --requests and --json")
+    if context.args.requests:
+        return tracereport.requests(context, context.args.file)
     return tracereport.report(context, context.args.file)
 
 
@@ -209,12 +221,15 @@ def _follow(context: Context, target: bytes, wanted: Filter, sinks: Sequence[Sin
     from unionfs.container.tracing import read_events
 
     args = context.args
-    with ending_asked() as ending, closing(read_events(target)) as batches:
-        course = _Course(args.seconds, args.count, ending)
+    with ending_asked() as ending, ExitStack() as stack:
+        seldom = args.summary or args.record is not None
+        course = _Course(args.seconds, args.count, ending, _SELDOM if seldom else _SOON)
+        batches = stack.enter_context(closing(read_events(target, course.pause)))
+        _give_way()
         for batch in batches:
-            events = course.chosen(batch, wanted)
+            pieces = course.chosen(batch, wanted)
             for sink in sinks:
-                sink.take(events)
+                sink.take(pieces)
             if course.is_over(batch):
                 break
         else:
@@ -231,6 +246,13 @@ def _follow(context: Context, target: bytes, wanted: Filter, sinks: Sequence[Sin
         return ending() or 0
 
 
+def _give_way() -> None:
+    """Take the processor from nobody who is traced, nor from the mount, as far as that goes."""
+    with suppress(OSError):  # where we may not, it is as it was
+        os.nice(_NICE)
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
 def _tell_gone(context: Context, target: bytes) -> None:
     """Say that the mount on *target* ended. Raises UnavailableError if its daemon was killed."""
     from unionfs.daemon import client
@@ -245,10 +267,15 @@ class _Course:
     """How far a trace came, and what ends it: *seconds*, *count* requests, or a signal (*ending*).
 
     When it is to end by time or signal, what is waiting still comes: what was done before is told.
+    The mount is asked every *seldom* seconds.
     """
 
     def __init__(
-        self, seconds: float | None, count: int | None, ending: Callable[[], int | None]
+        self,
+        seconds: float | None,
+        count: int | None,
+        ending: Callable[[], int | None],
+        seldom: float,
     ) -> None:
         self.lost = 0
         self.torn = False  # what was done last is not known
@@ -256,17 +283,27 @@ class _Course:
         self._left = count
         self._until = math.inf if seconds is None else time.monotonic() + seconds
         self._ending = ending
+        self._seldom = seldom
         self._rest_until = math.inf
 
-    def chosen(self, batch: Batch, wanted: Filter) -> list[Event]:
+    def pause(self) -> float:
+        """Return for how many seconds the mount is not asked now."""
+        if self._rest_until < math.inf:
+            return _SHORTLY
+        return min(self._seldom, max(self._until - time.monotonic(), 0))
+
+    def chosen(self, batch: Batch, wanted: Filter) -> list[Piece]:
         """Return what of *batch* is wanted, and no more than the count allows."""
         self.lost += batch.lost
         self.torn = batch.torn
-        events = [event for event in batch.events if wanted.admits(event)]
-        if self._left is not None:
-            del events[self._left :]
-            self._left -= len(events)
-        return events
+        found = []
+        for piece in map(wanted.chosen, batch.pieces):
+            if self._left is not None:
+                piece = piece.only(range(min(self._left, piece.count)))
+                self._left -= piece.count
+            if piece.count:
+                found.append(piece)
+        return found
 
     def is_over(self, batch: Batch) -> bool:
         """Return whether *batch* was the last."""
@@ -274,7 +311,7 @@ class _Course:
         if self._left == 0 or now >= self._rest_until:
             return True
         if self._rest_until < math.inf:
-            return not batch.events
+            return not batch.pieces
         if now >= self._until or self._ending() is not None:
             self._rest_until = now + _REST
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from unionfs.cli import output
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from unionfs.inspect.stack import LayerName, Source
     from unionfs.inspect.touched import Holding, Share
 
+_SOME = 1000  # requests that are printed at once
 _ROWS = 20  # of files in a table; --json has all
 _COMMAND = 48
 _WIDTH = 80
@@ -78,6 +80,22 @@ def report(context: Context, name: str) -> int:
         output.print_json(_document(found))
     else:
         _show(found)
+    return 0
+
+
+def requests(context: Context, name: str) -> int:
+    """Print the requests in the recording *name* one by one; return the exit status.
+
+    Raises BadRecordingError, OSError.
+    """
+    from unionfs.cli.tracesinks import Documents, Lines
+    from unionfs.inspect.recording import Recording
+
+    sink = Documents() if context.json else Lines()
+    with open(name, "rb") as file:
+        events = Recording(file, name).events()
+        while some := list(islice(events, _SOME)):
+            sink.show(some)
     return 0
 
 

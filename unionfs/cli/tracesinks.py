@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from errno import errorcode
 from functools import lru_cache
 from typing import Protocol
@@ -15,9 +15,9 @@ from unionfs.cli import output
 from unionfs.cli.context import note
 from unionfs.errors import ConflictError
 from unionfs.inspect.event import Event
-from unionfs.inspect.recording import End, Header, end_line, event_line, header_line
-from unionfs.inspect.statistics import Operation
-from unionfs.inspect.tracesummary import Summary, mean
+from unionfs.inspect.piece import Piece
+from unionfs.inspect.recording import End, Header, end_mark, header_line
+from unionfs.inspect.tracesummary import Sum, Summary
 
 _SIZED = frozenset(("read", "write", "copy_file_range"))  # for them 0 bytes is an answer too
 _WIDEST = 16  # that a column grows to; what is longer pushes the rest of its line
@@ -32,8 +32,8 @@ class FeedbackError(ConflictError):
 class Sink(Protocol):
     """What takes requests."""
 
-    def take(self, events: Sequence[Event]) -> None:
-        """Take *events*, which came since the last call; often none."""
+    def take(self, pieces: Sequence[Piece]) -> None:
+        """Take *pieces*, which came since the last call; often none."""
 
     def end(self, lost: int, *, torn: bool) -> None:
         """Take the end: no more will come, and *lost* requests never did; *torn*: or more."""
@@ -46,8 +46,15 @@ class Lines:
         self._widths = [12, 10, 8, 5, 6, 7]
         self._begun = False
 
-    def take(self, events: Sequence[Event]) -> None:
-        """Print *events* at once; before the first, what the columns are."""
+    def take(self, pieces: Sequence[Piece]) -> None:
+        """Print the requests of *pieces* at once; before the first, what the columns are."""
+        for piece in pieces:
+            self.show(piece.events())
+        if not self._begun:
+            self.show(())
+
+    def show(self, events: Iterable[Event]) -> None:
+        """Print *events*, as ``take`` does."""
         rows = [_cells(event) for event in events]
         if not self._begun:
             rows.insert(0, _HEADERS)
@@ -107,10 +114,16 @@ def _result(event: Event) -> str:
 class Documents:
     """One JSON document a line and a request."""
 
-    def take(self, events: Sequence[Event]) -> None:
-        """Print *events* at once."""
-        if events:
-            print("\n".join(json.dumps(event.document()) for event in events), flush=True)
+    def take(self, pieces: Sequence[Piece]) -> None:
+        """Print the requests of *pieces* at once."""
+        for piece in pieces:
+            self.show(piece.events())
+
+    def show(self, events: Iterable[Event]) -> None:
+        """Print *events*, as ``take`` does."""
+        lines = [json.dumps(event.document()) for event in events]
+        if lines:
+            print("\n".join(lines), flush=True)
 
     def end(self, lost: int, *, torn: bool) -> None:
         """Print nothing."""
@@ -125,9 +138,10 @@ class Added:
         self._summary = Summary()
         self._began = time.monotonic()
 
-    def take(self, events: Sequence[Event]) -> None:
-        """Add *events*."""
-        self._summary.add(events)
+    def take(self, pieces: Sequence[Piece]) -> None:
+        """Add the requests of *pieces*."""
+        for piece in pieces:
+            self._summary.add(piece)
 
     def end(self, lost: int, *, torn: bool) -> None:
         """Print the table, or the document."""
@@ -139,13 +153,13 @@ class Added:
             output.print_json(head | {"requests": summary.document()})
             return
         rows = [self._row(name, one) for name, one in summary.ordered()]
-        output.print_table(_SUMMARY, [*rows, self._row("all", summary.all)])
+        output.print_table(_SUMMARY, [*rows, self._row("all", summary.all())])
 
-    def _row(self, name: str, one: Operation) -> tuple[str, ...]:
+    def _row(self, name: str, one: Sum) -> tuple[str, ...]:
         return (
             f"{self._summary.share(one):.1f}",
             output.took(one.total_ns),
-            output.took(mean(one)),
+            output.took(one.mean_ns),
             output.took(one.longest_ns),
             f"{one.count:,}",
             f"{one.errors:,}",
@@ -168,18 +182,18 @@ class Recorder:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         self._fd = os.open(path, flags, 0o600)  # names may be nobody else's business
 
-    def take(self, events: Sequence[Event]) -> None:
-        """Write *events*, whole lines. Raises OSError naming the file."""
-        data = self._header + b"".join(map(event_line, events))
+    def take(self, pieces: Sequence[Piece]) -> None:
+        """Write *pieces* as they are. Raises OSError naming the file."""
+        data = b"".join([self._header, *(piece.packed() for piece in pieces)])
         if data:
             self._write(data)
         self._header = b""
-        self._count += len(events)
+        self._count += sum(piece.count for piece in pieces)
 
     def end(self, lost: int, *, torn: bool) -> None:
-        """Write the last line, unless the end is missing, and say how many there are."""
+        """Write how it ended, unless that is not known, and say how many requests there are."""
         if not torn:
-            self._write(end_line(End(time.time_ns(), lost)))
+            self._write(end_mark(End(time.time_ns(), lost)))
         if not self._quiet:
             note(f"{output.counted(self._count, 'request')} recorded in {self._path}")
 

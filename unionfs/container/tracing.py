@@ -11,7 +11,7 @@ import os
 import secrets
 import select
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from itertools import count
 
@@ -19,14 +19,15 @@ from unionfs.container.stats import read_stats
 from unionfs.daemon import client
 from unionfs.errors import UnavailableError
 from unionfs.inspect.event import Event
-from unionfs.inspect.records import END, MEMORY, REPLY, REPLY_MORE_AT, REST_AT, FormError, decoded
+from unionfs.inspect.piece import FormError, Piece, decoded
+from unionfs.inspect.records import END, MEMORY, REPLY, REPLY_MORE_AT, REST_AT
 from unionfs.syscalls import large_xattr
 
 _TRACE = b"user.unionfs.trace."  # fuse.told; then the reader's name and which answer it wants
 _PAUSE = 0.1  # seconds between two questions when nothing happens
 _LEAVING = 8.0  # seconds in which a daemon leaves, or drops a reader whom it does not hear any more
 
-_Answer = tuple[list[Event], int, bool]
+_Answer = tuple[list[Piece], int, bool]
 
 # What tells that the mount is gone: it answers no more, or what was below it does.
 _GONE = frozenset((*client.DEAD, errno.ENODATA, errno.EOPNOTSUPP, errno.ENOENT, errno.ESTALE))
@@ -36,37 +37,44 @@ _GONE = frozenset((*client.DEAD, errno.ENODATA, errno.EOPNOTSUPP, errno.ENOENT, 
 class Batch:
     """What a mount did since it was last asked, by the time at which it was done.
 
-    ``events`` is empty when nothing happened. ``lost`` counts those that came faster than they were
+    ``pieces`` is empty when nothing happened. ``lost`` counts those that came faster than they were
     asked for, and were given up since the batch before. ``torn``: so were some that nobody counted,
     if there were any; that comes last, where the mount is gone and its daemon cannot be seen.
     """
 
-    events: list[Event]
+    pieces: list[Piece]
     lost: int
     torn: bool = False
 
+    @property
+    def events(self) -> list[Event]:
+        """The requests one by one."""
+        return [event for piece in self.pieces for event in piece.events()]
 
-def read_events(target: bytes) -> Generator[Batch, None, None]:
+
+def read_events(
+    target: bytes, pause: Callable[[], float] = lambda: _PAUSE
+) -> Generator[Batch, None, None]:
     """Yield what the mount on *target* does from now on, until it is unmounted.
 
     The first batch (of nothing yet, mostly) says that the mount has begun to tell. Then comes one
-    about every 100 ms, with or without events, and at once while more is waiting; so whoever wants
-    to stop at some time can look at the clock with each. What was done until the unmount comes
-    after it. Closing the generator ends it for the daemon, too; a reader that is killed it forgets
-    after some seconds.
+    after each *pause* (100 ms if not said), with or without requests, and at once while more is
+    waiting; so whoever wants to stop at some time can look at the clock with each. What was done
+    until the unmount comes after it. Closing the generator ends it for the daemon, too; a reader
+    that is killed it forgets after some seconds.
 
     Raises UnavailableError before the first batch where the mount does not tell, with the reason,
     and later only for an answer in another version's form; otherwise OSError.
     """
     line = _Line(target)
-    events, lost, more = line.begin()
+    pieces, lost, more = line.begin()
     try:
         for number in count(1):
-            yield Batch(events, lost)
+            yield Batch(pieces, lost)
             if not more:
-                time.sleep(_PAUSE)
+                time.sleep(pause())
             try:
-                events, lost, more = line.ask(number)
+                pieces, lost, more = line.ask(number)
             except OSError as error:
                 if error.errno not in _GONE:
                     raise
@@ -97,6 +105,7 @@ class _Line:
         self._target = target
         self._name = secrets.token_hex(8).encode()
         self._memory = self._process = -1
+        self._room = bytearray()
 
     def begin(self) -> _Answer:
         """Ask for the first time, which begins the telling. Raises UnavailableError, OSError."""
@@ -120,7 +129,7 @@ class _Line:
         return answer
 
     def ask(self, number: int) -> _Answer:
-        """Return answer *number*: events, how many were lost, whether more is waiting.
+        """Return answer *number*: pieces, how many were lost, whether more is waiting.
 
         To ask for one again gives the same, so that none is lost with a call that was interrupted.
         """
@@ -137,8 +146,8 @@ class _Line:
             ended = self._wait()
             content = self._content(REST_AT)
             if content and content[REPLY_MORE_AT] == END:
-                events, lost, _ = self._understood(content)
-                yield Batch(events, lost)
+                pieces, lost, _ = self._understood(content)
+                yield Batch(pieces, lost)
                 return
             if ended or time.monotonic() > until:
                 break
@@ -165,7 +174,7 @@ class _Line:
             except InterruptedError:
                 continue
 
-    def _understood(self, reply: bytes) -> _Answer:
+    def _understood(self, reply: bytes | memoryview) -> _Answer:
         try:
             return decoded(reply)
         except FormError:
@@ -188,13 +197,21 @@ class _Line:
         else:
             os.close(memory)
 
-    def _content(self, at: int) -> bytes:
-        """Return the reply that is at *at* in the file, empty if there is none yet."""
+    def _content(self, at: int) -> memoryview:
+        """Return the reply that is at *at* in the file, empty if there is none yet.
+
+        It is good until the next, which has the same room: fresh room for each would cost more
+        than to read it.
+        """
         header = os.pread(self._memory, REPLY.size, at)
         if len(header) < REPLY.size:
-            return b""
+            return memoryview(b"")
         _, _, size, _, _ = REPLY.unpack(header)
-        return header + os.pread(self._memory, size, at + REPLY.size)
+        size += REPLY.size
+        if len(self._room) < size:
+            self._room = bytearray(size)
+        found = memoryview(self._room)[:size]
+        return found[: os.preadv(self._memory, [found], at)]
 
     def _wait(self) -> bool:
         """Wait for a moment; return whether the daemon has ended."""

@@ -326,6 +326,16 @@ static PyObject *native_trace_waiting(PyObject *self, PyObject *unused)
 	return PyLong_FromSize_t(trace_waiting());
 }
 
+static PyObject *native_trace_mentions(PyObject *self, PyObject *arg)
+{
+	unsigned long long node = PyLong_AsUnsignedLongLong(arg);
+
+	(void)self;
+	if (PyErr_Occurred())
+		return NULL;
+	return PyBool_FromLong(trace_mentions(node));
+}
+
 static PyObject *native_trace_take(PyObject *self, PyObject *unused)
 {
 	struct traced found;
@@ -408,6 +418,8 @@ static PyMethodDef methods[] = {
 	 " where they are none, tell no more."},
 	{"trace_waiting", native_trace_waiting, METH_NOARGS,
 	 "Return how many requests are to be told of."},
+	{"trace_mentions", native_trace_mentions, METH_O,
+	 "Return whether a request that is to be told of is about the node."},
 	{"trace_take", native_trace_take, METH_NOARGS,
 	 "Return what is to be told, which is then gone: records, the names in them, how many were lost."},
 	{NULL, NULL, 0, NULL},
@@ -425,7 +437,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 21) < 0)
+	if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 23) < 0)
 		Py_CLEAR(made);
 	return made;
 }

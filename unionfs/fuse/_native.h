@@ -40,7 +40,7 @@ struct record { /* unionfs.inspect.records.RECORD */
 	uint64_t start_ns, took_ns;
 	uint64_t node, second, shown; /* it is about; of its other name; whose layer is to be told */
 	uint64_t size, offset;
-	uint32_t names_at; /* in the heap: the first, then the other */
+	uint32_t names_at; /* the first, then the other; counted from the first that was told */
 	uint32_t pid;
 	int32_t error;
 	uint8_t opcode, hooked, first_size, other_size;
@@ -58,6 +58,7 @@ void trace_begin(const struct fuse_in_header *head, size_t size, uint64_t now_ns
 void trace_end(uint64_t unique, int error, const void *body, size_t size, int hooked); /* its reply */
 int trace_for(const uint32_t *pids, size_t count); /* these trace; none: nobody. -1: no memory */
 size_t trace_waiting(void); /* how many records */
+int trace_mentions(uint64_t node); /* whether one of them is about the node */
 void trace_found(struct traced *found);
 void trace_taken(void); /* what was found */
 

@@ -53,6 +53,7 @@ static struct record *records;
 static size_t record_count;
 static char *heap;
 static size_t heap_used;
+static uint32_t heap_taken; /* before what is in it, modulo 2^32 */
 static uint64_t lost;
 
 static uint32_t readers[READERS];
@@ -375,7 +376,7 @@ static void append(const struct pending *done)
 		return;
 	}
 	*record = done->record;
-	record->names_at = (uint32_t)heap_used;
+	record->names_at = heap_taken + (uint32_t)heap_used;
 	memcpy(heap + heap_used, done->names, names);
 	heap_used += names;
 	record_count++;
@@ -425,6 +426,7 @@ static void stop(void)
 	heap = NULL;
 	pending_count = 0;
 	record_count = heap_used = lost = 0;
+	heap_taken = 0;
 }
 
 int trace_for(const uint32_t *pids, size_t count)
@@ -444,6 +446,17 @@ size_t trace_waiting(void)
 	return record_count;
 }
 
+int trace_mentions(uint64_t node)
+{
+	for (size_t i = 0; i < record_count; i++) {
+		const struct record *record = &records[i];
+
+		if (record->node == node || record->second == node || record->shown == node)
+			return 1;
+	}
+	return 0;
+}
+
 void trace_found(struct traced *found)
 {
 	*found = (struct traced){records, record_count, heap, heap_used, lost};
@@ -451,6 +464,7 @@ void trace_found(struct traced *found)
 
 void trace_taken(void)
 {
+	heap_taken += (uint32_t)heap_used;
 	record_count = heap_used = 0;
 	lost = 0;
 }

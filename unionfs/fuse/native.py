@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 21  # of the interface below; an extension that was built from other sources is not used
+VERSION = 23  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 LOWER = 1 << 32  # plus a layer's number: the generation of an entry that is as that layer has it
@@ -161,6 +161,9 @@ class Hooks(Protocol):
 
     def trace_waiting(self) -> int:
         """Return how many records there are."""
+
+    def trace_mentions(self, node: int) -> bool:
+        """Return whether one of them is about *node* (its number)."""
 
     def trace_take(self) -> tuple[bytes, bytes, int]:
         """Return the records, which are then gone, the names in them, and how many were lost.

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _MOST = 2048  # records
 _NAME = 255  # bytes that are told of one
 _PROCESSES = 16  # whose names are kept open
+_WRAP = 0xFFFFFFFF
+_NODES = slice(2, 5)  # of a record's fields
 _ROOT = 1
 
 _OPCODES = {name: opcode for opcode, name in OPERATIONS.items()}
@@ -111,6 +113,7 @@ class Noted:
     def __init__(self) -> None:
         self._records: list[bytes] = []
         self._names = bytearray()
+        self._names_taken = 0
         self._lost = 0
         self._readers: frozenset[int] = frozenset()
         self._processes: dict[int, int] = {}
@@ -128,9 +131,14 @@ class Noted:
         """Return how many records there are."""
         return len(self._records)
 
+    def trace_mentions(self, node: int) -> bool:
+        """Return whether one of them is about *node* (its number)."""
+        return any(node in RECORD.unpack(record)[_NODES] for record in self._records)
+
     def trace_take(self) -> tuple[bytes, bytes, int]:
         """Return the records, which are then gone, the names in them, and how many were lost."""
         found = b"".join(self._records), bytes(self._names), self._lost
+        self._names_taken += len(self._names)
         self._records.clear()
         self._names.clear()
         self._lost = 0
@@ -177,7 +185,7 @@ class Noted:
         self._records.append(
             RECORD.pack(
                 begun.start_ns, took, about.node, about.second, shown, size, about.offset,
-                len(self._names), begun.pid, error, begun.opcode, 0,
+                self._names_taken + len(self._names) & _WRAP, begun.pid, error, begun.opcode, 0,
                 len(about.first), len(about.other), begun.command,
             )
         )  # fmt: skip

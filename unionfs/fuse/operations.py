@@ -44,7 +44,8 @@ class Operations(NameHandlers, DataHandlers, MetadataHandlers, pyfuse3.Operation
 
         Nobody waits for an answer, and pyfuse3 takes none: here FUSEError, too, would end its loop.
         """
-        self.settle()
+        if self.tracer is not None:
+            self.tracer.forget(inode_list)
         forget = self.inodes.forget
         for inode, count in inode_list:
             try:

@@ -83,7 +83,7 @@ class State:
         self.told, self.tracer = told, tracer
 
     def settle(self) -> None:
-        """Before a file is moved, copied up or forgotten: tell who traces what it was until now."""
+        """Before a file is moved, copied up or removed: tell who traces what it was until now."""
         if self.tracer is not None:
             self.tracer.settle()
 

@@ -2,8 +2,8 @@
 
 For ``unionfs trace``, through attributes of the root (``told``). While somebody traces, each
 request becomes a record: by the extension (``_trace.c``), or without it by ``noted``. Here records
-are made pieces that can be understood by themselves (``inspect.records``), which say what nodes are
-called: before a node is moved, copied up or forgotten, so that each is told as it was.
+are made pieces that say what nodes are called (``tracepieces``): before a node is moved, copied up
+or forgotten, so that each is told as it was.
 
 A reader (``tracereader``) that does not ask loses what is too much to keep, with a count, and is
 dropped after some seconds; with the last one it all ends. Nobody waits for a reader. What is left
@@ -16,27 +16,24 @@ import errno
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from unionfs.fuse import loop, native
 from unionfs.fuse.guard import failure
 from unionfs.fuse.inodes import Inodes
+from unionfs.fuse.tracepieces import Made, Pieces
 from unionfs.fuse.tracereader import Reader, add_lost, close
-from unionfs.inspect.records import NODE, PIECE, RECORD, REPLY
+from unionfs.inspect.records import NODE
 from unionfs.options import MountConfig
 from unionfs.union.node import Node
 
 _READERS = 8
 _PATIENCE = 5.0  # seconds without a question
-_LARGEST = 65536 - REPLY.size  # of a piece: XATTR_SIZE_MAX
 _ENOUGH = 256  # records that are taken, of the 2048 that the extension keeps (and ``noted``)
-_SOME = 256  # records in one piece, if they fit
 _TURNS = 8  # turns between two looks, in each of which the extension answers 64 at most
+_FEW = 4  # nodes that are looked for in the records, sooner than taking those
 _PATH = 4096  # bytes that are told of a path, its end
-
-_WORDS = RECORD.size // 8  # of 64 bits; the third to fifth are numbers of nodes
-_NAMES_AT = struct.Struct("=56xI")  # in a record
 
 
 class Source(Protocol):
@@ -47,6 +44,9 @@ class Source(Protocol):
 
     def trace_waiting(self) -> int:
         """Return how many records there are."""
+
+    def trace_mentions(self, node: int) -> bool:
+        """Return whether one of them is about *node* (its number)."""
 
     def trace_take(self) -> tuple[bytes, bytes, int]:
         """Return the records, which are then gone, the names in them, and how many were lost."""
@@ -69,7 +69,7 @@ class Tracer:
         self._asleep: dict[bytes, tuple[int, int, int]] = {}
         self._told: dict[int, bytes] = {}
         self._layers: list[bytes] = []
-        self._clock = 0
+        self._pieces = Pieces(self._node)
         self._drop_at = 0.0
         self._turns = 0
 
@@ -89,7 +89,7 @@ class Tracer:
         reader.asked = time.monotonic()
         if number == reader.number + 1:
             if number:
-                self._drain()
+                self._drain_all()
                 reader.answer(in_memory=in_memory)
             else:
                 reader.begin()
@@ -123,15 +123,32 @@ class Tracer:
         if self._readers:
             self._layers = _layers(config)
 
+    def forget(self, nodes: Sequence[tuple[int, int]]) -> None:
+        """As ``settle``, before *nodes* are forgotten: their numbers, with anything else.
+
+        What is removed is mostly forgotten at once, and then nothing that is new is about it.
+        """
+        if not self._readers:
+            return
+        try:
+            if len(nodes) <= _FEW and not any(self._source.trace_mentions(n) for n, _ in nodes):
+                for number, _ in nodes:
+                    self._told.pop(number, None)
+                return
+        except Exception as error:
+            self._give_up(error)
+        self.settle()
+
     def settle(self) -> None:
-        """Tell of what was asked until now; before any node moves, is copied up or forgotten.
+        """Tell of what was asked until now; before any node moves, is copied up or removed.
 
         Whatever goes wrong ends the telling, and nothing else.
         """
         if not self._readers:
             return
         try:
-            self._drain()
+            if self._source.trace_waiting():
+                self._drain()
             self._told.clear()
         except Exception as error:
             self._give_up(error)
@@ -147,8 +164,11 @@ class Tracer:
             file, lost, before = self._asleep.pop(name)
             lost += self._requests() - before
         if not self._readers:
-            self._clock = time.time_ns() - time.monotonic_ns()
+            self._pieces = Pieces(self._node)
+            self._pieces.clock = time.time_ns() - time.monotonic_ns()
             self._layers = _layers(self._config)
+        else:
+            self._drain_all()  # of that he shall hear nothing
         reader = self._readers[name] = Reader(name, pid, number - 1, lost, file)
         self._changed()
         return reader
@@ -187,7 +207,7 @@ class Tracer:
             self._drop(silent)
 
     def _drop(self, names: list[bytes]) -> None:
-        self._drain()
+        self._drain_all()
         for name in names:
             file, lost = self._readers.pop(name).leave()
             self._asleep[name] = (file, lost, self._requests())
@@ -196,36 +216,26 @@ class Tracer:
         self._changed()
 
     def _drain(self) -> None:
-        """Give the readers what there is."""
+        """Take what records there are, and give the readers the pieces that came to an end."""
         records, names, lost = self._source.trace_take()
-        readers = self._readers.values()
-        for reader in readers:
-            reader.lost += lost
-        step = _SOME * RECORD.size
-        for at in range(0, len(records), step):
-            for piece, count in self._pieces(records[at : at + step], names):
-                for reader in readers:
-                    reader.keep(piece, count)
+        if lost:
+            for reader in self._readers.values():
+                reader.lost += lost
+        self._give(self._pieces.add(records, names))
 
-    def _pieces(self, records: bytes, names: bytes) -> Iterator[tuple[bytes, int]]:
-        """Yield pieces of *records*, whose names are in *names*, and how many are in each."""
-        words = memoryview(records).cast("Q")
-        numbers = {*words[2::_WORDS].tolist(), *words[3::_WORDS].tolist()}
-        numbers.update(words[4::_WORDS].tolist())
-        numbers.discard(0)
-        told = self._told
-        nodes = b"".join([told.get(number) or self._tell(number) for number in numbers])
-        count = len(records) // RECORD.size
-        (base,) = _NAMES_AT.unpack_from(records)
-        heap = names[base : base + _names_size(records, base)]
-        size = PIECE.size + len(nodes) + len(records) + len(heap)
-        if size > _LARGEST:
-            half = count // 2 * RECORD.size
-            yield from self._pieces(records[:half], names)
-            yield from self._pieces(records[half:], names)
-            return
-        header = PIECE.pack(len(nodes), len(records), len(heap), base, self._clock)
-        yield header + nodes + records + heap, count
+    def _drain_all(self) -> None:
+        """Give the readers all that there is."""
+        self._drain()
+        self._give(self._pieces.end())
+
+    def _give(self, pieces: Iterable[Made]) -> None:
+        for piece, count in pieces:
+            for reader in self._readers.values():
+                reader.keep(piece, count)
+
+    def _node(self, number: int) -> bytes:
+        """Return what the node *number* is called, as it is sent."""
+        return self._told.get(number) or self._tell(number)
 
     def _tell(self, number: int) -> bytes:
         """Return what the node *number* is called, as it is sent, and keep it."""
@@ -255,13 +265,6 @@ def _noted() -> Source:
     from unionfs.fuse.noted import Noted
 
     return Noted()
-
-
-def _names_size(records: bytes, base: int) -> int:
-    """Return how many bytes the names of *records* take, from *base* to where the last ends."""
-    last = len(records) - RECORD.size
-    (at,) = _NAMES_AT.unpack_from(records, last)
-    return int(at) + records[last + 70] + records[last + 71] - base
 
 
 def _layers(config: MountConfig) -> list[bytes]:

@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 # Of these the kernel takes ENOSYS as "done, and never ask again" (fs/fuse in Linux: no_open etc.).
-_NEEDLESS = frozenset(
+NEEDLESS = frozenset(
     ("access", "flush", "fsync", "fsyncdir", "lseek", "open", "opendir", "poll", "statx")
 )
+
+
+def is_failure(number: int, operation: str) -> bool:
+    """Return whether who asked for *operation*, which ended with errno *number*, met an error."""
+    return number != 0 and not (number == errno.ENOSYS and operation in NEEDLESS)
 
 
 @dataclass(slots=True)  # not frozen, which would double what it costs to make one
@@ -45,7 +50,7 @@ class Event:
     @property
     def failed(self) -> bool:
         """Whether the program that asked met an error."""
-        return self.errno != 0 and not (self.errno == errno.ENOSYS and self.operation in _NEEDLESS)
+        return is_failure(self.errno, self.operation)
 
     def document(self) -> dict[str, Any]:
         """Return it for JSON."""

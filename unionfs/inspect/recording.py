@@ -1,28 +1,39 @@
 """A mount's requests in a file: written while they come, read by ``unionfs trace report``.
 
-JSON lines: a header that says what was mounted, a line for each request (``Event``, without what
-is as usual), and at the end how many there were and how many were lost. Lines are written whole and
-nothing is compressed, so that what a killed recorder leaves is short of its end and nothing else.
+A line of JSON that says what was mounted, then the requests in pieces, as the mount tells of them
+(``inspect.records``): to make more of them while they come would take the processor from those that
+are recorded. At the end stand a piece without requests, whose clock is the time, and how many were
+lost (_LOST). Pieces are written whole and nothing is compressed, so that what a killed recorder
+leaves is short of its end and nothing else.
+
+Version 1 had a line of JSON for each request, without what is as usual, and for the end. It is read
+as well.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import struct
+import sys
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, BinaryIO
 
 from unionfs.errors import CorruptError
 from unionfs.inspect.event import Event
+from unionfs.inspect.piece import FormError, Piece
+from unionfs.inspect.records import PIECE, RECORD
 from unionfs.inspect.stack import LayerName, Source
 from unionfs.ondisk.flavour import Flavour
 
 _FORMAT = "unionfs-trace"  # the first key of a header; its value is the format's version
-_VERSION = 1
+_VERSION = 2
+_LINES = 1  # the version that has lines only
+_LARGEST = 1 << 16  # bytes of a piece (``fuse.tracer``)
+_LOST = struct.Struct("=Q")
 _LONGEST = 1 << 22  # bytes of a line; the commands of hundreds of layers may be long
 _NONE = (KeyError, TypeError, ValueError, RecursionError)  # what a line that is none comes to
-_USUAL = {one.name: one.default for one in fields(Event) if one.default is not MISSING}
 
 
 class BadRecordingError(CorruptError):
@@ -60,6 +71,7 @@ def header_line(header: Header) -> bytes:
     return _line(
         {
             _FORMAT: _VERSION,
+            "byteorder": sys.byteorder,
             "unionfs": header.version,
             "target": os.fsdecode(header.target),
             "begun_ns": header.begun_ns,
@@ -75,15 +87,9 @@ def header_line(header: Header) -> bytes:
     )
 
 
-def event_line(event: Event) -> bytes:
-    """Return the line of one request."""
-    document = event.document()
-    return _line({k: v for k, v in document.items() if k not in _USUAL or v != _USUAL[k]})
-
-
-def end_line(end: End) -> bytes:
-    """Return the last line."""
-    return _line({"end": True, "ended_ns": end.ended_ns, "lost": end.lost})
+def end_mark(end: End) -> bytes:
+    """Return what stands at the end."""
+    return PIECE.pack(0, 0, 0, 0, end.ended_ns) + _LOST.pack(end.lost)
 
 
 def _line(document: dict[str, Any]) -> bytes:
@@ -103,7 +109,7 @@ def _layer(name: LayerName) -> dict[str, Any]:
 class Recording:
     """A recording that is read once, from its beginning; ``end`` is None until then.
 
-    It stays None where the recorder was killed: ``events`` then ends with the last whole line.
+    It stays None where the recorder was killed: ``events`` then ends with the last whole piece.
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
@@ -114,12 +120,52 @@ class Recording:
         self.end: End | None = None
         line = self._next()
         try:
-            self.header = _header(self._document(line))
+            document = self._document(line)
+            self.header = _header(document)
         except _NONE:
             raise BadRecordingError(f"{name} is no recording of unionfs trace") from None
+        self._version = document[_FORMAT]
+        if self._version != _LINES and document.get("byteorder") != sys.byteorder:
+            raise BadRecordingError(f"{name} is from a machine of another byte order")
 
     def events(self) -> Iterator[Event]:
-        """Yield the requests. Raises BadRecordingError naming a line that is none, OSError."""
+        """Yield the requests. Raises BadRecordingError naming what is none, OSError."""
+        return self._in_lines() if self._version == _LINES else self._in_pieces()
+
+    def _in_pieces(self) -> Iterator[Event]:
+        number = 0
+        while len(head := self._file.read(PIECE.size)) == PIECE.size:
+            number += 1
+            try:
+                piece = self._piece(head)
+                events = [] if piece is None else [_checked(event) for event in piece.events()]
+            except _NONE:
+                raise BadRecordingError(
+                    f"{self._name}, piece {number}: no requests that unionfs trace records"
+                ) from None
+            if piece is None:
+                return
+            yield from events
+
+    def _piece(self, head: bytes) -> Piece | None:
+        """Return the piece that begins with *head*; None for one that is cut short, or the end.
+
+        Raises one of _NONE.
+        """
+        *sizes, base, clock = PIECE.unpack(head)
+        if not any(sizes):
+            rest = self._file.read(_LOST.size)
+            if len(rest) == _LOST.size:
+                self.end = End(_number(clock), _LOST.unpack(rest)[0])
+            return None
+        if not sizes[1] or sizes[1] % RECORD.size or sum(sizes) > _LARGEST:
+            raise FormError
+        parts = [self._file.read(size) for size in sizes]
+        if len(parts[2]) < sizes[2] or len(parts[1]) < sizes[1]:
+            return None
+        return Piece(parts[0], parts[1], parts[2], base, clock)
+
+    def _in_lines(self) -> Iterator[Event]:
         while line := self._next():
             try:
                 document = self._document(line)
@@ -150,7 +196,7 @@ class Recording:
 
 
 def _header(document: dict[str, Any]) -> Header:
-    if document[_FORMAT] != _VERSION:
+    if document[_FORMAT] not in (_LINES, _VERSION):
         raise ValueError
     flavour = document["flavour"]
     source = Source(
@@ -214,3 +260,10 @@ def _event(document: dict[str, Any]) -> Event:
     for name, value in document.items():
         _CHECKS[name](value)
     return Event.of(document)
+
+
+def _checked(event: Event) -> Event:
+    """Return *event*; raises one of _NONE for what no mount tells."""
+    if event.errno < 0 or event.start_ns < 0 or "\0" in event.path or "\0" in event.other:
+        raise ValueError
+    return event

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from unionfs.errors import UsageError
-from unionfs.inspect.event import Event
+from unionfs.inspect.event import is_failure
+from unionfs.inspect.piece import Piece, operation_of, rows_where
 from unionfs.inspect.statistics import OPERATIONS
 from unionfs.inspect.threads import Threads
 
@@ -40,29 +41,39 @@ class Filter:
     slower_than_ns: int = -1
     threads: Threads = field(default_factory=Threads)
 
-    def admits(self, event: Event) -> bool:
-        """Return whether *event* is wanted."""
-        return (
-            (not self.operations or event.operation in self.operations)
-            and self._admits_end(event)
-            and (not self.pids or self._admits_process(event.pid))
-            and (not self.commands or event.command in self.commands)
-            and event.took_ns > self.slower_than_ns
-            and (not self.paths or self._admits_path(event))
-        )
+    def chosen(self, piece: Piece) -> Piece:
+        """Return what of *piece* is wanted.
+
+        What costs most is asked last, of those that are left: what a path is. Raises FormError.
+        """
+        if self.operations:
+            names = map(operation_of, piece.opcodes())
+            piece = piece.only(rows_where(name in self.operations for name in names))
+        if self.errnos is None or self.errnos:
+            piece = piece.only(rows_where(map(self._admits_end, piece.errnos(), piece.opcodes())))
+        if self.slower_than_ns >= 0:
+            piece = piece.only(rows_where(took > self.slower_than_ns for took in piece.took_ns()))
+        if self.pids:
+            piece = piece.only(rows_where(map(self._admits_process, piece.pids())))
+        rows = range(piece.count)
+        if self.commands:
+            piece = piece.only([row for row in rows if piece.command(row) in self.commands])
+            rows = range(piece.count)
+        if self.paths:
+            piece = piece.only([row for row in rows if self._admits_paths(*piece.paths(row))])
+        return piece
 
     def _admits_process(self, pid: int) -> bool:
         return pid in self.pids or self.threads.process_of(pid) in self.pids
 
-    def _admits_end(self, event: Event) -> bool:
+    def _admits_end(self, errno: int, opcode: int) -> bool:
         if self.errnos is None:
-            return event.failed
-        return not self.errnos or event.errno in self.errnos
+            return is_failure(errno, operation_of(opcode))
+        return errno in self.errnos
 
-    def _admits_path(self, event: Event) -> bool:
+    def _admits_paths(self, path: str, other: str) -> bool:
         return any(
-            pattern.match(event.path) or (event.other and pattern.match(event.other))
-            for pattern in self.paths
+            pattern.match(path) or (other and pattern.match(other)) for pattern in self.paths
         )
 
 

@@ -2,35 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import compress
 from typing import Any
 
-from unionfs.inspect.event import Event
-from unionfs.inspect.statistics import Operation
+from unionfs.inspect.event import NEEDLESS
+from unionfs.inspect.piece import Piece, operation_of
+
+
+@dataclass(slots=True)
+class Sum:
+    """Requests of one kind; times in nanoseconds."""
+
+    count: int = 0
+    errors: int = 0
+    total_ns: int = 0
+    longest_ns: int = 0
+
+    @property
+    def mean_ns(self) -> float:
+        """How long a request took on average, 0 without any."""
+        return self.total_ns / self.count if self.count else 0.0
 
 
 class Summary:
-    """What requests add up to: ``operations`` by name, ``all`` of them together."""
+    """What requests add up to, by number of the operation; a column of a piece at a time."""
 
     def __init__(self) -> None:
-        self.operations: dict[str, Operation] = {}
-        self.all = Operation()
+        self._sums: dict[int, Sum] = {}
 
-    def add(self, events: Iterable[Event]) -> None:
-        """Count *events*."""
-        for event in events:
-            one = self.operations.setdefault(event.operation, Operation())
-            for counted in (one, self.all):
-                counted.note(event.took_ns)
-                counted.errors += event.failed
+    def add(self, piece: Piece) -> None:
+        """Count the requests of *piece*."""
+        opcodes, took, errnos = piece.opcodes(), piece.took_ns(), piece.errnos()
+        different = set(opcodes)
+        for opcode in different:
+            if len(different) == 1:
+                self._note(opcode, took, errnos)
+            else:
+                its = opcodes.translate(_table(opcode))
+                self._note(opcode, list(compress(took, its)), list(compress(errnos, its)))
 
-    def ordered(self) -> list[tuple[str, Operation]]:
-        """Return the operations, those that took most time first."""
-        return sorted(self.operations.items(), key=lambda item: (-item[1].total_ns, item[0]))
+    def _note(self, opcode: int, took: Sequence[int], errnos: Sequence[int]) -> None:
+        one = self._sums.setdefault(opcode, Sum())
+        one.count += len(took)
+        one.total_ns += sum(took)
+        one.longest_ns = max(one.longest_ns, max(took))
+        fine = errnos.count(0)
+        if operation_of(opcode) in NEEDLESS:
+            fine += errnos.count(errno.ENOSYS)
+        one.errors += len(errnos) - fine
 
-    def share(self, one: Operation) -> float:
+    def all(self) -> Sum:
+        """Return what all of them are together."""
+        sums = self._sums.values()
+        return Sum(
+            sum(one.count for one in sums),
+            sum(one.errors for one in sums),
+            sum(one.total_ns for one in sums),
+            max((one.longest_ns for one in sums), default=0),
+        )
+
+    def ordered(self) -> list[tuple[str, Sum]]:
+        """Return the operations by name, those that took most time first."""
+        named = [(operation_of(opcode), one) for opcode, one in self._sums.items()]
+        return sorted(named, key=lambda item: (-item[1].total_ns, item[0]))
+
+    def share(self, one: Sum) -> float:
         """Return the percentage of all time that *one* took."""
-        return 100 * one.total_ns / self.all.total_ns if self.all.total_ns else 0.0
+        total = sum(each.total_ns for each in self._sums.values())
+        return 100 * one.total_ns / total if total else 0.0
 
     def document(self) -> dict[str, Any]:
         """Return it for JSON: times in nanoseconds."""
@@ -38,7 +81,7 @@ class Summary:
             name: {
                 "percent": round(self.share(one), 3),
                 "total_ns": one.total_ns,
-                "mean_ns": round(mean(one)),
+                "mean_ns": round(one.mean_ns),
                 "longest_ns": one.longest_ns,
                 "count": one.count,
                 "errors": one.errors,
@@ -47,6 +90,7 @@ class Summary:
         }
 
 
-def mean(one: Operation) -> float:
-    """Return how long a request of *one* took on average (ns), 0 without any."""
-    return one.total_ns / one.count if one.count else 0.0
+@cache
+def _table(opcode: int) -> bytes:
+    """Return what makes a column of operations one that tells which are *opcode*."""
+    return bytes(number == opcode for number in range(256))

@@ -6,11 +6,13 @@ import json
 
 import pytest
 
+from tests.support.recordings import in_lines, in_pieces
 from tests.support.traced import asked
 from unionfs.cli import tracereport
 from unionfs.cli.commands import build
 from unionfs.cli.context import Context
-from unionfs.inspect.recording import End, Header, end_line, event_line, header_line
+from unionfs.inspect.event import Event
+from unionfs.inspect.recording import End, Header
 from unionfs.inspect.stack import LayerName, Source
 
 EVIL = "\x1b[2J\n"
@@ -25,16 +27,15 @@ EVENTS = (
     asked("read", "/b", layer="1", size=1000),
     asked("read", "/b", layer="1", size=1000),
     asked("read", "/mine", layer="upper", size=9),
-    asked("rename", f"/{EVIL}", other=EVIL, layer="upper"),
+    asked("rename", f"/{EVIL}", other=f"/{EVIL}", layer="upper"),
     *(asked("mkdir", f"/{number:02}") for number in range(30)),
 )
 
 
-@pytest.fixture
-def recorded(tmp_path):
+@pytest.fixture(params=[in_lines, in_pieces])
+def recorded(request, tmp_path):
     file = tmp_path / "recorded"
-    lines = [header_line(HEADER), *map(event_line, EVENTS), end_line(End(10**18 + 2 * 10**9, 1))]
-    file.write_bytes(b"".join(lines))
+    file.write_bytes(request.param(HEADER, EVENTS, End(10**18 + 2 * 10**9, 1)))
     return str(file)
 
 
@@ -75,3 +76,14 @@ def test_all_of_it_is_in_the_document(recorded, capsys):
         "path": "/b", "size": None, "opens": 0, "reads": 2, "bytes": 1000, "bytes_in_all": 2000,
     }  # fmt: skip
     assert len(found["changed"]) == 31
+
+
+def test_the_requests_are_shown_one_by_one(recorded, capsys):
+    context = Context.of(build().parse_args(["trace", "report", recorded, "--requests", "--json"]))
+    assert tracereport.requests(context, recorded) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert tuple(Event.of(json.loads(line)) for line in lines) == EVENTS
+    context = Context.of(build().parse_args(["trace", "report", recorded, "--requests"]))
+    assert tracereport.requests(context, recorded) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("TIME ") and len(lines) == len(EVENTS) + 1

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.support.traced import asked
+from tests.support.traced import asked, piece_of
 from unionfs.cli.tracesinks import (
     Added,
     Documents,
@@ -38,10 +38,9 @@ def in_utc(monkeypatch):
 def test_lines_have_columns_that_grow_and_never_speak_to_the_terminal(capsys):
     lines = Lines()
     lines.take([])
-    lines.take(
-        [asked("lookup", "/etc/none", errno=errno.ENOENT, start_ns=1_700_000_000_045_999_999)]
-    )
-    lines.take(
+    none = asked("lookup", "/etc/none", errno=errno.ENOENT, start_ns=1_700_000_000_045_999_999)
+    lines.take([piece_of([none])])
+    lines.show(
         [
             asked("read", "/a", layer="2", size=0, command="a\x1b[1m", took_ns=2_345_678),
             asked("rename2", "/a\n", other="/b\udcff", layer="upper", errno=0),
@@ -69,7 +68,7 @@ def test_lines_have_columns_that_grow_and_never_speak_to_the_terminal(capsys):
 def test_documents_are_one_a_line(capsys):
     documents = Documents()
     events = [asked("open", "/a\n\udcff", layer="3"), asked("read", size=9, offset=3)]
-    documents.take(events)
+    documents.take([piece_of(events[:1]), piece_of(events[1:])])
     documents.take([])
     documents.end(0, torn=False)
     lines = capsys.readouterr().out.splitlines()
@@ -78,7 +77,8 @@ def test_documents_are_one_a_line(capsys):
 
 def test_sums_are_printed_at_the_end(capsys):
     added = Added(b"/mnt", as_json=False)
-    added.take([asked("lookup", took_ns=3_000_000), asked("read", took_ns=1_000_000, errno=5)])
+    events = [asked("lookup", took_ns=3_000_000), asked("read", took_ns=1_000_000, errno=5)]
+    added.take([piece_of(events)])
     assert capsys.readouterr().out == ""
     added.end(0, torn=False)
     lines = capsys.readouterr().out.splitlines()
@@ -93,7 +93,7 @@ def test_sums_are_printed_at_the_end(capsys):
 
 def test_sums_as_a_document(capsys):
     added = Added(b"/mnt\xff", as_json=True)
-    added.take([asked("lookup")])
+    added.take([piece_of([asked("lookup")])])
     added.end(4, torn=True)
     document = json.loads(capsys.readouterr().out)
     assert (document["target"], document["lost"]) == ("/mnt\udcff", 4)
@@ -105,11 +105,11 @@ def test_a_recording_is_made_in_place_of_another_for_its_owner_only(tmp_path, ca
     recorder = Recorder(path, HEADER, quiet=False)
     events = [asked("open", f"/{number}") for number in range(3)]
     assert os.path.getsize(path) == 0  # until the mount has begun to tell
-    recorder.take(events[:2])
+    recorder.take([piece_of(events[:2])])
     with open(path, "rb") as file:  # whole before its end
         assert list(Recording(file, path).events()) == events[:2]
     recorder.take([])
-    recorder.take(events[2:])
+    recorder.take([piece_of(events).only([2])])
     recorder.end(7, torn=False)
     recorder.close()
     with open(path, "rb") as file:

@@ -11,11 +11,13 @@ import pytest
 
 from tests.support.files import refused
 from tests.support.stacks import Dir, File, build_stack
+from tests.support.traced import decoded
 from unionfs.fuse import loop, native, tracer, tracereader
 from unionfs.fuse.inodes import Inodes
 from unionfs.fuse.tracer import Tracer
 from unionfs.inspect.event import Event
-from unionfs.inspect.records import END, RECORD, REPLY, REST_AT, FormError, decoded
+from unionfs.inspect.piece import FormError
+from unionfs.inspect.records import END, RECORD, REPLY, REST_AT
 from unionfs.ondisk.flavour import Flavour
 from unionfs.options import MountConfig
 from unionfs.union.layer import FdPool, Layer
@@ -31,6 +33,7 @@ class Made:
         self.pids: bytes | None = None
         self.made: list[bytes] = []
         self.names = b""
+        self.names_taken = 0xFFFFFFF0  # all but used up
         self.lost = self.requests = 0
 
     def trace_for(self, pids: bytes) -> None:
@@ -39,8 +42,12 @@ class Made:
     def trace_waiting(self) -> int:
         return len(self.made)
 
+    def trace_mentions(self, node: int) -> bool:
+        return any(node in RECORD.unpack(record)[2:5] for record in self.made)
+
     def trace_take(self) -> tuple[bytes, bytes, int]:
         found = b"".join(self.made), self.names, self.lost
+        self.names_taken += len(self.names)
         self.made, self.names, self.lost = [], b"", 0
         return found
 
@@ -51,11 +58,14 @@ class Made:
         self.requests += 1
         self.made.append(
             RECORD.pack(
-                1000, 10, node, second, shown, size, 7, len(self.names), 42, error,
+                1000, 10, node, second, shown, size, 7, self._names_at(), 42, error,
                 opcode, 1, len(first), len(other), b"cat",
             )
         )  # fmt: skip
         self.names += first + other
+
+    def _names_at(self) -> int:
+        return (self.names_taken + len(self.names)) % 2**32
 
 
 class Clock:
@@ -150,6 +160,23 @@ def test_what_is_told_is_what_it_was_called_then(one: Tracer, source: Made, inod
     assert [event.path for event in decoded(one.answer(b"r", 1, 77))[0]] == ["/a", "/moved"]
 
 
+def test_before_a_node_is_forgotten_it_is_told_of(
+    one: Tracer, source: Made, inodes: Inodes
+) -> None:
+    one.answer(b"r", 0, 77)
+    a, b = number_of(inodes, b"a"), number_of(inodes, b"b")
+    source.add(READ, a, shown=a)
+    one.forget([(b, 1)])
+    assert source.trace_waiting() == 1  # none is about it
+    one.forget([(b, 1), (a, 1)])
+    assert source.trace_waiting() == 0
+    inodes[a].name = b"another"
+    source.add(READ, a, shown=a)
+    one.forget([(b, 1)] * 9)  # too many to look for each
+    assert source.trace_waiting() == 0
+    assert [event.path for event in decoded(one.answer(b"r", 1, 77))[0]] == ["/a", "/another"]
+
+
 def test_long_paths_and_many_records_come_in_replies_that_fit(
     one: Tracer, source: Made, inodes: Inodes
 ) -> None:
@@ -202,8 +229,11 @@ def test_who_is_silent_is_dropped_and_may_come_back(
     assert one.readers() == 0
     assert source.pids == b""
     source.requests += 10
+    assert left(one, b"r")[2] == END
+    file = one._asleep[b"r"][0]
     assert decoded(one.answer(b"r", 1, 77)) == ([], 11, False)
     assert one.readers() == 1
+    assert os.pread(file, REPLY.size, REST_AT) == bytes(REPLY.size)
     source.add(LOOKUP, 1, b"name")
     assert len(decoded(one.answer(b"r", 2, 77))[0]) == 1
 

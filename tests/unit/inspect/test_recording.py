@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
-import json
+import sys
 
 import pytest
 
-from tests.support.traced import asked
+from tests.support import recordings
+from tests.support.traced import asked, piece_of
 from unionfs.inspect import recording
 from unionfs.inspect.recording import BadRecordingError, End, Header, Recording
+from unionfs.inspect.records import NODE, PIECE
 from unionfs.inspect.stack import LayerName, Source
 from unionfs.ondisk.flavour import Flavour
 
@@ -29,11 +31,15 @@ HEADER = Header(b"/mnt/a\xff", 17, SOURCE, "sha256:abc", ("opens of files",), ("
 EVENTS = [
     asked("lookup", "/etc/\udcff\n", layer="2"),
     asked("read", "/f", layer="1", size=5, offset=9, errno=5, extension=True),
-    asked("rename", "/a", other="/b", pid=0, command=""),
+    asked("rename", "/a", other="/b", layer="upper", pid=0, command=""),
 ]
-HEAD = recording.header_line(HEADER)
-BODY = b"".join(map(recording.event_line, EVENTS))
-LAST = recording.end_line(End(99, 3))
+HEAD = recordings.first_line(HEADER)
+BODY = b"".join(map(recordings.event_line, EVENTS))
+LAST = recordings.end_line(End(99, 3))
+NEW_HEAD = recording.header_line(HEADER)
+PIECES = (piece_of(EVENTS[:2]), piece_of(EVENTS[2:], base=0xFFFFFFFF, clock=70))
+NEW_BODY = b"".join(piece.packed() for piece in PIECES)
+NEW_LAST = recording.end_mark(End(99, 3))
 
 
 def read(data: bytes) -> tuple[Recording, list]:
@@ -41,25 +47,54 @@ def read(data: bytes) -> tuple[Recording, list]:
     return found, list(found.events())
 
 
-def test_what_was_written_is_read_again():
-    found, events = read(HEAD + BODY + LAST)
+@pytest.mark.parametrize("data", [HEAD + BODY + LAST, NEW_HEAD + NEW_BODY + NEW_LAST])
+def test_what_was_written_is_read_again(data):
+    found, events = read(data)
     assert (found.header, events, found.end) == (HEADER, EVENTS, End(99, 3))
+
+
+@pytest.mark.parametrize("cut", range(len(NEW_BODY + NEW_LAST)))
+def test_pieces_that_are_cut_anywhere_are_those_that_are_whole(cut):
+    found, events = read(NEW_HEAD + (NEW_BODY + NEW_LAST)[:cut])
+    whole = 3 if cut >= len(NEW_BODY) else 2 if cut >= len(PIECES[0].packed()) else 0
+    assert (found.end, events) == (None, EVENTS[:whole])
+
+
+def _with(at: int, value: bytes) -> bytes:
+    """The pieces, the second of them with *value* at *at*."""
+    at += len(PIECES[0].packed())
+    return NEW_BODY[:at] + value + NEW_BODY[at + len(value) :]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        _with(0, b"\xff\xff\xff\xff"),  # too much
+        _with(4, b"\0\0\0\0"),  # nothing but names
+        _with(4, b"\x57"),  # less than a record
+        _with(12, b"\0"),  # its names are elsewhere
+        _with(PIECE.size, b"\x77"),  # another node
+        _with(PIECE.size + NODE.size, b"\0"),  # a path with a NUL
+        _with(len(PIECES[1].packed()) - 1, b"\0"),  # a name with one
+        _with(PIECE.size + len(PIECES[1].nodes) + 64, b"\xff\xff\xff\xff"),  # errno -1
+    ],
+)
+def test_a_piece_that_is_none_is_named(body):
+    with pytest.raises(BadRecordingError, match=r"^FILE, piece 2: no requests that"):
+        read(NEW_HEAD + body + NEW_LAST)
+
+
+def test_another_byte_order_is_named():
+    other = {"little": b"big", "big": b"little"}[sys.byteorder]
+    head = NEW_HEAD.replace(sys.byteorder.encode(), other)
+    with pytest.raises(BadRecordingError, match="machine of another byte order"):
+        read(head + NEW_BODY)
 
 
 def test_a_header_without_the_rest():
     plain = Header(b"/mnt", 0, Source("mount /mnt", (LayerName("layer 1", b"/l", 1),)))
     found, events = read(recording.header_line(plain))
     assert (found.header, events, found.end) == (plain, [], None)
-
-
-def test_it_is_lines_of_json_without_what_is_as_usual():
-    lines = (HEAD + BODY + LAST).decode("ascii").splitlines()
-    documents = [json.loads(line) for line in lines]
-    assert documents[0]["unionfs-trace"] == 1 and documents[-1]["lost"] == 3
-    assert documents[1] == {
-        "start_ns": 1_700_000_000_000_000_000, "took_ns": 1000, "pid": 7, "command": "sh",
-        "operation": "lookup", "path": "/etc/\udcff\n", "layer": "2",
-    }  # fmt: skip
 
 
 @pytest.mark.parametrize("cut", range(1, len(BODY) - 1, 7))
@@ -107,7 +142,7 @@ def test_a_line_without_an_end_is_not_read_to_its_end():
 
 def test_a_later_version_is_named():
     with pytest.raises(BadRecordingError, match="later version"):
-        Recording(io.BytesIO(HEAD.replace(b'"unionfs-trace":1', b'"unionfs-trace":2')), "FILE")
+        Recording(io.BytesIO(HEAD.replace(b'"unionfs-trace":1', b'"unionfs-trace":3')), "FILE")
 
 
 @pytest.mark.parametrize(
