@@ -107,7 +107,8 @@ class Runner:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=_REPO,
-            env={**os.environ, "SOURCE_DATE_EPOCH": "1700000000"},  # so that a repetition is one
+            # So that a repetition is one, and makes the same calls on every machine.
+            env={**os.environ, "SOURCE_DATE_EPOCH": "1700000000", "PYTHONUNBUFFERED": ""},
         )
 
     def _ask(self, **request: object) -> dict:

@@ -1,0 +1,10 @@
+/* The files that make up the extension's Python face. */
+#ifndef UNIONFS_MODULE_H
+#define UNIONFS_MODULE_H
+
+#include <Python.h>
+
+/* _watching.c */
+int watching_add(PyObject *module); /* its functions; -1: failed */
+
+#endif
