@@ -40,7 +40,7 @@ _MORE = (
     "test_callers", "test_links", "test_directories", "test_coherence", "test_rename_flags",
     "test_attributes", "test_identity", "test_identity_links", "test_identity_open",
     "test_identity_tools", "test_side_by_side", "test_sockets", "test_whole_trees",
-    "storms/test_listing", "storms/test_copy_up", "storms/test_stress_ng",
+    "renames/test_held", "storms/test_listing", "storms/test_copy_up", "storms/test_stress_ng",
     "data/both/test_mapping", "data/both/test_racing", "data/both/test_fsx", "data/test_fio",
     "apps/test_dpkg", "apps/test_git", "apps/test_lmdb", "apps/test_postgres", "apps/test_sqlite",
     "crash/test_killed", "crash/test_failing", "crash/test_sequences", "crash/test_together",

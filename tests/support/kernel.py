@@ -66,8 +66,12 @@ def _records(data: bytes):
         at += length
 
 
-def renameat2(old: bytes, new: bytes, flags: int, *, dir_fd: int = AT_FDCWD) -> None:
-    _check(_libc.renameat2(dir_fd, old, dir_fd, new, ctypes.c_uint(flags)), old)
+def renameat2(
+    old: bytes, new: bytes, flags: int, *, dir_fd: int = AT_FDCWD, to_fd: int | None = None
+) -> None:
+    """renameat2(2); *new* is relative to *to_fd*, or to the same directory as *old*."""
+    target = dir_fd if to_fd is None else to_fd
+    _check(_libc.renameat2(dir_fd, old, target, new, ctypes.c_uint(flags)), old)
 
 
 def utimensat(path: bytes, atime_ns: int, mtime_ns: int, *, dir_fd: int = AT_FDCWD) -> None:

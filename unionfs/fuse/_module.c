@@ -195,6 +195,12 @@ static PyObject *native_kills(PyObject *self, PyObject *unused)
 	return PyBool_FromLong(session_kills_privileges());
 }
 
+static PyObject *native_mapped(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	return PyBool_FromLong(session_mapped());
+}
+
 static PyObject *native_carried(PyObject *self, PyObject *unused)
 {
 	const void *body;
@@ -275,6 +281,8 @@ static PyMethodDef methods[] = {
 	 "Return the user, group and process ID of who made the request read last."},
 	{"kills_privileges", native_kills, METH_NOARGS,
 	 "Return whether the request read last is to remove set-id bits from its file."},
+	{"mapped", native_mapped, METH_NOARGS,
+	 "Return whether the request read last is a WRITE of what a mapping holds."},
 	{"hear_releases", native_hear_releases, METH_NOARGS,
 	 "Leave RELEASE to Python, whose handles are in use, from now on."},
 	{"share", native_share, METH_VARARGS,
@@ -337,7 +345,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && (PyModule_AddIntConstant(made, "VERSION", 23) < 0 || watching_add(made) < 0))
+	if (made != NULL && (PyModule_AddIntConstant(made, "VERSION", 24) < 0 || watching_add(made) < 0))
 		Py_CLEAR(made);
 	return made;
 }

@@ -60,6 +60,7 @@ static union { /* older headers know the first fields only */
 } init_offered;
 static uint32_t caller[3];    /* user, group and process of the request being handled */
 static int kill_privileges;  /* the request being handled has to remove set-id bits */
+static int mapped;           /* it is a WRITE of what a mapping holds */
 static struct {
 	int fd; /* 0: nothing is to be written */
 	size_t size;
@@ -98,6 +99,13 @@ static int asks_to_kill(const struct fuse_in_header *head, ssize_t size)
 		       ((const struct fuse_open_in *)body)->open_flags & FUSE_OPEN_KILL_SUIDGID;
 	}
 	return 0;
+}
+
+static int is_mapped(const struct fuse_in_header *head, ssize_t size)
+{
+	return head->opcode == FUSE_WRITE &&
+	       size >= (ssize_t)(sizeof(*head) + sizeof(struct fuse_write_in)) &&
+	       ((const struct fuse_write_in *)(head + 1))->write_flags & FUSE_WRITE_CACHE;
 }
 
 /* Answer a request that needs no Python; 0: it does. */
@@ -175,6 +183,7 @@ again:
 	caller[1] = head->gid;
 	caller[2] = head->pid;
 	kill_privileges = asks_to_kill(head, size);
+	mapped = is_mapped(head, size);
 	size = (ssize_t)carry(head, (size_t)size, length);
 	switch (head->opcode) {
 	case FUSE_INIT:
@@ -307,6 +316,11 @@ void session_caller(uint32_t *uid, uint32_t *gid, uint32_t *pid)
 int session_kills_privileges(void)
 {
 	return kill_privileges;
+}
+
+int session_mapped(void)
+{
+	return mapped;
 }
 
 void session_enable(void)

@@ -18,6 +18,7 @@
 /* _native.c */
 int session_descriptor(void); /* -1: no session is hooked */
 int session_kills_privileges(void);
+int session_mapped(void); /* the request read last is a WRITE of what a mapping holds */
 void session_caller(uint32_t *uid, uint32_t *gid, uint32_t *pid); /* of the request read last */
 void session_enable(void); /* before the session is mounted */
 void session_write_after_init(int fd, const char *text, size_t size); /* and close it */

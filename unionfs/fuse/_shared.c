@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 struct shared {
@@ -85,6 +86,31 @@ void shared_remove(uint64_t node)
 		place->fd = -1;
 }
 
+/* What write(2) takes from a file, and a mapping does not, whose pages we write by it: capabilities
+ * and, in a user namespace, set-id bits. */
+#define CAPABILITY "security.capability"
+struct privileges {
+	ssize_t size; /* of the capability; less than 1: it has none */
+	mode_t mode;
+	char capability[64];
+};
+
+static void keep_privileges(int fd, struct privileges *kept)
+{
+	struct stat st;
+
+	kept->size = fgetxattr(fd, CAPABILITY, kept->capability, sizeof(kept->capability));
+	kept->mode = fstat(fd, &st) < 0 ? 0 : st.st_mode & (S_ISUID | S_ISGID) ? st.st_mode : 0;
+}
+
+static void restore_privileges(int fd, const struct privileges *kept)
+{
+	if (kept->mode)
+		(void)!fchmod(fd, kept->mode & 07777);
+	if (kept->size > 0)
+		(void)!fsetxattr(fd, CAPABILITY, kept->capability, (size_t)kept->size, 0);
+}
+
 /* As write(2): what was written counts, and an error only if nothing was. Where there is no room,
  * Python begins anew. */
 static int answer_write(int session, const struct fuse_in_header *head, size_t size,
@@ -92,11 +118,15 @@ static int answer_write(int session, const struct fuse_in_header *head, size_t s
 {
 	const struct fuse_write_in *in = (const struct fuse_write_in *)(head + 1);
 	const char *data = (const char *)(in + 1);
+	const int mapped = in->write_flags & FUSE_WRITE_CACHE;
+	struct privileges kept;
 	struct fuse_write_out out = {0};
 
 	if (in->size > size - sizeof(*head) - sizeof(*in) ||
 	    in->write_flags & FUSE_WRITE_KILL_SUIDGID)
 		return 0;
+	if (mapped)
+		keep_privileges(place->fd, &kept);
 	while (out.size < in->size) {
 		ssize_t done = pwrite(place->fd, data + out.size, in->size - out.size,
 				      (off_t)(in->offset + out.size));
@@ -109,6 +139,8 @@ static int answer_write(int session, const struct fuse_in_header *head, size_t s
 			break;
 		out.size += (uint32_t)done;
 	}
+	if (mapped)
+		restore_privileges(place->fd, &kept);
 	return answer_with(session, head, 0, &out, sizeof(out));
 }
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 
 import trio
 from pyfuse3 import FileInfo, FUSEError, RequestContext
 
-from unionfs.fuse import loop
+from unionfs.fuse import loop, native
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.fuse.state import State
 from unionfs.union.node import Node
 from unionfs.union.protection import check_change, check_write
-from unionfs.upper.attributes import IsMember, drop_set_id, truncate
+from unionfs.upper.attributes import IsMember, drop_set_id, truncate, write_back
 from unionfs.upper.copyup import Cut
 
 
@@ -83,7 +84,7 @@ class DataHandlers(State):
         Where opening made no copy-up (``by_node``) the first write does, with its errors.
         """
         node = self.node_of(fh)
-        kill = self.killer()
+        kill, mapped = self.killer(), native.mapped()
         file = node.file
         if file is None or not file.writable:
             check_write(self.tree, node, off)
@@ -92,18 +93,21 @@ class DataHandlers(State):
         if file.appends and off != os.fstat(file.fd).st_size:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         node.attr = None
-        if kill is not None or self.overrides:
+        if kill is not None or (self.overrides and not mapped):
             drop_set_id(self.writer(), file.fd, kill)
+        pwrite = write_back if mapped else os.pwrite
         try:
-            done = os.pwrite(file.fd, buf, off)
+            done = pwrite(file.fd, buf, off)
         except OSError as error:
             if error.errno not in loop.FULL:
                 raise
             done = 0
-        return done if done == len(buf) else await self._write_rest(node, off, buf, done)
+        return done if done == len(buf) else await self._write_rest(node, off, buf, done, pwrite)
 
-    async def _write_rest(self, node: Node, offset: int, data: bytes, done: int) -> int:
-        """Write what follows the first *done* bytes of *data*, which belongs at *offset*.
+    async def _write_rest(
+        self, node: Node, offset: int, data: bytes, done: int, pwrite: Callable[..., int]
+    ) -> int:
+        """Write *data* but for its first *done* bytes, by *pwrite*; all of it belongs at *offset*.
 
         Returns how much of *data* is written; an error counts only if nothing is.
         """
@@ -111,7 +115,7 @@ class DataHandlers(State):
         async def write() -> int:
             node.attr = None
             fd = self.files.data(node, write=True).fd
-            return os.pwrite(fd, memoryview(data)[done:], offset + done)
+            return pwrite(fd, memoryview(data)[done:], offset + done)
 
         try:
             while done < len(data):

@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 23  # of the interface below; an extension that was built from other sources is not used
+VERSION = 24  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 LOWER = 1 << 32  # plus a layer's number: the generation of an entry that is as that layer has it
@@ -41,6 +41,12 @@ class Hooks(Protocol):
 
     def kills_privileges(self) -> bool:
         """Return whether the request read last is to remove set-id bits from its file.
+
+        For the handler of that request, before it awaits anything.
+        """
+
+    def mapped(self) -> bool:
+        """Return whether the request read last is a WRITE of what a mapping (mmap(2)) holds.
 
         For the handler of that request, before it awaits anything.
         """
@@ -207,6 +213,7 @@ def _no_flags() -> int:
 
 hooks: Hooks | None = _load()
 kills_privileges = hooks.kills_privileges if hooks is not None else _never
+mapped = hooks.mapped if hooks is not None else _never
 caller = hooks.caller if hooks is not None else _nobody
 asks_tmpfile = hooks.asks_tmpfile if hooks is not None else _never
 touches = hooks.touches if hooks is not None else _never

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+CAPABILITY = b"security.capability"  # the attribute of a file's own capabilities
+
 CAP_CHOWN = 0
 CAP_DAC_OVERRIDE = 1
 CAP_FOWNER = 3

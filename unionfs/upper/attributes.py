@@ -13,6 +13,7 @@ from functools import partial
 
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import proc_path
+from unionfs.syscalls.capability import CAPABILITY
 from unionfs.union.node import Node
 from unionfs.upper import overrides
 from unionfs.upper.upper import Upper
@@ -119,6 +120,21 @@ def drop_set_id(upper: Upper, fd: int, is_member: IsMember | None) -> None:
     kept = without_set_id(st, is_member)
     if kept != stat.S_IMODE(st.st_mode):
         os.fchmod(fd, kept)
+
+
+def write_back(fd: int, data: bytes | memoryview, offset: int) -> int:
+    """As pwrite(2), of what a mapping holds: mmap(2) takes no privileges from the file.
+
+    What the kernel removes at a write, capabilities and in a user namespace set-id bits, is put
+    back. Raises OSError.
+    """
+    capability, mode = xattr.get(fd, CAPABILITY), stat.S_IMODE(os.fstat(fd).st_mode)
+    done = os.pwrite(fd, data, offset)
+    if mode & (stat.S_ISUID | stat.S_ISGID):
+        os.fchmod(fd, mode)
+    if capability is not None:
+        xattr.set_(fd, CAPABILITY, capability)
+    return done
 
 
 def without_set_id(st: os.stat_result, is_member: IsMember) -> int:

@@ -16,6 +16,7 @@ from unionfs.ondisk import acl, override
 from unionfs.ondisk.override import Override, Spelling
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import PathFd, proc_path
+from unionfs.syscalls.capability import CAPABILITY
 from unionfs.union.layer import Part
 from unionfs.union.node import Node
 from unionfs.upper.upper import Upper
@@ -23,7 +24,6 @@ from unionfs.upper.upper import Upper
 IsMember = Callable[[int], bool]
 """Whether somebody is in the group of an ID."""
 
-_CAPABILITY = b"security.capability"
 _ACLS = (acl.ACCESS, acl.DEFAULT)
 
 
@@ -101,7 +101,7 @@ def chown(upper: Upper, node: Node, uid: int, gid: int) -> None:
     else:
         kept = without_set_id(value.mode, value.gid, lambda group: True)
         write(upper, target, value._replace(mode=kept))
-        _drop(upper, target, _CAPABILITY)
+        _drop(upper, target, CAPABILITY)
 
 
 def privileges_go(upper: Upper, fd: int, is_member: IsMember | None) -> None:
@@ -109,7 +109,7 @@ def privileges_go(upper: Upper, fd: int, is_member: IsMember | None) -> None:
 
     As ``attributes.drop_set_id``. Raises OSError.
     """
-    _drop(upper, fd, _CAPABILITY)
+    _drop(upper, fd, CAPABILITY)
     value = override.read(fd, _spelling(upper)) if is_member is not None else None
     if value is None or is_member is None:
         return

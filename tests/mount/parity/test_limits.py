@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import select
 import struct
@@ -53,6 +54,50 @@ def test_a_stranger_may_ask_for_chown_to_the_same(root):
     assert as_user(lambda: chown(os.fsdecode(root + b"/suid"), -1, -1)) == 0
     after = os.lstat(root + b"/suid")
     assert (before.st_mode, before.st_ctime_ns) == (after.st_mode, after.st_ctime_ns)
+
+
+@pytest.mark.needs_extension
+def test_a_write_takes_all_privileges_together(root):
+    """Root's write takes a file's capability, and elsewhere no set-id bits. But the kernel asks for
+    that in the words of chown(-1, -1), which takes both: REMOVEXATTR and a SETATTR of nothing."""
+    capability = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
+    os.setxattr(root + b"/suid", "security.capability", capability)
+    with opened(root + b"/suid", os.O_WRONLY) as fd:
+        os.write(fd, b"y")
+    assert os.stat(root + b"/suid").st_mode & 0o7777 == 0o777
+
+
+@pytest.mark.parametrize("unwritten", [True, False])
+def test_times_do_not_outlive_what_a_mapping_writes(root, unwritten):
+    """Elsewhere a page's first change sets mtime, here its writing, which the kernel puts off until
+    msync(2), munmap(2) or close(2): after utimensat(2), if that comes in between."""
+    with opened(root + b"/f", os.O_RDWR) as fd, mmap.mmap(fd, 0) as mapped:
+        mapped[0:1] = b"y"
+        if not unwritten:
+            mapped.flush()
+        os.utime(root + b"/f", ns=(9, 9))
+        mapped.flush()
+    assert (os.stat(root + b"/f").st_mtime_ns == 9) is not unwritten
+
+
+def test_fanotify_takes_no_whole_mount_with_names(root):
+    """FUSE's statfs(2) has no f_fsid for its events (ENODEV); the kernel's overlayfs has no file
+    handles for them (EOPNOTSUPP), unless nfs_export is on."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.fanotify_init(0xE00, os.O_RDONLY)  # FAN_REPORT_FID, _DIR_FID and _NAME
+    mark = (fd, 0x101, ctypes.c_uint64(0x100), -100, root)  # ADD, FILESYSTEM; FAN_CREATE
+    try:
+        assert libc.fanotify_mark(*mark) == -1
+        assert ctypes.get_errno() == errno.ENODEV
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.needs_extension
+def test_a_nameless_file_has_no_number_for_a_name(root):
+    """d_tmpfile() calls a file of O_TMPFILE "#" and its number; FUSE leaves the name empty."""
+    with opened(root, os.O_TMPFILE | os.O_RDWR) as fd:
+        assert os.readlink(b"/proc/self/fd/%d" % fd) == os.path.realpath(root) + b"// (deleted)"
 
 
 @pytest.mark.needs_extension
