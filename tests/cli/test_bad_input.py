@@ -311,3 +311,15 @@ def test_a_traceback_is_there_for_who_asks(cli: Cli, words: list[str]) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("Traceback ")
     assert done.stderr.splitlines()[-1] == "unionfs: error: no such container: nope"
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["image", "ls"], ["--json", "ls"], ["create", "tiny"]]
+)
+def test_nowhere_to_write_the_answer(cli: Cli, words: list[str]) -> None:
+    """One line, and nothing of the interpreter's own at its end."""
+    env = {**cli.env, "PYTHONUNBUFFERED": ""}
+    with open("/dev/full", "w") as full:
+        done = cli.run(*words, capture_output=False, stdout=full, stderr=subprocess.PIPE, env=env)
+    said = "unionfs: error: standard output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, said)

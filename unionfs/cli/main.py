@@ -7,6 +7,7 @@ This module imports neither before it knows which, because a mount's time is imp
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -40,9 +41,8 @@ def main(argv: Sequence[str], *, ask_resident: bool = True) -> int:
     try:
         status = _by_resident(argv) if ask_resident and is_mount(argv) else None
         if status is None:
-            status = _form(argv)(argv)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+            status = _run(argv)
+        _flush()
         return status
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -50,7 +50,16 @@ def main(argv: Sequence[str], *, ask_resident: bool = True) -> int:
         _forget_output()
         return BROKEN_PIPE
     except Exception as error:
+        with contextlib.suppress(OSError):
+            _flush()  # what was said before the error
         return _tell(error, traceback=_very_verbose(argv[1:]))
+
+
+def _run(argv: Sequence[str]) -> int:
+    try:
+        return _form(argv)(argv)
+    except SystemExit as end:  # of argparse: what was asked for with --help or --version is said
+        return int(end.code or 0)
 
 
 def is_helper_form(argv: Sequence[str]) -> bool:
@@ -135,8 +144,19 @@ def _tell(error: Exception, *, traceback: bool) -> int:
     return status
 
 
+def _flush() -> None:
+    """Write what standard output still holds. Raises OSError naming it; what is left is dropped."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _forget_output()
+        raise OSError(error.errno, error.strerror, "standard output") from None
+
+
 def _forget_output() -> None:
-    """Let the interpreter's last flush of standard output meet no closed pipe."""
+    """Let the interpreter's last flush of standard output meet no closed pipe and no full disk."""
     nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     os.dup2(nowhere, 1)
     os.close(nowhere)

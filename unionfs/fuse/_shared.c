@@ -111,36 +111,45 @@ static void restore_privileges(int fd, const struct privileges *kept)
 		(void)!fsetxattr(fd, CAPABILITY, kept->capability, (size_t)kept->size, 0);
 }
 
-/* As write(2): what was written counts, and an error only if nothing was. Where there is no room,
- * Python begins anew. */
+/* As write(2): what was written counts, and an error only if nothing was. Returns the error. */
+static int write_all(int fd, const struct fuse_write_in *in, uint32_t *written)
+{
+	const char *data = (const char *)(in + 1);
+
+	while (*written < in->size) {
+		ssize_t done = pwrite(fd, data + *written, in->size - *written,
+				      (off_t)(in->offset + *written));
+
+		if (done < 0 && (*written == 0 || errno == ENOSPC || errno == EDQUOT))
+			return errno;
+		if (done <= 0)
+			break;
+		*written += (uint32_t)done;
+	}
+	return 0;
+}
+
 static int answer_write(int session, const struct fuse_in_header *head, size_t size,
 			const struct shared *place)
 {
 	const struct fuse_write_in *in = (const struct fuse_write_in *)(head + 1);
-	const char *data = (const char *)(in + 1);
 	const int mapped = in->write_flags & FUSE_WRITE_CACHE;
 	struct privileges kept;
 	struct fuse_write_out out = {0};
+	int error;
 
 	if (in->size > size - sizeof(*head) - sizeof(*in) ||
 	    in->write_flags & FUSE_WRITE_KILL_SUIDGID)
 		return 0;
 	if (mapped)
 		keep_privileges(place->fd, &kept);
-	while (out.size < in->size) {
-		ssize_t done = pwrite(place->fd, data + out.size, in->size - out.size,
-				      (off_t)(in->offset + out.size));
-
-		if (done < 0 && (errno == ENOSPC || errno == EDQUOT))
-			return 0; /* there may be room when Python has looked (loop.with_room) */
-		if (done < 0 && out.size == 0)
-			return answer_with(session, head, errno, NULL, 0);
-		if (done <= 0)
-			break;
-		out.size += (uint32_t)done;
-	}
+	error = write_all(place->fd, in, &out.size);
 	if (mapped)
 		restore_privileges(place->fd, &kept);
+	if (error == ENOSPC || error == EDQUOT)
+		return 0; /* there may be room when Python has looked (loop.with_room) */
+	if (error)
+		return answer_with(session, head, error, NULL, 0);
 	return answer_with(session, head, 0, &out, sizeof(out));
 }
 

@@ -69,8 +69,21 @@ class Containers:
             try:
                 return self._insert(container_id, image.id, wanted)
             except BaseException:
-                self._parts.scratch.discard(self.path(container_id))
+                if self._is_unlisted(container_id):
+                    self._parts.scratch.discard(self.path(container_id))
                 raise
+
+    def _is_unlisted(self, container_id: str) -> bool:
+        """Take back what a COMMIT that failed in its last step may have left; see that it did.
+
+        SQLite may have told of a failure when what it had written was there for the next reader.
+        """
+        try:
+            with self._parts.database.write() as rows:
+                rows.execute("DELETE FROM containers WHERE id = ?", (container_id,))
+        except (UnionfsError, OSError):
+            return False  # its directory stays: a listed container needs it, and gc takes another's
+        return True
 
     def resolve(self, text: str) -> ContainerRecord:
         """Return the container with this ID or name, or the one whose ID begins with *text*.

@@ -12,7 +12,8 @@ from tests.support import kernel
 from tests.support.stores import add_image
 from tests.support.tars import dir_, file, tar
 from unionfs.errors import NotFoundError
-from unionfs.store.containers import NameTakenError
+from unionfs.store.containers import Containers, NameTakenError
+from unionfs.store.database import DatabaseUnavailableError
 from unionfs.store.names import BadNameError
 from unionfs.store.parts import AmbiguousError, StoreFailedError
 from unionfs.store.store import Store
@@ -141,3 +142,33 @@ def test_what_is_still_mounted_in_a_container_survives_its_removal(store: Store,
         kernel.umount(os.fsencode(where))
     with store.lease():
         assert len(os.listdir(Path(store.root) / "tmp")) == 1  # the lease's own
+
+
+def _inserted_and_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    insert = Containers._insert
+
+    def failing(*words: object) -> None:
+        insert(*words)
+        raise DatabaseUnavailableError("store.db: disk I/O error")
+
+    monkeypatch.setattr(Containers, "_insert", failing)
+
+
+def test_a_commit_that_failed_in_its_last_step_is_taken_back(store: Store, monkeypatch):
+    """SQLite said that it failed, and the next reader finds the container."""
+    image = add_image(store, LAYER)
+    _inserted_and_failed(monkeypatch)
+    with pytest.raises(DatabaseUnavailableError):
+        store.containers.create(image)
+    assert store.containers.list() == []
+    assert os.listdir(Path(store.containers.path("0")).parent) == []
+
+
+def test_a_container_that_may_be_listed_keeps_its_directory(store: Store, monkeypatch):
+    image = add_image(store, LAYER)
+    _inserted_and_failed(monkeypatch)
+    monkeypatch.setattr(Containers, "_is_unlisted", lambda *_: False)
+    with pytest.raises(DatabaseUnavailableError):
+        store.containers.create(image)
+    (container,) = store.containers.list()
+    assert sorted(os.listdir(store.containers.path(container.id))) == ["merged", "upper", "work"]
