@@ -117,7 +117,9 @@ def test_what_the_spawner_does_not_take_is_mounted(
         assert mounted_by_itself(socket_path, here)
 
 
-@pytest.mark.parametrize("status", [b"", b"yes", b"-1", b"1 ", b"1234", b"12345678901234567890"])
+@pytest.mark.parametrize(
+    "status", [b"", b"yes", b"-1", b"1 ", b"1234", b"256", b"12345678901234567890"]
+)
 def test_a_status_that_is_none_is_an_error(socket_path: Path, here: Path, status: bytes) -> None:
     with false_spawner(socket_path, [b"taken", status]):
         done = run(socket_path, *MOUNT, cwd=here)

@@ -164,7 +164,7 @@ static int await_status(int connection)
 	char answer[4] = ""; /* up to three digits */
 	ssize_t size = receive(connection, answer, sizeof(answer));
 
-	if (size < 1 || size > 3 || strspn(answer, "0123456789") != (size_t)size)
+	if (size < 1 || size > 3 || strspn(answer, "0123456789") != (size_t)size || atoi(answer) > 255)
 		return fail("the resident spawner ended before it said whether it is mounted", "");
 	return atoi(answer);
 }

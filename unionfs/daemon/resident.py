@@ -112,7 +112,7 @@ def pack(argv: Sequence[str]) -> bytes:
 
 def _status(connection: socket.socket) -> int:
     answer = connection.recv(64)
-    if not answer.isdigit():
+    if not answer.isdigit() or len(answer) > 3 or int(answer) > 255:
         raise SpawnerGoneError("the resident spawner ended before it said whether it is mounted")
     return int(answer)
 

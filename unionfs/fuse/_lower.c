@@ -15,6 +15,7 @@
 #define _GNU_SOURCE
 #include "_native.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,12 +47,12 @@ struct part { /* of the directory, in one layer */
 
 static struct file *files; /* NULL: none was marked yet */
 static struct part parts[PARTS];
-static struct { /* the LOOKUP read last, if its name is a short one */
+static struct lookup { /* one that is under way; the name if it is a short one */
 	uint64_t unique;
 	uint64_t dir;
 	size_t length;
 	char name[NAME];
-} lookup;
+} lookups[IN_FLIGHT];
 
 static struct file *file_at(uint64_t node)
 {
@@ -63,17 +64,24 @@ static struct part *part_at(uint64_t dir, uint32_t layer)
 	return &parts[((dir * 0x9E3779B97F4A7C15ULL) >> 40 ^ layer) & (PARTS - 1)];
 }
 
+/* Numbers of requests are even (FUSE_REQ_ID_STEP), and rise by that. */
+static struct lookup *lookup_at(uint64_t unique)
+{
+	return &lookups[unique / 2 % IN_FLIGHT];
+}
+
 void lower_request(const struct fuse_in_header *head, size_t size)
 {
 	const char *name = (const char *)(head + 1);
+	struct lookup *lookup = lookup_at(head->unique);
 
 	if (head->opcode != FUSE_LOOKUP)
 		return;
-	lookup.unique = head->unique;
-	lookup.dir = head->nodeid;
-	lookup.length = strnlen(name, size - sizeof(*head));
-	if (lookup.length < NAME)
-		memcpy(lookup.name, name, lookup.length);
+	lookup->unique = head->unique;
+	lookup->dir = head->nodeid;
+	lookup->length = strnlen(name, size - sizeof(*head));
+	if (lookup->length < NAME)
+		memcpy(lookup->name, name, lookup->length);
 }
 
 void lower_told(uint64_t dir, const char *name, size_t length, struct fuse_entry_out *entry)
@@ -98,8 +106,11 @@ void lower_told(uint64_t dir, const char *name, size_t length, struct fuse_entry
 
 void lower_reply(const struct fuse_out_header *head, void *body, size_t size)
 {
-	if (head->unique == lookup.unique && head->error == 0 && size >= sizeof(struct fuse_entry_out))
-		lower_told(lookup.dir, lookup.name, lookup.length, body);
+	const struct lookup *lookup = lookup_at(head->unique);
+
+	if (head->unique == lookup->unique && head->error == 0 &&
+	    size >= sizeof(struct fuse_entry_out))
+		lower_told(lookup->dir, lookup->name, lookup->length, body);
 }
 
 void lower_forget(uint64_t node)
@@ -140,6 +151,13 @@ void lower_share(uint64_t dir, uint32_t layer, int fd, const char *mark)
 	strcpy(part->mark, mark);
 }
 
+/* Whether the file's data is its own: not so of one with the mark, nor certain if that is unknown. */
+static int has_data(int fd, const struct part *part)
+{
+	return part->mark[0] == 0 || (fgetxattr(fd, part->mark, NULL, 0) < 0 &&
+				      (errno == ENODATA || errno == EOPNOTSUPP));
+}
+
 /* Whether all that is asked of the file *fd* is in it, and it is the one that *node* stands for. */
 static int is_as_expected(int fd, const struct part *part, uint64_t node, uint64_t end)
 {
@@ -147,7 +165,7 @@ static int is_as_expected(int fd, const struct part *part, uint64_t node, uint64
 
 	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_dev == part->device &&
 	       st.st_ino == (node & INODE) && (uint64_t)st.st_size <= end &&
-	       (part->mark[0] == 0 || fgetxattr(fd, part->mark, NULL, 0) < 0);
+	       has_data(fd, part);
 }
 
 int lower_answer_read(int session, const struct fuse_in_header *head, size_t size)

@@ -91,7 +91,7 @@ void shared_remove(uint64_t node)
 #define CAPABILITY "security.capability"
 struct privileges {
 	ssize_t size; /* of the capability; less than 1: it has none */
-	mode_t mode;
+	mode_t mode; /* 0: no set-id bits */
 	char capability[64];
 };
 
@@ -105,7 +105,9 @@ static void keep_privileges(int fd, struct privileges *kept)
 
 static void restore_privileges(int fd, const struct privileges *kept)
 {
-	if (kept->mode)
+	struct stat st;
+
+	if (kept->mode && fstat(fd, &st) == 0 && st.st_mode != kept->mode)
 		(void)!fchmod(fd, kept->mode & 07777);
 	if (kept->size > 0)
 		(void)!fsetxattr(fd, CAPABILITY, kept->capability, (size_t)kept->size, 0);

@@ -6,6 +6,7 @@ name, or by its anchor; never through a symbolic link.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable
@@ -129,12 +130,14 @@ def write_back(fd: int, data: bytes | memoryview, offset: int) -> int:
     back. Raises OSError.
     """
     capability, mode = xattr.get(fd, CAPABILITY), stat.S_IMODE(os.fstat(fd).st_mode)
-    done = os.pwrite(fd, data, offset)
-    if mode & (stat.S_ISUID | stat.S_ISGID):
-        os.fchmod(fd, mode)
-    if capability is not None:
-        xattr.set_(fd, CAPABILITY, capability)
-    return done
+    try:
+        return os.pwrite(fd, data, offset)
+    finally:  # a write that fails may have removed them first
+        with contextlib.suppress(OSError):  # what counts is whether the data is written
+            if mode != stat.S_IMODE(os.fstat(fd).st_mode):
+                os.fchmod(fd, mode)
+            if capability is not None:
+                xattr.set_(fd, CAPABILITY, capability)
 
 
 def without_set_id(st: os.stat_result, is_member: IsMember) -> int:
