@@ -246,6 +246,7 @@ def test_the_spawner_is_killed_meanwhile(socket_path: Path, here: Path) -> None:
     assert run(socket_path, *MOUNT, cwd=here).returncode == 0
     first = daemon(here)
     (here / "second").mkdir()
+    made.until(lambda: not made.children())  # of the first one
     words = [COMPILED, *MOUNT[:2], "second"]  # waits for the first one's upper
     with subprocess.Popen(words, cwd=here, env=asking_at(socket_path)) as waiting:
         made.until(made.children)
