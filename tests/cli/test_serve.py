@@ -157,6 +157,7 @@ def test_who_gives_up_leaves_no_mount(
     """The upper is in use, so that the mount takes its time; its caller is killed meanwhile."""
     assert _mount(here, asking).returncode == 0
     (here / "second").mkdir()
+    spawner.until(lambda: not spawner.children())  # of the first one
     words = [*word, "-o", "lowerdir=low,upperdir=up,workdir=work", "second"]
     with subprocess.Popen(words, cwd=here, env=asking) as waiting:
         spawner.until(spawner.children)
