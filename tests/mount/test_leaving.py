@@ -1,11 +1,14 @@
-"""A mount that is told to leave while a large file is being copied up."""
+"""A mount that is told to leave while it is at work."""
 
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import signal
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -47,3 +50,30 @@ def test_it_does_not_wait_for_the_copy_and_leaves_nothing_half_made(scratch, uni
         assert result.result() == errno.EIO
     assert os.listdir(layers.upper + b"/d") == []
     assert os.listdir(layers.work + b"/work") == []
+
+
+@pytest.mark.parametrize("pure", ["", "1"])
+def test_it_hears_the_signal_while_it_is_asked_all_the_time(scratch, union, pure):
+    """Requests that need no Python, and come before it has slept long, do not keep it from that."""
+    layers = build_stack(scratch + b"/s", [[File(b"d/file")]])
+    mounted = union(layers, env={"UNIONFS_PURE": pure})
+    over = threading.Event()
+
+    def ask() -> None:
+        for number in itertools.count():
+            with suppress(OSError):
+                os.lstat(mounted.root + b"/d/absent-%d" % number)
+            if over.wait(0.0005):
+                return
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(2):
+            pool.submit(ask)
+        try:
+            time.sleep(0.5)
+            mounted.process.send_signal(signal.SIGTERM)
+            start = time.monotonic()
+            assert mounted.wait() == 0
+            assert time.monotonic() - start < 5  # many times what it takes on a busy machine
+        finally:
+            over.set()

@@ -171,6 +171,17 @@ static PyObject *native_set_spin(PyObject *self, PyObject *arg)
 	Py_RETURN_NONE;
 }
 
+static PyObject *native_set_nap(PyObject *self, PyObject *arg)
+{
+	long limit = PyLong_AsLong(arg);
+
+	(void)self;
+	if (limit == -1 && PyErr_Occurred())
+		return NULL;
+	nap_limit((int)limit);
+	Py_RETURN_NONE;
+}
+
 static PyObject *native_spun(PyObject *self, PyObject *unused)
 {
 	unsigned long long ns, caught;
@@ -313,6 +324,8 @@ static PyMethodDef methods[] = {
 	 "Write this to a descriptor when INIT has been answered, and close it."},
 	{"set_spin", native_set_spin, METH_O,
 	 "Let reads of an empty queue try again for at most so many microseconds; 0: never."},
+	{"set_nap", native_set_nap, METH_O,
+	 "Let reads of an empty queue wait for at most so many milliseconds; 0: not at all."},
 	{"spun", native_spun, METH_NOARGS,
 	 "Return how long reads tried again (ns), and how many requests that caught."},
 	{"carried", native_carried, METH_NOARGS,
@@ -345,7 +358,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && (PyModule_AddIntConstant(made, "VERSION", 24) < 0 || watching_add(made) < 0))
+	if (made != NULL && (PyModule_AddIntConstant(made, "VERSION", 25) < 0 || watching_add(made) < 0))
 		Py_CLEAR(made);
 	return made;
 }

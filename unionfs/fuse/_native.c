@@ -28,7 +28,8 @@
  *   - where that is wanted, the kernel reads files by itself (_passing.c);
  *   - requests are counted and timed by opcode (_stats.c), and told one by one to who traces them
  *     (_trace.c);
- *   - an empty queue is asked again for some microseconds before the read gives up (_spin.c).
+ *   - an empty queue is asked again for some microseconds (_spin.c), then waited for a moment (_nap.c),
+ *     before the read gives up.
  *
  * One thread: the one that runs pyfuse3's loop.
  */
@@ -162,6 +163,8 @@ static ssize_t hooked_read(int fd, void *buffer, size_t length, void *userdata)
 again:
 	size = spin_read(fd, buffer, length);
 	if (size < 0 && errno == EAGAIN) {
+		if (nap(fd))
+			goto again;
 		misses++;
 		errno = EINTR;
 	}

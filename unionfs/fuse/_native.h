@@ -68,6 +68,10 @@ void spin_limit(long microseconds); /* how long an empty queue is asked again; 0
 void spin_totals(unsigned long long *ns, unsigned long long *caught);
 ssize_t spin_read(int fd, void *buffer, size_t length); /* read(2), asking again as said */
 
+/* _nap.c */
+void nap_limit(int milliseconds); /* how long an empty queue is waited for; 0: not at all */
+int nap(int fd); /* wait for it; whether there is something now */
+
 /* _answer.c; the first two return 1 */
 int answer_with(int session, const struct fuse_in_header *head, int error, const void *body,
 		size_t size);

@@ -44,15 +44,25 @@ _poll: Callable[[int], object] | None = None  # of the session's descriptor
 _waiting = 0  # tasks that wait for a thread's end; one thread, between awaits
 
 
+def _without_naps(limit: int) -> None:
+    """Reads wait for nothing where the session is not hooked."""
+
+
+_set_nap: Callable[[int], None] = _without_naps  # how long reads may wait for a request, in ms
+
+
 @contextmanager
 def waiting() -> Iterator[None]:
     """While it is entered, the loop does not block: a task waits for something but a request."""
     global _waiting
     _waiting += 1
+    _set_nap(0)
     try:
         yield
     finally:
         _waiting -= 1
+        if not _waiting:
+            _set_nap(_MOMENT_MS)
 
 
 async def freeze() -> None:
@@ -147,15 +157,18 @@ def install(fd: int) -> None:
 
 
 def install_hooked(fd: int, *, spin: int | None) -> None:
-    """The same for a session whose reads do not block (``native``): read first, then wait.
+    """The same for a session whose reads wait for that moment by themselves (``native``).
 
-    A read that finds nothing ends in EINTR, upon which pyfuse3 comes here again. *spin* is how many
-    microseconds a read may try again before that (None: as many as usually pay).
+    One that finds nothing ends in EINTR, upon which pyfuse3 comes here again. *spin* is how many
+    microseconds a read may try again before it waits (None: as many as usually pay).
     """
+    global _set_nap
     assert native.hooks is not None
     native.hooks.set_spin(spin_limit(spin))
     misses = native.hooks.misses
-    poll = _poller(fd)
+    _poller(fd)
+    _set_nap = native.hooks.set_nap
+    _set_nap(_MOMENT_MS)
 
     def wrap(wait: Wait) -> Wait:
         turns = 0
@@ -165,12 +178,8 @@ def install_hooked(fd: int, *, spin: int | None) -> None:
             nonlocal turns, missed
             turns += 1
             now = misses()
-            if turns % _TURNS:
-                if now == missed:
-                    return True
-                missed = now
-                if not _waiting and poll(_MOMENT_MS):
-                    return True
+            if turns % _TURNS and now == missed:
+                return True
             missed = now
             return await wait()
 

@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 24  # of the interface below; an extension that was built from other sources is not used
+VERSION = 25  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 LOWER = 1 << 32  # plus a layer's number: the generation of an entry that is as that layer has it
@@ -151,6 +151,9 @@ class Hooks(Protocol):
 
     def set_spin(self, limit: int) -> None:
         """Let reads of an empty queue try again for at most *limit* microseconds; 0: never."""
+
+    def set_nap(self, limit: int) -> None:
+        """Let reads of an empty queue wait for at most *limit* milliseconds; 0: not at all."""
 
     def spun(self) -> tuple[int, int]:
         """Return how long reads tried again (ns), and how many requests that caught."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import ClassVar
 
 import pyfuse3
 import pytest
 
 from tests.support.worlds import run
-from unionfs.fuse import loop
+from unionfs.fuse import loop, native
 
 
 @pytest.fixture
@@ -46,3 +47,32 @@ def test_the_end_of_the_session_ends_the_wait(monkeypatch, pipe):
     monkeypatch.setattr(pyfuse3, "_wait_fuse_readable", wait)
     loop.install(pipe[0])
     assert run(pyfuse3._wait_fuse_readable()) is False
+
+
+def test_reads_do_not_nap_while_a_task_waits_for_a_thread(monkeypatch, pipe):
+    class Hooks:
+        limits: ClassVar[list[int]] = []
+
+        def set_spin(self, limit: int) -> None:
+            assert limit == 0
+
+        def set_nap(self, limit: int) -> None:
+            self.limits.append(limit)
+
+        def misses(self) -> int:
+            return 0
+
+    async def wait() -> bool:
+        return True
+
+    monkeypatch.setattr(pyfuse3, "_wait_fuse_readable", wait)
+    monkeypatch.setattr(native, "hooks", Hooks())
+    monkeypatch.setattr(loop, "_set_nap", loop._without_naps)
+    loop.install_hooked(pipe[0], spin=0)
+    assert Hooks.limits.pop() > 0
+    with loop.waiting():
+        assert Hooks.limits[-1] == 0
+        with loop.waiting():
+            pass
+        assert set(Hooks.limits) == {0}
+    assert Hooks.limits[-1] > 0
