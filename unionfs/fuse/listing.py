@@ -9,6 +9,7 @@ name that stays, once.
 
 from __future__ import annotations
 
+import stat
 from array import array
 from bisect import bisect_right
 
@@ -17,6 +18,7 @@ from unionfs.union.node import Node
 _SHARE = 4  # attributes pay when one file in so many is looked up after its directory was listed
 _SAMPLE = 32  # while they are given, every so many listings go without, to see whether they pay
 _MEMORY = 512  # files
+_SMALL = 512  # entries; the attributes of more take milliseconds
 
 _DOTS = [b".", b".."]
 _GONE = 256  # names that are not there any more; as many again as are there are kept, too
@@ -72,12 +74,19 @@ def listing(node: Node, start: int) -> tuple[Listing, int]:
     return found, 0
 
 
+def _is_known_file(node: Node) -> bool:
+    return node.nlookup > 0 and node.kind != stat.S_IFDIR
+
+
 class Foresight:
     """Whether to give the attributes of files with a listing, which is a stat each.
 
     ``find`` wants names only; ``tar`` and ``ls -l`` want every file's attributes, and would ask for
     each. So listings begin without, lookups of listed files are counted, and when they are many,
     listings bring attributes, until a sample shows that nobody asks any more.
+
+    They bring them at once where files of the directory are known by name already: who looks for
+    some and then lists it, as Python does for modules, goes on to others.
     """
 
     __slots__ = ("_listed", "_turn", "_wanted")
@@ -87,8 +96,10 @@ class Foresight:
         self._wanted = 0
         self._turn = 0
 
-    def names_only(self) -> bool:
-        """Return whether the next piece of a listing should have names only."""
+    def names_only(self, children: dict[bytes, Node]) -> bool:
+        """Return whether the next piece of a listing of *children* should have names only."""
+        if len(children) <= _SMALL and any(map(_is_known_file, children.values())):
+            return False
         self._turn += 1
         return self._wanted * _SHARE <= self._listed or self._turn % _SAMPLE == 0
 

@@ -86,10 +86,10 @@ class NameHandlers(State):
         stays is skipped or doubled (readdir(3p)). Files may come without attributes (see
         ``Foresight``), which the hook has to say to the kernel.
         """
-        names_only = self.by_node and self._foresight.names_only()
         bare_count = 0
         parent = self.dir_of(fh)
         children = self.tree.load(parent)
+        names_only = self.by_node and self._foresight.names_only(children)
         found, first = listing(parent, start_id)
         if found.changed and not start_id and self.by_node:
             self._forget_cached(parent)

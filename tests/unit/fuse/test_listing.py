@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 from tests.unit.fuse.conftest import Build
-from unionfs.fuse.listing import listing
+from unionfs.fuse.listing import Foresight, listing
 from unionfs.union.node import Node
 
 
@@ -64,3 +64,15 @@ def test_no_number_is_expected_on_a_filesystem_beyond_the_255th(lower: Path, bui
     node.ino = 0
     inodes._devices.clear()
     assert inodes.expected(node) == 0
+
+
+def test_a_directory_whose_files_are_looked_for_is_listed_with_attributes() -> None:
+    top = Node(None, b"", stat.S_IFDIR)
+    children = {b"%d" % number: Node(top, b"%d" % number, stat.S_IFREG) for number in range(20)}
+    children[b"dir"] = Node(top, b"dir", stat.S_IFDIR)
+    children[b"dir"].nlookup = 1
+    assert Foresight().names_only(children)
+    children[b"7"].nlookup = 1
+    assert not Foresight().names_only(children)
+    many = children | {b"n%d" % number: children[b"1"] for number in range(1000)}
+    assert Foresight().names_only(many)
