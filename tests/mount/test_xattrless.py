@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import struct
+import subprocess
 import threading
 
 import pytest
@@ -101,6 +102,21 @@ def test_who_goes_through_a_tree_asks_python_seldom(scratch, union):
                 value(folder + b"/" + name, CAPABILITY)
             assert names(folder + b"/" + name) == []
     assert answered(root) - before > 1200 * 0.9
+
+
+@pytest.mark.needs_extension
+def test_executing_a_program_is_no_reason_to_look_at_others(union, scratch):
+    """The kernel asks for its capability; the files that a program then reads are asked nothing."""
+    with open("/bin/true", "rb") as file:
+        true = file.read()
+    entries = [File(b"program", true, len(true), mode=0o755), File(b"file"), File(b"other")]
+    root = union(build_stack(scratch + b"/s", [entries])).root
+    assert subprocess.run([root + b"/program"], check=False).returncode == 0
+    for name, share in ((b"/file", 0), (b"/other", 1)):
+        os.lstat(root + name)
+        before = answered(root)
+        assert names(root + name) == []
+        assert answered(root) - before == share
 
 
 def _ask(path: bytes, name: str, size: int) -> tuple[int, bytes]:

@@ -6,15 +6,17 @@ for its capability, and nearly none has any. The extension answers for those tha
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable
 
 from unionfs.fuse import native
 from unionfs.union.node import Node
 
 _AHEAD = 512  # files; looking at one costs a tenth of what two requests about it would
+_CAPABILITY = b"security.capability"
 _NAMES = frozenset(
     (
-        b"security.capability",
+        _CAPABILITY,
         b"security.ima",
         b"security.selinux",
         b"system.posix_acl_access",
@@ -23,12 +25,19 @@ _NAMES = frozenset(
 )  # that the extension says are not there (_xattrless.c)
 
 
+def _is_program(node: Node) -> bool:
+    """Return whether *node* may be executed, before which the kernel asks for its capability."""
+    attr = node.attr
+    return attr is not None and stat.S_ISREG(attr.st_mode) and bool(attr.st_mode & 0o111)
+
+
 class Xattrless:
     """Tells the extension of files that show no attributes.
 
     Each question that comes here although the extension could have answered it is a reason to look
-    at ``ahead`` more files when the kernel is told of them. So who goes through a tree asking has
-    few questions that come here, and who does not ask pays nothing. Before ``begin`` nobody does.
+    at ``ahead`` more files when the kernel is told of them, unless it is the kernel's own before it
+    executes a program. So who goes through a tree asking has few questions that come here, and
+    who does not ask pays nothing. Before ``begin`` nobody does.
     """
 
     __slots__ = ("_share", "_shown", "ahead")
@@ -46,7 +55,8 @@ class Xattrless:
     def asked(self, node: Node, name: bytes | None = None) -> None:
         """Note that *node* was asked for its attribute *name* (None: for all names)."""
         if self._share is not None and (name is None or name in _NAMES):
-            self.ahead = _AHEAD
+            if name != _CAPABILITY or not _is_program(node):
+                self.ahead = _AHEAD
             self._look(node)
 
     def entered(self, node: Node) -> None:
