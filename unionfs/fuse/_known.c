@@ -150,9 +150,18 @@ static int only_asks(uint32_t command)
 	return command == TCGETS || command == FS_IOC_GETFLAGS || command == FS_IOC_FSGETXATTR;
 }
 
-/* Return the node that a request changes, or one of the two above; -1: none. */
-static int64_t changed_by(const struct fuse_in_header *head)
+/* An OPEN, of sessions with handles, copies up what it opens for writing. */
+static int opens_to_write(const struct fuse_in_header *head, size_t size)
 {
+	const struct fuse_open_in *in = (const struct fuse_open_in *)(head + 1);
+
+	return size < sizeof(*head) + sizeof(*in) || (in->flags & O_ACCMODE) != O_RDONLY;
+}
+
+/* Whether a request changes anything: *node*, or what the two above stand for. */
+static int changes(const struct fuse_in_header *head, size_t size, uint64_t *node)
+{
+	*node = head->nodeid;
 	switch (head->opcode) {
 	case FUSE_INIT:
 	case FUSE_LOOKUP:
@@ -161,7 +170,6 @@ static int64_t changed_by(const struct fuse_in_header *head)
 	case FUSE_GETATTR:
 	case FUSE_READLINK:
 	case FUSE_STATFS:
-	case FUSE_OPEN:
 	case FUSE_READ:
 	case FUSE_RELEASE:
 	case FUSE_FSYNC:
@@ -176,21 +184,28 @@ static int64_t changed_by(const struct fuse_in_header *head)
 	case FUSE_ACCESS:
 	case FUSE_LSEEK:
 	case FUSE_INTERRUPT:
-		return -1;
+		return 0;
+	case FUSE_OPEN:
+		return opens_to_write(head, size);
+	case FUSE_IOCTL:
+		*node = EVERYTHING;
+		return !only_asks(ioctl_command(head, size));
 	case FUSE_WRITE:
 	case FUSE_SETATTR:
 	case FUSE_SETXATTR:
 	case FUSE_REMOVEXATTR:
 	case FUSE_FALLOCATE:
-		return (int64_t)head->nodeid;
+		return 1;
 	case FUSE_CREATE:
 	case FUSE_MKDIR:
 	case FUSE_MKNOD:
 	case FUSE_SYMLINK:
 	case TMPFILE:
-		return DIRECTORIES;
+		*node = DIRECTORIES;
+		return 1;
 	}
-	return EVERYTHING;
+	*node = EVERYTHING;
+	return 1;
 }
 
 static void forget_all_told(const struct fuse_in_header *head, size_t size)
@@ -212,7 +227,7 @@ static void forget_all_told(const struct fuse_in_header *head, size_t size)
 
 void known_request(const struct fuse_in_header *head, size_t size)
 {
-	int64_t node = only_asks(ioctl_command(head, size)) ? -1 : changed_by(head);
+	uint64_t node;
 
 	last.unique = head->unique;
 	last.node = head->nodeid;
@@ -220,17 +235,17 @@ void known_request(const struct fuse_in_header *head, size_t size)
 	last.about_capability = 0;
 	if (head->opcode == FUSE_FORGET || head->opcode == FUSE_BATCH_FORGET)
 		forget_all_told(head, size);
-	if (node < 0)
+	if (!changes(head, size, &node))
 		return;
 	if (head->opcode == FUSE_SETXATTR)
 		without_capability[place_of(head->nodeid)] = 0;
-	forget_changed((uint64_t)node);
+	forget_changed(node);
 	if (changing_count == IN_FLIGHT) {
 		changing_lost = 1;
 		return;
 	}
 	changing[changing_count].unique = head->unique;
-	changing[changing_count++].node = (uint64_t)node;
+	changing[changing_count++].node = node;
 }
 
 int known_may_change(uint64_t node, int is_dir)
