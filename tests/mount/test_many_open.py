@@ -9,12 +9,13 @@ from contextlib import ExitStack
 import pytest
 
 from tests.support.files import opened, read, write
-from tests.support.stacks import build_stack
+from tests.support.stacks import File, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
 LIMIT = 1024  # descriptors; a daemon keeps a quarter of them for files
 MANY = 300
+FEW = 128
 
 
 def _open_many(root: bytes, stack: ExitStack) -> list[int]:
@@ -55,3 +56,18 @@ def test_a_range_is_copied_between_files_that_lose_their_descriptors(scratch, un
                 os.pwrite(fd, b"c", 0)
             assert os.copy_file_range(source, target, 7, 0, 0) == 7
             assert os.pread(target, 10, 0) == b"content"
+
+
+def test_few_descriptors_are_enough_for_many_directories(scratch, union):
+    """The extension keeps some as well: of layers' directories, and of those that change."""
+    names = [b"d%d/f%d" % (number // 2, number % 2) for number in range(2 * FEW)]
+    layers = build_stack(scratch + b"/s", [[File(name, name, len(name)) for name in names]])
+    root = union(layers, descriptors=FEW).root + b"/"
+    for turn in (b"a", b"b"):
+        for name in names:
+            os.stat(root + name)
+            assert read(root + name) == name
+        for name in names[::2]:
+            os.mkdir(root + name + turn)
+            os.stat(root + os.path.dirname(name))
+            write(root + name + turn + b"/new", turn)

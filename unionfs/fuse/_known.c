@@ -25,14 +25,12 @@
 #include <linux/fuse.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define PLACES 4096 /* powers of two */
 #define SHARED_DIRS 512
 #define ENDS 256
-#define FEW 32
 #define EVERYTHING 0
 #define DIRECTORIES 1 /* the root's number, and a directory */
 #define TMPFILE 51
@@ -95,16 +93,12 @@ static void forget(uint64_t node)
 	lower_forget(node);
 }
 
-/* Each costs a descriptor, so there are few where the process may have few. */
 static struct shared_dir *shared_place(uint64_t node)
 {
 	static size_t places;
-	struct rlimit limit;
 
 	if (places == 0)
-		places = getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= 8 * SHARED_DIRS
-				 ? SHARED_DIRS
-				 : FEW;
+		places = descriptors_kept(SHARED_DIRS);
 	return &shared_dirs[node & (places - 1)];
 }
 

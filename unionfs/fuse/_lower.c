@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 #define FILES (1 << 14) /* powers of two */
-#define PARTS 64	/* each keeps a descriptor */
+#define PARTS 64
 #define NAME 44
 #define MARK 32
 #define INODE ((1ULL << 56) - 1) /* of a node's number; unionfs.fuse.inodes */
@@ -61,7 +61,11 @@ static struct file *file_at(uint64_t node)
 
 static struct part *part_at(uint64_t dir, uint32_t layer)
 {
-	return &parts[((dir * 0x9E3779B97F4A7C15ULL) >> 40 ^ layer) & (PARTS - 1)];
+	static size_t places;
+
+	if (places == 0)
+		places = descriptors_kept(PARTS);
+	return &parts[((dir * 0x9E3779B97F4A7C15ULL) >> 40 ^ layer) & (places - 1)];
 }
 
 /* Numbers of requests are even (FUSE_REQ_ID_STEP), and rise by that. */

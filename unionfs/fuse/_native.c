@@ -45,6 +45,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -74,6 +75,8 @@ static int releases_heard; /* handles are Python's: it has to know of their end 
 static int in_a_row; /* requests answered without Python, which must get its turn (signals, threads) */
 static unsigned long long answered;
 #define IN_A_ROW 64
+
+#define PLENTY 4096 /* descriptors of a process */
 
 static void name_the_node(struct fuse_in_header *head, ssize_t size)
 {
@@ -344,6 +347,21 @@ unsigned long long session_misses(void)
 unsigned long long session_answered(void)
 {
 	return answered;
+}
+
+/* Python's own tables need most of what a process may have, where that is little. */
+size_t descriptors_kept(size_t most)
+{
+	struct rlimit limit;
+	size_t kept = 1;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return kept;
+	if (limit.rlim_cur >= PLENTY)
+		return most;
+	while (kept < most && kept * 64 <= limit.rlim_cur)
+		kept *= 2;
+	return kept;
 }
 
 /* Interposed: see the head of this file. */

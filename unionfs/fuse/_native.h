@@ -25,6 +25,7 @@ void session_write_after_init(int fd, const char *text, size_t size); /* and clo
 void session_hear_releases(void);
 unsigned long long session_misses(void);
 unsigned long long session_answered(void);
+size_t descriptors_kept(size_t most); /* in one table, of which both are powers of two */
 
 /* _stats.c */
 #define BUCKETS 40 /* the last begins at 2^39 ns, nine minutes */
