@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,41 @@ def test_another_user_s_socket_hears_nothing(socket_path: Path, here: Path) -> N
         assert other.communicate(timeout=20)[0] == "0\n"
 
 
+@pytest.mark.needs_root
+@pytest.mark.parametrize("program", ["c", "python"])
+def test_who_only_looks_like_this_user_hears_nothing(socket_path: Path, program: str) -> None:
+    """In a user namespace where neither has a name, whoever listens seems to be who asks."""
+    words = WORD if program == "python" else [str(COMPILED)]
+    with false_spawner(socket_path, [b"taken", b"7"]) as spawner:
+        done = run(socket_path, "--user", *words, *MOUNT, program="unshare")
+        assert (done.returncode, spawner.heard) == (1, [])
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["", "queue full"])
+@pytest.mark.parametrize("program", ["c", "python"])
+def test_a_spawner_that_is_stopped(spawner: Spawner, here: Path, program: str, full: bool) -> None:
+    """It is waited for, for a while; and when it goes on nothing is mounted a second time."""
+    words = [*(WORD if program == "python" else [str(COMPILED)]), *MOUNT]
+    with ExitStack() as stack:
+        spawner.process.send_signal(signal.SIGSTOP)
+        stack.callback(spawner.process.send_signal, signal.SIGCONT)
+        while full:
+            waiting = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            waiting.setblocking(False)
+            full = waiting.connect_ex(str(spawner.path)) == 0
+        done = run(spawner.path, *words[1:], program=words[0], cwd=here)
+    said = "unionfs: the resident spawner does not answer: going on without it\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", said)
+    first = daemon(here)
+    assert not is_resident_s(first)
+    client.unmount(os.fsencode(here / "merged"))
+    assert client.wait_gone(first)
+    # It comes to this call after those that nobody waits for any more.
+    assert run(spawner.path, *MOUNT, cwd=here).returncode == 0
+    assert is_resident_s(daemon(here))
+    spawner.until(lambda: not spawner.children())
+
+
 def test_other_commands_are_python_s_alone(socket_path: Path) -> None:
     with false_spawner(socket_path, [b"taken", b"7"]) as spawner:
         assert run(socket_path, "--version").stdout.startswith("unionfs ")
@@ -224,8 +260,8 @@ def test_the_name_that_it_is_called_by(spawner: Spawner, here: Path, tmp_path: P
     assert (done.returncode, done.stderr) == (0, "")
     assert is_resident_s(daemon(here))
     client.unmount(os.fsencode(here / "merged"))
-    for socket in (spawner.path, tmp_path / "nobody"):
-        done = run(socket, "source", "merged", "-N", "x", program=name, cwd=here)
+    for path in (spawner.path, tmp_path / "nobody"):
+        done = run(path, "source", "merged", "-N", "x", program=name, cwd=here)
         assert done.returncode == 1
         assert done.stderr.startswith("unionfs: error: -N x: mounting in another namespace")
 

@@ -21,6 +21,16 @@ from unionfs.daemon import client, resident
 pytestmark = pytest.mark.needs_fuse
 
 _SERVE = [*WORD, "serve"]
+_BECOMES_ROOT = """
+import os, socket, sys
+from unionfs.daemon import resident
+caller = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+os.setresuid(12345, 12345, 0)
+caller.connect("serve")
+os.setresuid(0, 0, 0)
+caller.send(resident.pack(["unionfs", "mount", "one"]))
+os.write(1, caller.recv(100))
+"""
 _OLDER = """
 import sys
 import unionfs
@@ -169,6 +179,77 @@ def test_who_gives_up_leaves_no_mount(
         time.sleep(0.05)
     assert not _anybody_has(here)
     assert not client.is_mount_point(os.fsencode(here / "second"))
+
+
+def _asked(path: Path, message: bytes) -> socket.socket:
+    """Return a connection over which the spawner has been sent *message*."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.settimeout(20)
+    connection.connect(str(path))
+    connection.send(message)
+    return connection
+
+
+def _taken(path: Path, here: Path, *words: str) -> socket.socket:
+    """Return a connection of the call *words*, which was taken and sent its descriptors."""
+    connection = _asked(path, resident.pack(["unionfs", *words]))
+    assert connection.recv(100) == resident.TAKEN
+    with open(os.devnull, "r+b") as nowhere:
+        place = os.open(here, os.O_PATH)
+        socket.send_fds(connection, [b"\0"], [*[nowhere.fileno()] * 3, place])
+        os.close(place)
+    return connection
+
+
+def test_who_hangs_up_at_once_is_given_up(spawner: Spawner, here: Path) -> None:
+    """Whether its child is itself already or not. The upper is in use: it would wait for that."""
+    words = ("-o", "lowerdir=low,upperdir=up,workdir=work")
+    with _taken(spawner.path, here, *words, "merged") as caller:
+        assert caller.recv(100) == b"0"
+    (here / "second").mkdir()
+    for turn in range(10):
+        _taken(spawner.path, here, *words, "second").close()
+        begun = time.monotonic()
+        time.sleep(turn * 0.001)
+        spawner.until(lambda: not spawner.children())
+        assert time.monotonic() - begun < 5
+    assert not client.is_mount_point(os.fsencode(here / "second"))
+
+
+def test_calls_that_are_none(spawner: Spawner, here: Path) -> None:
+    """They are not taken or not begun, and the spawner goes on."""
+    words = ("-o", "lowerdir=low,upperdir=up,workdir=work", "merged")
+    message = resident.pack(["unionfs", *words])
+    version, umask, _, *rest = message.split(b"\0")
+    for count in (b"0", b"-1", b"100000", b"", b"x"):
+        with _asked(spawner.path, b"\0".join((version, umask, count, *rest))) as caller:
+            assert caller.recv(100) == resident.NOT_HERE
+    with _asked(spawner.path, message + b"\0" + b"x" * resident.LONGEST) as caller:
+        assert caller.recv(100) == resident.NOT_HERE
+    with _asked(spawner.path, message) as caller:
+        assert caller.recv(100) == resident.TAKEN
+        caller.send(b"no descriptors")
+        assert caller.recv(100) == resident.NOT_HERE
+    with _taken(spawner.path, here, *words) as caller:
+        assert caller.recv(100) == b"0"
+
+
+def test_a_call_that_is_not_begun_when_it_ends(socket_path: Path) -> None:
+    made = Spawner(socket_path)
+    with _asked(socket_path, resident.pack(["unionfs", "mount", "one"])) as caller:
+        assert caller.recv(100) == resident.TAKEN
+        made.end()
+        assert caller.recv(100) == resident.NOT_HERE
+
+
+@pytest.mark.needs_root
+def test_who_has_become_another_is_not_heard(spawner: Spawner) -> None:
+    """Who connects, and runs a program with root's privileges then, does not speak for root."""
+    spawner.path.parent.chmod(0o755)
+    spawner.path.chmod(0o666)
+    words = [sys.executable, "-c", _BECOMES_ROOT]
+    done = subprocess.run(words, cwd=spawner.path.parent, capture_output=True, timeout=60)
+    assert done.stdout == resident.NOT_HERE
 
 
 def _anybody_has(here: Path) -> bool:

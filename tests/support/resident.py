@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.support.command import REPO, WORD
+from unionfs.daemon import resident
 
 COMPILED = Path(sys.executable).parent / "unionfs"  # where setup.py puts it
 
@@ -50,7 +51,7 @@ class FalseSpawner:
     """Listens at ``path``, hears one message of each caller, and answers *answers* one by one.
 
     With None in the place of answers it hears nothing and hangs up. ``heard`` has the messages, and
-    with each the files (device and inode) that came with it.
+    with each the files (device and inode) that came after the first answer, if it was ``TAKEN``.
     """
 
     def __init__(self, path: Path, answers: Sequence[bytes] | None, *, stays: bool = False) -> None:
@@ -73,15 +74,15 @@ class FalseSpawner:
                     self._answer(connection, self._answers)
 
     def _answer(self, connection: socket.socket, answers: Sequence[bytes]) -> None:
-        message, descriptors, _, _ = socket.recv_fds(connection, 1 << 20, 8)
-        files = [os.fstat(descriptor) for descriptor in descriptors]
-        for descriptor in descriptors:
-            os.close(descriptor)
+        files: list[tuple[int, int]] = []
+        message = connection.recv(1 << 20)
         if message:
-            self.heard.append((message, [(file.st_dev, file.st_ino) for file in files]))
+            self.heard.append((message, files))
         try:
             for answer in answers:
                 connection.send(answer)
+                if answer == resident.TAKEN:
+                    files += _files(connection)
             if self._stays:
                 connection.recv(1)
         except OSError:
@@ -91,6 +92,14 @@ class FalseSpawner:
         self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._socket.close()
+
+
+def _files(connection: socket.socket) -> list[tuple[int, int]]:
+    _, descriptors, _, _ = socket.recv_fds(connection, 1, 8)
+    files = [os.fstat(descriptor) for descriptor in descriptors]
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return [(file.st_dev, file.st_ino) for file in files]
 
 
 def asking_at(path: Path) -> dict[str, str]:

@@ -23,7 +23,9 @@
 #define CALLED "UNIONFS_CALLED" /* unionfs.cli.main.CALLED */
 #define LONGEST (192 << 10) /* unionfs.daemon.resident.LONGEST */
 #define INTERRUPTED 130 /* unionfs.cli.main.INTERRUPTED */
+#define PATIENCE 5 /* unionfs.daemon.resident.PATIENCE */
 #define INITIAL_USER_NAMESPACE 0xEFFFFFFDU /* PROC_USER_INIT_INO in Linux */
+#define OVERFLOW_USER 65534 /* unionfs.daemon.resident._OVERFLOW_USER */
 #define STANDARD 3 /* input, output and error */
 #define NOBODY (-1) /* instead of a status: Python has to do it */
 
@@ -116,25 +118,48 @@ static int find_socket(struct sockaddr_un *address)
 	return size > 0 && (size_t)size < sizeof(address->sun_path);
 }
 
-/* Return whether this user listens at the other end. */
+static uid_t overflow_user(void)
+{
+	unsigned number = OVERFLOW_USER;
+	FILE *file = fopen("/proc/sys/fs/overflowuid", "re");
+
+	if (file) {
+		if (fscanf(file, "%u", &number) != 1)
+			number = OVERFLOW_USER;
+		fclose(file);
+	}
+	return number;
+}
+
+/* Return whether this user listens at the other end, and nobody who only looks like him. */
 static int is_mine(int connection)
 {
 	struct ucred peer;
 	socklen_t size = sizeof(peer);
 
 	return getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
-	       size == sizeof(peer) && peer.uid == geteuid();
+	       size == sizeof(peer) && peer.uid == geteuid() &&
+	       (in_initial_user_namespace() || peer.uid != overflow_user());
 }
 
-/* Send the message with the standard descriptors and the working directory. */
-static int send_call(int connection, int here, struct message *message)
+/* Let no call take longer; 0: as long as it likes. connect(2) waits for as long as send(2). */
+static void be_patient(int connection, time_t seconds)
+{
+	struct timeval limit = {.tv_sec = seconds};
+
+	setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+}
+
+/* Send the standard descriptors and the working directory, with a byte that says nothing. */
+static int send_descriptors(int connection, int here)
 {
 	union {
 		struct cmsghdr head; /* for its alignment */
 		char room[CMSG_SPACE((STANDARD + 1) * sizeof(int))];
 	} control = {0};
 	int descriptors[STANDARD + 1] = {0, 1, 2, here};
-	struct iovec text = {.iov_base = message->text, .iov_len = message->size};
+	struct iovec text = {.iov_base = "", .iov_len = 1};
 	struct msghdr call = {
 		.msg_iov = &text, .msg_iovlen = 1,
 		.msg_control = control.room, .msg_controllen = sizeof(control.room),
@@ -145,7 +170,7 @@ static int send_call(int connection, int here, struct message *message)
 	head->cmsg_type = SCM_RIGHTS;
 	head->cmsg_len = CMSG_LEN(sizeof(descriptors));
 	memcpy(CMSG_DATA(head), descriptors, sizeof(descriptors));
-	return sendmsg(connection, &call, MSG_NOSIGNAL) == (ssize_t)message->size;
+	return sendmsg(connection, &call, MSG_NOSIGNAL) == 1;
 }
 
 static ssize_t receive(int connection, char *room, size_t size)
@@ -158,30 +183,48 @@ static ssize_t receive(int connection, char *room, size_t size)
 	return got;
 }
 
+/* Return whether the spawner takes the call; errno is EAGAIN where it does not say. */
+static int is_taken(int connection, const struct message *message)
+{
+	static const char taken[] = "taken";
+	char answer[64];
+
+	return send(connection, message->text, message->size, MSG_NOSIGNAL) ==
+		       (ssize_t)message->size &&
+	       receive(connection, answer, sizeof(answer)) == sizeof(taken) - 1 &&
+	       !memcmp(answer, taken, sizeof(taken) - 1);
+}
+
 /* Return the status that the spawner tells. */
 static int await_status(int connection)
 {
-	char answer[4] = ""; /* up to three digits */
-	ssize_t size = receive(connection, answer, sizeof(answer));
+	static const char not_here[] = "not here";
+	char answer[64] = "";
+	ssize_t size = receive(connection, answer, sizeof(answer) - 1);
 
+	if (size == sizeof(not_here) - 1 && !strcmp(answer, not_here))
+		return NOBODY;
 	if (size < 1 || size > 3 || strspn(answer, "0123456789") != (size_t)size || atoi(answer) > 255)
 		return fail("the resident spawner ended before it said whether it is mounted", "");
 	return atoi(answer);
 }
 
-static int ask_at(const struct sockaddr_un *address, int here, struct message *message)
+static int ask_at(const struct sockaddr_un *address, int here, const struct message *message)
 {
-	static const char taken[] = "taken";
 	int connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), status = NOBODY;
-	char answer[64];
 
 	if (connection < 0)
 		return NOBODY;
+	be_patient(connection, PATIENCE);
+	errno = 0;
 	if (connect(connection, (const struct sockaddr *)address, sizeof(*address)) == 0 &&
-	    is_mine(connection) && send_call(connection, here, message) &&
-	    receive(connection, answer, sizeof(answer)) == sizeof(taken) - 1 &&
-	    !memcmp(answer, taken, sizeof(taken) - 1))
-		status = await_status(connection);
+	    is_mine(connection) && is_taken(connection, message)) {
+		be_patient(connection, 0);
+		status = send_descriptors(connection, here) ? await_status(connection) : NOBODY;
+	} else if (errno == EAGAIN) {
+		fputs("unionfs: the resident spawner does not answer: going on without it\n",
+		      stderr);
+	}
 	close(connection);
 	return status;
 }

@@ -26,10 +26,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 
 from unionfs import __version__
 from unionfs.daemon.resident import LONGEST, NOT_HERE, TAKEN
+from unionfs.daemon.serve import STOP, blocked
 from unionfs.errors import ConflictError, RefusedError
 
 _log = logging.getLogger("unionfs.daemon")
@@ -111,7 +113,7 @@ class Call:
 def unpack(message: bytes) -> Call:
     """Return the call that *message* is. Raises ValueError, also for one of another version."""
     version, umask, count, *rest = message.split(b"\0")
-    if version != __version__.encode() or int(count) > len(rest):
+    if version != __version__.encode() or not 0 < int(count) <= len(rest):
         raise ValueError("a message of another version")
     words = [os.fsdecode(word) for word in rest[: int(count)]]
     pairs = [variable.partition(b"=") for variable in rest[int(count) :]]
@@ -131,6 +133,7 @@ class Spawner:
         self._wanted = wanted
         self._standing = _standing("self")
         self._events = selectors.DefaultSelector()
+        self._taken: dict[socket.socket, Callable[[socket.socket], None]] = {}  # how they begin
         self._callers: dict[int, socket.socket] = {}  # by the pid of the child
         self._stopping = False
         reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -148,6 +151,8 @@ class Spawner:
         while self._callers or not self._stopping:
             for key, _ in self._events.select():
                 key.data(key.fileobj)
+        for connection in self._taken:
+            _send_quietly(connection, NOT_HERE)
 
     def _noted(self, number: int, frame: object) -> None:
         if number != signal.SIGCHLD:
@@ -179,48 +184,58 @@ class Spawner:
         self._events.register(connection, selectors.EVENT_READ, self._heard)
 
     def _heard(self, connection: socket.socket) -> None:
-        """Begin the call that comes; or end the one whose caller has gone."""
+        """Take the call that comes, or begin it; or end the one whose caller has gone."""
         if connection.fileno() < 0:
             return  # its child was seen to have ended in this same turn
         self._events.unregister(connection)
         for pid, caller in self._callers.items():
             if caller is connection:
-                os.kill(pid, signal.SIGTERM)  # a child that was not waited for is still there
+                # As at a Ctrl-C, a mount is undone. One that was not waited for is still there.
+                os.kill(pid, signal.SIGINT)
                 return
+        step = self._taken.pop(connection, self._take)
         try:
-            pid = self._begin(connection)
+            step(connection)
         except (OSError, ValueError) as error:
             _log.info("a call was not taken: %s", error)
             with connection:
                 _send_quietly(connection, NOT_HERE)
-            return
-        self._callers[pid] = connection
+
+    def _take(self, connection: socket.socket) -> None:
+        """Take the call that *connection* brings.
+
+        Raises OSError and ValueError where a child can not stand for the caller.
+        """
+        message, _, flags, _ = connection.recvmsg(LONGEST)
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            raise ValueError("more than a call")
+        call = unpack(message)
+        caller, user, _ = _credentials(connection)
+        if not self._wanted(call.words):
+            raise ValueError("a call for no mount")
+        # The process may be another program by now, and have taken that one's privileges.
+        if user != os.geteuid() or _standing(str(caller)) != self._standing:
+            raise ValueError(f"process {caller} is not in our place")
+        limits = resource.prlimit(caller, resource.RLIMIT_NOFILE)
+        connection.send(TAKEN)
+        self._taken[connection] = partial(self._begin, call=call, limits=limits)
         self._events.register(connection, selectors.EVENT_READ, self._heard)
 
-    def _begin(self, connection: socket.socket) -> int:
-        """Fork a child for the call that *connection* brings; return its pid.
-
-        Raises OSError and ValueError where it can not stand for the caller.
-        """
-        message, descriptors, _, _ = socket.recv_fds(
-            connection, LONGEST + 1, _FDS, socket.MSG_CMSG_CLOEXEC
-        )
+    def _begin(self, connection: socket.socket, call: Call, limits: tuple[int, int]) -> None:
+        """Fork a child for *call*, whose descriptors come. Raises OSError and ValueError."""
+        _, descriptors, _, _ = socket.recv_fds(connection, 1, _FDS, socket.MSG_CMSG_CLOEXEC)
         try:
-            call = unpack(message)
-            caller = _credentials(connection)[0]
-            if not self._wanted(call.words):
-                raise ValueError("a call for no mount")
-            if len(descriptors) != _FDS or _standing(str(caller)) != self._standing:
-                raise ValueError(f"process {caller} is not in our place")
-            limits = resource.prlimit(caller, resource.RLIMIT_NOFILE)
-            connection.send(TAKEN)
-            pid = os.fork()
-            if pid == 0:
-                self._be(call, connection, descriptors, limits)
-            return pid
+            if len(descriptors) != _FDS:
+                raise ValueError("a call without its descriptors")
+            with blocked(STOP):  # or the child might take for ours what is for it
+                pid = os.fork()
+                if pid == 0:
+                    self._be(call, connection, descriptors, limits)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+        self._callers[pid] = connection
+        self._events.register(connection, selectors.EVENT_READ, self._heard)
 
     def _be(
         self,
@@ -256,6 +271,7 @@ def _become(call: Call, connection: int, descriptors: list[int], limits: tuple[i
     for handled in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(handled, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
     for number, descriptor in enumerate(descriptors[:_STANDARD]):
         os.dup2(descriptor, number)
     os.fchdir(descriptors[_STANDARD])
