@@ -46,9 +46,17 @@ class OpenFile:
 
     __slots__ = ("_writes", "appends", "backing", "fd", "lower", "opens", "settled", "writable")
 
-    def __init__(self, fd: int, *, writable: bool, lower: bool = False, guard: int = 0) -> None:
+    def __init__(
+        self, fd: int, *, writable: bool, lower: bool = False, guard: int = 0, fresh: bool = False
+    ) -> None:
+        """*fresh*: the file was made just now, and nothing restricts what *fd* allows."""
         self.opens = self.backing = 0
-        self.go_on(fd, writable=writable, lower=lower, guard=guard)
+        if fresh:
+            self.fd = fd
+            self.lower = self.settled = self.appends = False
+            self._writes = self.writable = writable
+        else:
+            self.go_on(fd, writable=writable, lower=lower, guard=guard)
 
     def go_on(self, fd: int, *, writable: bool, lower: bool, guard: int = 0) -> None:
         """Be open on *fd* from now on, which can be written if *writable*."""
@@ -131,7 +139,7 @@ class Files:
 
         By node, that is the node's number, which the caller must have given it.
         """
-        self._keep(node, OpenFile(fd, writable=True))
+        self._keep(node, OpenFile(fd, writable=True, fresh=True))
         return node.ino if self.by_node else self.open(node, write=True)
 
     def _keep(self, node: Node, file: OpenFile) -> None:
@@ -148,7 +156,7 @@ class Files:
         mode 0444) is all that its openers have, where the daemon is no superuser.
         """
         for node in list(islice(self._open, _TRIES)):
-            if node is not latest and _can_be_had_again(node.file):
+            if node is not latest and (not self.may_lose() or _can_be_had_again(node.file)):
                 self.drop(node)
                 return
             del self._open[node]  # to the end: others come first the next time

@@ -260,15 +260,17 @@ class NameHandlers(State):
     @answers_later
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         """Remove a name that is no directory's."""
-        node = self._child(self.inodes[parent_inode], name)
-        check_loses(self.tree, self.inodes[parent_inode], node)
-        if node.is_dir:
+        above = self.inodes[parent_inode]
+        node = self._child(above, name)
+        check_loses(self.tree, above, node)
+        if node.kind == stat.S_IFDIR:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if node.identity in self.tree.links:
             await self.copy_up(node)  # the others go on counting right: see upper.index
         upper, parent = self._parent(parent_inode)
         self.settle()
-        remove.unlink(upper, parent, name)
+        file = node.file
+        remove.unlink(upper, parent, name, fd=file.fd if file is not None and file.writable else -1)
         self.files.names_changed(node)
 
     def _child(self, parent: Node, name: bytes) -> Node:
@@ -316,15 +318,18 @@ class NameHandlers(State):
             if target is not None:
                 check_loses(self.tree, new, target)
         create.check_name(name_new)
-        same_parent = parent_inode_old == parent_inode_new
+        same_parent = old is new
         if flags & pyfuse3.RENAME_EXCHANGE and target is not None:
             await self._make_movable(source, same_parent=same_parent)
             await self._make_movable(target, same_parent=same_parent)
         elif not flags or target is None:
-            await self._make_room(source, target)
-            await self._make_movable(source, same_parent=same_parent)
+            if target is not None:
+                await self._make_room(source, target)
+            if source.source is not None or not source.unmarked or source.kind == stat.S_IFDIR:
+                await self._make_movable(source, same_parent=same_parent)
         upper, old = self._parent(parent_inode_old)
-        _, new = self._parent(parent_inode_new)
+        if not same_parent:
+            _, new = self._parent(parent_inode_new)
         self.settle()
         if source.is_dir or (target is not None and target.is_dir):
             native.unshare_dirs()  # one may be replaced, or cut off from its lower parts
@@ -340,10 +345,10 @@ class NameHandlers(State):
         if target is not None and flags & pyfuse3.RENAME_EXCHANGE:
             self._directory_moved(target)
 
-    async def _make_room(self, source: Node, target: Node | None) -> None:
+    async def _make_room(self, source: Node, target: Node) -> None:
         """See that *source* may replace *target*, and copy that up if other names of it stay."""
         upper = self.writer()
-        if target is None or target is source:
+        if target is source:
             return
         check_types(upper, source, target)
         if not target.is_dir and target.identity in self.tree.links:

@@ -24,7 +24,7 @@ class Node:
     * anything else in the upper: ``source`` is None, and the file is ``name`` in the parent's
       upper directory, unless it is ``hidden`` (directory descriptor and name: a name of it in the
       work directory or its index, which is no part of the tree) or has no name at all and is held
-      by ``anchor`` (an O_PATH descriptor).
+      by ``anchor`` (a descriptor, O_PATH or more).
     * ``also`` are its further places in loaded directories, of a file with several names.
 
     What is known of it: ``kind`` (an ``S_IF*`` value), ``born`` (the inode number that its

@@ -79,20 +79,37 @@ def create_file(
 
     Returns its node and a descriptor for reading and writing. Raises OSError.
     """
-    opened = []
-
-    def make(dir_fd: int, at: bytes) -> None:
-        opened.append(os.open(at, _CREATE, _first_mode(upper, mode), dir_fd=dir_fd))
-
+    above = _free(upper, parent, name)
+    fd = -1
     try:
-        node = _create(upper, parent, name, _Plan(stat.S_IFREG, mode, owner, make))
+        if owner == (upper.uid, upper.gid) and upper.override is None:
+            try:
+                fd = os.open(name, _CREATE, mode, dir_fd=above.fd())
+            except FileExistsError:
+                pass  # a whiteout, that is
+        if fd < 0:
+            fd = _create_file_staged(upper, above, name, mode, owner)
+        return _made(parent, name, stat.S_IFREG), fd
     except BaseException:
-        for fd in opened:
+        if fd >= 0:
             os.close(fd)
         raise
-    for fd in opened[:-1]:
-        os.close(fd)
-    return node, opened[-1]
+
+
+def _create_file_staged(upper: Upper, above: Part, name: bytes, mode: int, owner: Owner) -> int:
+    fd = -1
+
+    def make(dir_fd: int, at: bytes) -> None:
+        nonlocal fd
+        fd = os.open(at, _CREATE, _first_mode(upper, mode), dir_fd=dir_fd)
+
+    try:
+        _create_staged(upper, above, name, _Plan(stat.S_IFREG, mode, owner, make))
+    except BaseException:
+        if fd >= 0:
+            os.close(fd)
+        raise
+    return fd
 
 
 def _first_mode(upper: Upper, mode: int) -> int:
@@ -251,11 +268,7 @@ def _register(upper: Upper, node: Node) -> None:
 
 def _create(upper: Upper, parent: Node, name: bytes, plan: _Plan) -> Node:
     """Carry out *plan* at *name* in *parent* and return the new node."""
-    check_name(name)
-    children = upper.tree.load(parent)
-    if name in children:
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fsdecode(name))
-    above = ensure_dir(upper, parent)
+    above = _free(upper, parent, name)
     if plan.owner == (upper.uid, upper.gid) and not plan.staged and upper.override is None:
         try:
             plan.make(above.fd(), name)
@@ -263,7 +276,21 @@ def _create(upper: Upper, parent: Node, name: bytes, plan: _Plan) -> Node:
             _create_staged(upper, above, name, plan)
     else:
         _create_staged(upper, above, name, plan)
-    node = children[name] = Node(parent, name, plan.kind)
+    return _made(parent, name, plan.kind)
+
+
+def _free(upper: Upper, parent: Node, name: bytes) -> Part:
+    """Return the upper part of *parent*, where *name* may be made. Raises OSError."""
+    check_name(name)
+    if name in upper.tree.load(parent):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fsdecode(name))
+    return ensure_dir(upper, parent)
+
+
+def _made(parent: Node, name: bytes, kind: int) -> Node:
+    """Return the node of the file *name* that was made in *parent*, which is loaded."""
+    assert parent.children is not None
+    node = parent.children[name] = Node(parent, name, kind)
     node.protection = 0
     node.unmarked = True
     return node

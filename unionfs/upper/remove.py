@@ -1,6 +1,6 @@
 """Removing names: a whiteout where a lower layer would show through, a plain removal elsewhere.
 
-A file that the kernel still refers to is held by an O_PATH descriptor (``Node.anchor``): it lives
+A file that the kernel still refers to is held by a descriptor (``Node.anchor``): it lives
 on without a name, as on any local filesystem.
 """
 
@@ -19,8 +19,10 @@ from unionfs.upper.upper import Upper
 from unionfs.upper.work import clear_away, clear_folder_away
 
 
-def unlink(upper: Upper, parent: Node, name: bytes) -> Node:
+def unlink(upper: Upper, parent: Node, name: bytes, *, fd: int = -1) -> Node:
     """Remove *name*, which is no directory, from *parent*; returns the node that had it.
+
+    *fd*: a descriptor of its file in the upper, if there is one.
 
     A lower file with several names must have been copied up before, so that the count of the
     others is kept. Raises OSError.
@@ -35,7 +37,7 @@ def unlink(upper: Upper, parent: Node, name: bytes) -> Node:
     else:
         above = ensure_name(upper, node, parent, name)
         index.pin_to_upper(upper, node)
-        with held(upper, node, needed=is_needed(node, parent, name)):
+        with held(upper, node, needed=is_needed(node, parent, name), fd=fd):
             if covered:
                 whiteouts.cover(upper, above, name)
             else:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import AbstractContextManager, nullcontext
 
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import (
@@ -47,7 +46,7 @@ def rename(
     """
     check_name(new_name)
     source = upper.tree.load(old)[old_name]
-    target = upper.tree.load(new).get(new_name)
+    target = upper.tree.lookup(new, new_name)
     if target is not None and flags & RENAME_NOREPLACE:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fsdecode(new_name))
     if target is source:
@@ -55,7 +54,7 @@ def rename(
     if flags & RENAME_EXCHANGE:
         _exchange(upper, old, old_name, new, new_name)
     else:
-        _move(upper, old, old_name, new, new_name)
+        _move(upper, source, target, (old, old_name), (new, new_name))
 
 
 def _prepare(upper: Upper, node: Node, parent: Node, name: bytes, new: Node) -> Part:
@@ -155,10 +154,15 @@ def _make_opaque(upper: Upper, node: Node) -> None:
         node.attr = None
 
 
-def _move(upper: Upper, old: Node, old_name: bytes, new: Node, new_name: bytes) -> None:
-    """Rename to a name that is free or is replaced."""
-    source = upper.tree.load(old)[old_name]
-    target = upper.tree.load(new).get(new_name)
+def _move(
+    upper: Upper,
+    source: Node,
+    target: Node | None,
+    place: tuple[Node, bytes],
+    to: tuple[Node, bytes],
+) -> None:
+    """Rename *source*, at *place*, to a name that is free or is replaced: *target*'s."""
+    (old, old_name), (new, new_name) = place, to
     if target is not None:
         check_types(upper, source, target)
     covered = upper.tree.lower_shows(old, old_name)
@@ -169,14 +173,17 @@ def _move(upper: Upper, old: Node, old_name: bytes, new: Node, new_name: bytes) 
     if target is not None:
         _make_way(upper, target, new, new_name)
     _note_impure(upper, source, to_part)
-    with _target_held(upper, target, new, new_name):
+    if target is None:
+        _rename_on_disk(upper, source, (from_part, old_name), (to_part, new_name), covered)
+        _moved(upper, source, old, old_name, new, new_name)
+        return
+    with held(upper, target, needed=target.is_dir or is_needed(target, new, new_name)):
         _rename_on_disk(upper, source, (from_part, old_name), (to_part, new_name), covered)
     _moved(upper, source, old, old_name, new, new_name)
-    if target is not None:
-        if target.is_dir:
-            dir_gone(upper, target)
-        else:
-            name_gone(upper, target, new, new_name)
+    if target.is_dir:
+        dir_gone(upper, target)
+    else:
+        name_gone(upper, target, new, new_name)
 
 
 def check_types(upper: Upper, source: Node, target: Node) -> None:
@@ -200,15 +207,6 @@ def _make_way(upper: Upper, target: Node, new: Node, name: bytes) -> None:
     if not target.is_dir and target.source is None:
         ensure_name(upper, target, new, name)
         index.pin_to_upper(upper, target)
-
-
-def _target_held(
-    upper: Upper, target: Node | None, new: Node, name: bytes
-) -> AbstractContextManager[None]:
-    """Hold what is replaced at *name* in *new*, if anything is, while it loses the name."""
-    if target is None:
-        return nullcontext()
-    return held(upper, target, needed=target.is_dir or is_needed(target, new, name))
 
 
 def _swap_for_empty(upper: Upper, above: Part, name: bytes, part: Part) -> None:
