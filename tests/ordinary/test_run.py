@@ -162,14 +162,16 @@ def test_without_subordinate_ids_all_is_roots(user: User, tiny: str) -> None:
     said = sh(
         user, tiny,
         "cat /etc/hidden /home/alice/secret; echo > /home/alice/new; "
-        "ls -ln /home/alice; cat < /home/alice/secret > /etc/hidden; ls -ln /etc/hidden",
+        "ls -ln /home/alice; cat < /home/alice/secret > /etc/hidden; ls -ln /etc/hidden; "
+        "echo more >> /home/alice/secret",
         "--name", "alone",
         env={"PATH": str(tools)},
     )  # fmt: skip
     try:
         assert said[:2] == ["root's", "hers"]
         assert {tuple(line.split()[2:4]) for line in said[3:]} == {("0", "0")}
-        # The owner that could not be shown is still hers.
-        assert sh(user, "alone", "ls -ln /home/alice/secret")[0].split()[2:4] == ["1000", "1001"]
+        # The owner that could not be shown is still hers, of the copies as well.
+        for line in sh(user, "alone", "ls -lnd /home/alice/secret /home/alice"):
+            assert line.split()[2:4] == ["1000", "1001"]
     finally:
         user.unionfs("rm", "alone")

@@ -77,7 +77,7 @@ def _copy_dir(upper: Upper, node: Node) -> None:
 
 def _copy_dir_metadata(upper: Upper, node: Node, lower: Part, fd: int) -> None:
     mark_protected(upper, fd, protection.of(upper.tree, node))
-    copy_to_fd(upper, lower.fd(), lower.layer.names, fd, upper.tree.stat_of(lower))
+    copy_to_fd(upper, lower.fd(), lower.layer, fd, upper.tree.stat_of(lower))
     copy_flags(lower.fd(), fd)
 
 
@@ -251,7 +251,7 @@ class FileCopy:
             cut = self._cut
             written = os.fstat(target).st_mtime_ns if cut else 0  # by the filesystem's clock
             index.mark_origin(upper, target, self._origin, st)
-            copy_to_fd(upper, path, source.layer.names, self._target, st)
+            copy_to_fd(upper, path, source.layer, self._target, st)
             mark_protected(upper, target, self._protection)
             if self._source >= 0:
                 copy_flags(self._source, self._target)

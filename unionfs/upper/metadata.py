@@ -9,6 +9,7 @@ import stat
 from unionfs.ondisk import override, protattr
 from unionfs.ondisk.override import AttributeNames
 from unionfs.syscalls import flags, xattr
+from unionfs.union.layer import Layer
 from unionfs.upper import overrides
 from unionfs.upper.upper import Upper
 
@@ -42,16 +43,20 @@ def copy_xattrs(
 
 
 def copy_to_fd(
-    upper: Upper, source: int | bytes, names: AttributeNames, fd: int, st: os.stat_result
+    upper: Upper, source: int | bytes, layer: Layer, fd: int, st: os.stat_result
 ) -> None:
     """Give the file or directory *fd* of the upper the owner, attributes, mode and times of *st*.
 
-    *source* is where the attributes come from, with the *names* they have there. The order matters:
-    changing the owner clears set-id bits and capabilities, so it comes first. Raises OSError.
+    *source*, in *layer*, is where the attributes come from. Where the upper writes owners down, it
+    gets the one that is written down there: what is shown may say less (``syscalls.idmap``). The
+    order matters: changing the owner clears set-id bits and capabilities, so it comes first. Raises
+    OSError.
     """
+    names = layer.names
     if upper.override is not None:
         copy_xattrs(source, names, fd, upper.names)
-        overrides.write(upper, fd, override.of(st))
+        kept = override.read(source, layer.override) if layer.override is not None else None
+        overrides.write(upper, fd, override.of(override.applied(st, kept) if kept else st))
     else:
         mine = os.fstat(fd)
         if upper.gives_owners and (mine.st_uid, mine.st_gid) != (st.st_uid, st.st_gid):

@@ -62,10 +62,11 @@ def dress_new(upper: Upper, above: Part, target: int | bytes, value: Override) -
 
     Its group and its ACLs may come from the directory (inode(7), acl(5)). Raises OSError.
     """
-    directory = upper.tree.stat_of(above)
+    kept = override.read(above.fd(), _spelling(upper))
+    directory = override.of(upper.tree.stat_of(above)) if kept is None else kept
     mode, gid = value.mode, value.gid
-    if directory.st_mode & stat.S_ISGID:
-        gid = directory.st_gid
+    if directory.mode & stat.S_ISGID:
+        gid = directory.gid
         if value.kind == stat.S_IFDIR:
             mode |= stat.S_ISGID
     default = _get(upper, above.fd(), acl.DEFAULT) if value.kind != stat.S_IFLNK else None

@@ -226,7 +226,7 @@ def _swap_for_empty(upper: Upper, above: Part, name: bytes, part: Part) -> None:
         try:
             xattr.set_(fd, upper.flavour.opaque, b"y")
             index.copy_origin(upper, old, fd)
-            copy_to_fd(upper, old, upper.names, fd, st)
+            copy_to_fd(upper, old, upper.layer, fd, st)
             copy_flags(part.fd(), fd)
         finally:
             os.close(fd)
