@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import stat
 import subprocess
@@ -168,6 +169,23 @@ def test_a_driver_like_name_is_only_a_name(root):
     os.rename(root + b"/dir", root + b"/moved")
     assert os.getxattr(root + b"/moved", "trusted.overlay.redirect") == b"y"
     assert os.listdir(root + b"/moved") == [b"mid"]
+
+
+def test_an_empty_capability_is_in_nobodys_way(scratch, union):
+    """Everybody may set one on any file, and nobody can read it: the kernel says EINVAL."""
+    void = (("security.capability", b""),)
+    root = union(build_stack(scratch + b"/s", [[File(b"low", xattrs=void), File(b"new")]])).root
+    assert as_user(lambda: os.setxattr(root + b"/new", "security.capability", b"")) == 0
+    for path in (root + b"/low", root + b"/new"):
+        with refused(errno.EINVAL):
+            os.getxattr(path, "security.capability")
+        with opened(path, os.O_RDWR) as fd, mmap.mmap(fd, 0) as mapped:
+            mapped[0:1] = b"y"
+            mapped.flush()
+        assert read(path) == b"y" + b"x" * 9
+    assert os.listxattr(root + b"/new") == ["security.capability"]
+    os.removexattr(root + b"/new", "security.capability")
+    assert os.listxattr(root + b"/new") == []
 
 
 def test_none_of_our_marks_is_shown(root):

@@ -265,7 +265,7 @@ class MetadataHandlers(CarriedHandlers):
         if self.owners is not None:
             value = self.owners.kept_value(name, value)
         if flags:
-            there = xattr.get(self.tree.target(node), names.to_disk(name)) is not None
+            there = xattr.has(self.tree.target(node), names.to_disk(name))
             if there and flags & os.XATTR_CREATE:
                 raise FUSEError(errno.EEXIST)
             if not there and flags & os.XATTR_REPLACE:
@@ -311,7 +311,7 @@ class MetadataHandlers(CarriedHandlers):
             raise FUSEError(errno.EPERM)
         self.writer()
         check_change(self.tree, node)
-        if xattr.get(self.tree.target(node), names.to_disk(name)) is None:
+        if not xattr.has(self.tree.target(node), names.to_disk(name)):
             if name in _ACLS:
                 return  # there is always one: the mode (acl(5))
             raise _missing(name)

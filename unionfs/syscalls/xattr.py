@@ -14,6 +14,7 @@ import os
 import xattr as _xattr
 
 from unionfs.syscalls.at import PathFd, proc_path
+from unionfs.syscalls.capability import CAPABILITY
 
 # The package's numbers are not the system's.
 _FLAGS = {0: 0, os.XATTR_CREATE: _xattr.XATTR_CREATE, os.XATTR_REPLACE: _xattr.XATTR_REPLACE}
@@ -76,11 +77,39 @@ def remove(target: int | bytes, name: bytes) -> None:
     _xattr.removexattr(where, name, symlink=not follow)
 
 
+def has(target: int | bytes, name: bytes) -> bool:
+    """Return whether *target* has the attribute *name*, void or not. Raises OSError.
+
+    Void is an empty ``security.capability``: everybody may set one, it means nothing, and the
+    kernel gives it out to nobody (EINVAL).
+    """
+    try:
+        return get(target, name) is not None
+    except OSError as error:
+        if not _is_void(name, error):
+            raise
+        return True
+
+
+def get_valid(target: int | bytes, name: bytes) -> bytes | None:
+    """As ``get``, with None for what is void as well (``has``)."""
+    try:
+        return get(target, name)
+    except OSError as error:
+        if not _is_void(name, error):
+            raise
+        return None
+
+
+def _is_void(name: bytes, error: OSError) -> bool:
+    return name == CAPABILITY and error.errno == errno.EINVAL
+
+
 def get_all(target: int | bytes) -> dict[bytes, bytes]:
-    """Return every attribute of *target* with its value; one that vanishes is left out."""
+    """Return every attribute of *target* with its value, but for what vanishes or is void."""
     found = {}
     for name in names(target):
-        value = get(target, name)
+        value = get_valid(target, name)
         if value is not None:
             found[name] = value
     return found

@@ -129,7 +129,7 @@ def write_back(fd: int, data: bytes | memoryview, offset: int) -> int:
     What the kernel removes at a write, capabilities and in a user namespace set-id bits, is put
     back. Raises OSError.
     """
-    capability, mode = xattr.get(fd, CAPABILITY), stat.S_IMODE(os.fstat(fd).st_mode)
+    capability, mode = xattr.get_valid(fd, CAPABILITY), stat.S_IMODE(os.fstat(fd).st_mode)
     try:
         return os.pwrite(fd, data, offset)
     finally:  # a write that fails may have removed them first

@@ -56,3 +56,14 @@ def test_what_is_missing_is_an_error_and_what_cannot_be_is_none() -> None:
         xattr.get(b"/none", b"user.x")
     assert xattr.get(b"/proc/self", b"user.x") is None
     assert xattr.names(b"/proc/self") == []
+
+
+@pytest.mark.needs_root
+def test_an_empty_capability_is_there_and_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    path = os.fsencode(tmp_path / "file")
+    xattr.set_(path, b"security.capability", b"")
+    assert xattr.has(path, b"security.capability")
+    assert not xattr.has(path, b"user.x")
+    assert xattr.get_valid(path, b"security.capability") is None
+    assert xattr.get_all(path) == {}
