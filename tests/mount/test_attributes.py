@@ -13,7 +13,9 @@ import pytest
 
 from tests.support import kernel
 from tests.support.files import as_user, opened, read, refused, write
+from tests.support.mounts import OVERRIDE
 from tests.support.stacks import PAST_NS, Device, Dir, Fifo, File, Symlink, build_stack
+from unionfs.ondisk.override import Spelling
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
@@ -169,6 +171,20 @@ def test_a_driver_like_name_is_only_a_name(root):
     os.rename(root + b"/dir", root + b"/moved")
     assert os.getxattr(root + b"/moved", "trusted.overlay.redirect") == b"y"
     assert os.listdir(root + b"/moved") == [b"mid"]
+
+
+def test_how_owners_are_kept_is_not_for_users_of_the_mount_to_say(scratch, union):
+    """On the root of an upper that is what makes the next mount obey the same on files."""
+    layers = build_stack(scratch + b"/s", [[File(b"file", uid=1000, gid=1000)]])
+    mounted = union(layers)
+    for spelling in Spelling:
+        with refused(errno.EPERM):
+            os.setxattr(mounted.root, spelling.value, b"0:0:0755:dir")
+    os.setxattr(mounted.root + b"/file", OVERRIDE, b"0:0:04755:char-1-3")
+    before = os.lstat(mounted.root + b"/file")
+    mounted.unmount()
+    after = os.lstat(union(layers).root + b"/file")
+    assert (after.st_mode, after.st_uid) == (before.st_mode, before.st_uid) == (0o100644, 1000)
 
 
 def test_an_empty_capability_is_in_nobodys_way(scratch, union):

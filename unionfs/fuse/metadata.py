@@ -19,6 +19,7 @@ from unionfs.fuse.callers import may
 from unionfs.fuse.carried import CarriedHandlers
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.fuse.inodes import by_all_accounts
+from unionfs.ondisk.override import MARKS
 from unionfs.syscalls import xattr
 from unionfs.syscalls.capability import CAP_FOWNER, CAP_SYS_ADMIN, has_capability
 from unionfs.union.node import Node
@@ -251,14 +252,17 @@ class MetadataHandlers(CarriedHandlers):
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
         """Set an attribute; EPERM for fuse-overlayfs's own, which the next mount would obey.
 
-        And for what the mount tells of its layers. What XATTR_CREATE or XATTR_REPLACE refuses does
-        not copy the file up.
+        So it would what says on the root how owners are kept (elsewhere that is an attribute like
+        any other). And for what the mount tells of its layers. What XATTR_CREATE or XATTR_REPLACE
+        refuses does not copy the file up.
         """
         flags = native.xattr_flags()
         self._check_offered(name)
         node = self.inodes[inode]
         names = self.tree.names_of(node)
         if self.tree.layers[0].names.is_reserved(name) or self._is_told(name):
+            raise FUSEError(errno.EPERM)
+        if node is self.tree.root and name in MARKS:
             raise FUSEError(errno.EPERM)
         self.writer()
         check_change(self.tree, node)

@@ -52,6 +52,8 @@ class Spelling(enum.Enum):
     FUSE_OVERLAYFS = b"user.fuseoverlayfs.override_stat"
 
 
+MARKS = frozenset(spelling.value for spelling in Spelling)
+
 # What the option xattr_permissions calls them.
 BY_NUMBER = {1: Spelling.PRIVILEGED, 2: Spelling.CONTAINERS}
 
