@@ -6,9 +6,11 @@ import errno
 import os
 import stat
 import subprocess
+from functools import partial
 
 import pytest
 
+from tests.support import kernel
 from tests.support.files import as_user, opened, read, refused, write
 from tests.support.stacks import Dir, File, Symlink, build_stack
 
@@ -55,6 +57,10 @@ def test_what_a_stranger_may_not(root):
         (lambda: os.chown(root + b"/mine/file", 1001, -1), errno.EPERM),
         (lambda: os.utime(root + b"/readable", ns=(1, 1)), errno.EPERM),
         (lambda: os.utime(root + b"/readable"), errno.EACCES),
+        (
+            lambda: kernel.utimensat(root + b"/open", kernel.UTIME_NOW, kernel.UTIME_OMIT),
+            errno.EPERM,
+        ),
         (lambda: os.setxattr(root + b"/readable", "user.x", b""), errno.EACCES),
         (lambda: os.setxattr(root + b"/mine/file", "trusted.x", b""), errno.EPERM),
         (lambda: os.mkdir(root + b"/new"), errno.EACCES),
@@ -67,6 +73,22 @@ def test_what_a_stranger_may_not(root):
     ):
         assert as_user(call) == number
     assert os.listdir(root + b"/open") == []
+
+
+def test_links_to_what_others_own(root):
+    """Only to what one may write as well, where fs.protected_hardlinks says so (proc(5))."""
+    protected = read(b"/proc/sys/fs/protected_hardlinks") != b"0\n"
+    for name, uid, number in (
+        (b"/readable", 1000, errno.EPERM),
+        (b"/mine/file", 1001, errno.EPERM),
+        (b"/mine/file", 1000, 0),
+        (b"/group", 1001, 0),
+    ):
+        words = (root + name, root + b"/open/%d" % uid)
+        found = as_user(partial(os.link, *words), uid=uid, groups=(3000,))
+        assert found == (number if protected else 0), words
+        if not found:
+            os.unlink(words[1])
 
 
 def test_root_may_all(root):

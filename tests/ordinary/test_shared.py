@@ -5,7 +5,9 @@ The tests of callers again, in a mount that shows other owners than there are on
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -98,6 +100,19 @@ def test_the_mounting_user_is_root(root: bytes) -> None:
     assert as_user(everything, uid=UID, gid=GID) == 0
     assert (os.lstat(root + b"/made").st_uid, os.lstat(root + b"/made").st_gid) == (0, 0)
     assert os.lstat(root + b"/closed/new").st_uid == 1000
+
+
+def test_nobody_is_asked_who_may_use_a_fifo_or_a_socket(root: bytes) -> None:
+    """A limit: the kernel opens them, and asks for no permission where it does not check itself."""
+    os.mkfifo(root + b"/fifo", 0o600)
+    assert as_user(lambda: os.close(os.open(root + b"/fifo", os.O_RDWR | os.O_NONBLOCK))) == 0
+    with contextlib.chdir(root), socket.socket(socket.AF_UNIX) as server:
+        server.bind(b"socket")
+        os.chmod(b"socket", 0o600)
+        server.listen()
+        assert as_user(lambda: socket.socket(socket.AF_UNIX).connect(b"socket")) == 0
+    os.rename(root + b"/fifo", root + b"/closed/fifo")
+    assert as_user(lambda: os.open(root + b"/closed/fifo", os.O_RDONLY | os.O_NONBLOCK)) == 13
 
 
 def test_an_acl_lets_in_whom_it_names(root: bytes) -> None:

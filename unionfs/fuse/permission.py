@@ -48,6 +48,15 @@ def may(who: Caller, attr: EntryAttributes, access_acl: bytes | None, want: int)
     return not want & ~bits
 
 
+def links_are_protected() -> bool:
+    """Return whether nobody is to give files of others, which he may not write, further names."""
+    try:
+        with open("/proc/sys/fs/protected_hardlinks", "rb") as file:
+            return file.read() != b"0\n"
+    except OSError:
+        return True
+
+
 def denied() -> OSError:
     """Return the error for what permission bits or an ACL do not allow."""
     return OSError(errno.EACCES, os.strerror(errno.EACCES))

@@ -23,7 +23,16 @@ from pyfuse3 import (
 
 from unionfs.fuse.guard import answers
 from unionfs.fuse.inodes import Inodes
-from unionfs.fuse.permission import READ, SEARCH, WRITE, caller, denied, may, not_permitted
+from unionfs.fuse.permission import (
+    READ,
+    SEARCH,
+    WRITE,
+    caller,
+    denied,
+    links_are_protected,
+    may,
+    not_permitted,
+)
 from unionfs.fuse.rooted import RootedOperations
 from unionfs.ondisk import acl
 from unionfs.syscalls import xattr
@@ -134,7 +143,21 @@ class SharedOperations(RootedOperations):
     ) -> EntryAttributes:
         """Give a file another name."""
         await self._require(new_parent_inode, ctx, _CHANGE)
+        await self._require_linkable(inode, ctx)
         return await super().link(inode, new_parent_inode, new_name, ctx)
+
+    @answers
+    def _require_linkable(self, inode: int, ctx: RequestContext) -> None:
+        """Raise EPERM for what ``fs.protected_hardlinks`` protects (proc(5)).
+
+        The kernel does, but for files that the caller may not read and write: whether he may, it
+        does not ask.
+        """
+        node = self.inodes[inode]
+        if self.is_root(ctx) or ctx.uid == self.inodes.attributes(node).st_uid:
+            return
+        if links_are_protected() and not self._has(node, ctx, READ | WRITE):
+            raise not_permitted()
 
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         """Remove a name."""
@@ -229,8 +252,8 @@ class SharedOperations(RootedOperations):
             self._require_touch(node, ctx, times)
 
     def _require_touch(self, node: Node, ctx: RequestContext, times: Sequence[int]) -> None:
-        """Raise unless *times* are now, which whoever may write can set (utimensat(2))."""
-        if any(abs(each - time.time_ns()) > _TOUCH_NS for each in times):
+        """Raise unless *times* are both now, which whoever may write can set (utimensat(2))."""
+        if len(times) < 2 or any(abs(each - time.time_ns()) > _TOUCH_NS for each in times):
             raise not_permitted()
         if not self._has(node, ctx, WRITE):
             raise denied()
