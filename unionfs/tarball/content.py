@@ -56,7 +56,7 @@ def attributes(target: int | bytes, names: AttributeNames) -> dict[bytes, bytes]
         shown = names.from_disk(name)
         if shown is None or name in HOST_ATTRIBUTES or (shown == name and is_driver_name(name)):
             continue
-        value = xattr.get(target, name)
+        value = xattr.get_valid(target, name)
         if value is not None:
             found[shown] = value
     return found

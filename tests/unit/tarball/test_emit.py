@@ -156,6 +156,17 @@ def test_driver_attributes_are_left_out_and_the_images_own_come_back(tmp_path):
     assert not [k for k in records["."] if "xattr" in k]
 
 
+@pytest.mark.needs_root
+def test_an_empty_capability_is_left_out(tmp_path):
+    """Everybody may set one on any file, and nobody can read it: the kernel says EINVAL."""
+    layer = apply(tmp_path, tars.tar(tars.file("f", xattrs={"user.a": b"1"})))
+    os.setxattr(layer.at("f"), "security.capability", b"")
+    with tarfile.open(fileobj=io.BytesIO(emit(layer.path))) as archive:
+        assert {n for n in archive.getmember("f").pax_headers if "xattr" in n} == {
+            "SCHILY.xattr.user.a"
+        }
+
+
 def test_whiteouts_as_attributes(tmp_path):
     for name in ("gone", "here"):
         (tmp_path / name).touch()
