@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
@@ -214,6 +215,17 @@ def test_who_hangs_up_at_once_is_given_up(spawner: Spawner, here: Path) -> None:
         spawner.until(lambda: not spawner.children())
         assert time.monotonic() - begun < 5
     assert not client.is_mount_point(os.fsencode(here / "second"))
+
+
+def test_what_nobody_can_be_told_of_is_undone(spawner: Spawner, here: Path) -> None:
+    words = ("-o", "lowerdir=low,upperdir=up,workdir=work", "merged")
+    with _taken(spawner.path, here, *words) as caller:
+        caller.shutdown(socket.SHUT_RD)
+        ended = select.poll()
+        ended.register(caller, 0)  # POLLHUP
+        assert ended.poll(20_000)
+    spawner.until(lambda: not _anybody_has(here))
+    assert not client.is_mount_point(os.fsencode(here / "merged"))
 
 
 def test_calls_that_are_none(spawner: Spawner, here: Path) -> None:

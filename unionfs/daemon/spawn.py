@@ -18,6 +18,7 @@ from unionfs.errors import UnionfsError
 from unionfs.options import MountConfig, absolute, has_relative
 
 _LAST_SECONDS = 2.0  # for a daemon that was told to leave, before it is killed
+_started: list[tuple[int, bytes]] = []  # this process's daemons and their mount points
 
 
 class DaemonDiedError(UnionfsError):
@@ -70,7 +71,14 @@ def start(
         raise
     finally:
         os.close(reading)
+    _started.append((pid, point))
     return pid
+
+
+def undo() -> None:
+    """End what this process has started: nobody is left who could be told of it."""
+    while _started:
+        _undo(*_started.pop())
 
 
 def run_foreground(

@@ -30,6 +30,7 @@ from functools import partial
 from typing import NoReturn
 
 from unionfs import __version__
+from unionfs.daemon import spawn
 from unionfs.daemon.resident import LONGEST, NOT_HERE, TAKEN
 from unionfs.daemon.serve import STOP, blocked
 from unionfs.errors import ConflictError, RefusedError
@@ -244,15 +245,23 @@ class Spawner:
         descriptors: list[int],
         limits: tuple[int, int],
     ) -> NoReturn:
-        """Be *call*'s caller, in the child: do what it asked, and tell it the exit status."""
+        """Be *call*'s caller, in the child: do what it asked, and tell it the exit status.
+
+        Or undo it, where the caller has gone by then.
+        """
         status = 1
         try:
             _become(call, connection.fileno(), descriptors, limits)
             status = self._work(call.words)
             _end_output()
-            _send_quietly(connection, b"%d" % status)
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOP)  # who has been told hangs up, too
+            connection.send(b"%d" % status)
         except SystemExit as error:
             status = error.code if isinstance(error.code, int) else 1
+        except (OSError, KeyboardInterrupt):
+            status = 1
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
+            spawn.undo()
         finally:
             os._exit(status)
 
