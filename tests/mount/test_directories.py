@@ -243,6 +243,11 @@ def _make_and_remove(root: bytes, rounds: int) -> None:
         name = root + b"/low/%d" % n
         os.mkdir(name)
         os.rmdir(name)
+    for _ in range(rounds // 10):
+        os.mkdir(name)
+        os.mkdir(name + b"-replaced")
+        os.rename(name, name + b"-replaced")
+        os.rmdir(name + b"-replaced")
 
 
 def _descriptors(pid: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,6 +78,22 @@ def test_a_file_that_was_append_only_before_the_mount(union, layers):
         path = union(layers).root + b"/file"
         _append(path, b"ged")
         assert read(path) == b"logged"
+
+
+@needs_extension
+@pytest.mark.parametrize("name", [b"dir", b"new"])
+def test_a_removed_directory_has_flags_of_its_own(union, layers, name):
+    """And not those of one that was made at its name since."""
+    path = union(layers).root + b"/" + name
+    os.makedirs(path, exist_ok=True)
+    with opened(path, os.O_RDONLY) as fd:
+        shutil.rmtree(path)
+        os.mkdir(path)
+        with opened(path, os.O_RDONLY) as new:
+            before = fs_flags(new)
+            set_fs_flags(fd, FS_NODUMP)
+            assert fs_flags(fd) & FS_NODUMP
+            assert fs_flags(new) == before
 
 
 # On an ext4, whose layers have flags as no other of the tests' filesystems: what one driver writes

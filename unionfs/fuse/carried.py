@@ -10,7 +10,8 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import pyfuse3
@@ -122,13 +123,15 @@ class CarriedHandlers(State):
         """
         _, _, command, _, size, room = _IOCTL_IN.unpack_from(body)
         if command in READING:
-            found = flags.shown(self.tree, node, self._fd_of(node), command)
+            with self._opened(node) as fd:
+                found = flags.shown(self.tree, node, fd, command)
             return _IOCTL_OUT.pack(0, 0, 0, 0) + found[:room]
         if command not in CHANGING:
             raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
         upper = await self.copy_up(node)
         wanted = body[_IOCTL_IN.size : _IOCTL_IN.size + size]
-        flags.change(upper, node, self._fd_of(node), command, wanted)
+        with self._opened(node) as fd:
+            flags.change(upper, node, fd, command, wanted)
         self.files.guard(node)
         self.changed(node)
         return _IOCTL_OUT.pack(0, 0, 0, 0)
@@ -144,10 +147,21 @@ class CarriedHandlers(State):
                 drop_set_id(self.writer(), fd, kill)
                 self.changed(node)
 
-    def _fd_of(self, node: Node) -> int:
-        if node.kind == stat.S_IFDIR:
-            return self.tree.ready(node)[0].fd()
-        return self.files.data(node, write=False).fd
+    @contextmanager
+    def _opened(self, node: Node) -> Iterator[int]:
+        """Give a descriptor of *node*. Of a removed directory it is one of its own: by its name
+        another might be found, which was made since.
+        """
+        if node.kind != stat.S_IFDIR:
+            yield self.files.data(node, write=False).fd
+        elif not node.dead:
+            yield self.tree.ready(node)[0].fd()
+        else:
+            fd = self.tree.open(node, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                yield fd
+            finally:
+                os.close(fd)
 
 
 def _has_hole(fd: int, offset: int) -> bool:

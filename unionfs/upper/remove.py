@@ -65,8 +65,6 @@ def rmdir(upper: Upper, parent: Node, name: bytes) -> Node:
             _exchange_for_whiteout(upper, above, name, part)
         else:
             remove_empty(upper, above.fd(), name)
-    if part is not None:
-        part.drop()
     del children[name]
     dir_gone(upper, node)
     return node
@@ -80,6 +78,9 @@ def check_empty(upper: Upper, node: Node) -> None:
 
 def dir_gone(upper: Upper, node: Node) -> None:
     """Account for the directory *node*, which is held and whose name is gone."""
+    part = node.upper_part()
+    if part is not None:
+        part.drop()
     node.dead = True
     node.children = {}
     node.attr = None
