@@ -6,7 +6,9 @@
  * and falls to nothing when they do not. Requests that come later than spin_max are not waited for.
  *
  * Spinning only pays where another processor runs the client meanwhile. When the scheduler takes
- * this one away from us (involuntary context switches), others want it, and we stop for a while.
+ * this one away from us (involuntary context switches), others want it, and we stop for a while. A
+ * few times it does so on a quiet machine, too: for its own threads (RCU, softirqs), and whenever it
+ * puts the client beside us. On a busy one it is dozens of times between two spins for nothing.
  */
 #define _GNU_SOURCE
 #include "_native.h"
@@ -18,6 +20,7 @@
 
 #define SPIN_FIRST 10000L /* ns */
 #define SPIN_REST 200000000L
+#define SPIN_PREEMPTED 4 /* times that do not count, between two spins for nothing */
 
 static long spin_max; /* ns; 0: never */
 static long spin_ns;
@@ -45,14 +48,32 @@ static void adapt(long long waited)
 		spin_ns = spin_ns * 2 < spin_max ? spin_ns * 2 : spin_max;
 }
 
-static void rest_if_preempted(long long now)
+static long preemptions(void)
 {
 	struct rusage usage;
 
 	getrusage(RUSAGE_THREAD, &usage);
-	if (usage.ru_nivcsw - preempted > 1)
+	return usage.ru_nivcsw;
+}
+
+static void rest_if_preempted(long long now)
+{
+	long count = preemptions();
+
+	if (count - preempted > SPIN_PREEMPTED)
 		rest_until = now + SPIN_REST;
-	preempted = usage.ru_nivcsw;
+	preempted = count;
+}
+
+/* Whether to spin at *now*. What happens during a rest is no reason for another. */
+static int is_rested(long long now)
+{
+	if (now < rest_until)
+		return 0;
+	if (rest_until)
+		preempted = preemptions();
+	rest_until = 0;
+	return 1;
 }
 
 static ssize_t spin(int fd, void *buffer, size_t length, long long start)
@@ -89,7 +110,7 @@ ssize_t spin_read(int fd, void *buffer, size_t length)
 	if (errno != EAGAIN || empty_since)
 		return size;
 	now = empty_since = now_ns();
-	if (spin_ns == 0 || now < rest_until)
+	if (spin_ns == 0 || !is_rested(now))
 		return size;
 	size = spin(fd, buffer, length, now);
 	if (size >= 0) {
