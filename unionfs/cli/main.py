@@ -11,6 +11,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from unionfs.errors import UnionfsError, os_error_line
 
@@ -21,6 +22,7 @@ _WORDS = """
 COMMANDS = frozenset(_WORDS.split())
 INTERRUPTED = 130  # 128 + SIGINT and 128 + SIGPIPE, as a shell reports programs they ended
 BROKEN_PIPE = 141
+_SPAWNS = "unionfs.daemon.spawn"
 CALLED = "UNIONFS_CALLED"  # how the client in C was called, which has asked the resident spawner
 
 
@@ -29,7 +31,10 @@ def entry() -> None:
     called = os.environ.pop(CALLED, None)  # and what this program starts does not get it
     if called is not None:
         sys.argv[0] = called
-    sys.exit(main(sys.argv, ask_resident=called is None))
+    status = main(sys.argv, ask_resident=called is None)
+    if _SPAWNS in sys.modules:
+        _leave(status)
+    sys.exit(status)
 
 
 def main(argv: Sequence[str], *, ask_resident: bool = True) -> int:
@@ -153,6 +158,18 @@ def _flush() -> None:
     except OSError as error:
         _forget_output()
         raise OSError(error.errno, error.strerror, "standard output") from None
+
+
+def _leave(status: int) -> NoReturn:
+    """End at once, as who has a daemon for a child: Python's own end takes 20 ms of a mount.
+
+    It visits every object that there is, and each page that it shares with the daemon is copied
+    for that.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+    os._exit(status)
 
 
 def _forget_output() -> None:

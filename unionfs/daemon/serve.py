@@ -32,6 +32,9 @@ STOP = (signal.SIGTERM, signal.SIGINT)
 HANGUP = (*STOP, signal.SIGHUP)
 GRACE = 5.0  # seconds for requests under way after the first signal
 _REPORT_FD = 3
+# Objects between two searches for cycles, which look at every node that there is. Nodes, and what
+# belongs to requests, go with their last reference and leave none; nor do imports.
+_GARBAGE = 100_000
 
 _log = logging.getLogger("unionfs.daemon")
 
@@ -99,6 +102,7 @@ def live(
     os.umask(0)
     _take_name(client.NAME.encode())
     raise_descriptor_limit()
+    gc.set_threshold(_GARBAGE)
     import trio
 
     session = (factory or _default_factory())(config, target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import resource
 import stat
@@ -39,9 +38,6 @@ from unionfs.upper.create import Owner
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import WorkDir
 
-# Objects between two searches for cycles, which look at every node that there is. Nodes, and what
-# belongs to requests, go with their last reference and leave none.
-_GARBAGE = 100_000
 _WORKERS = 64  # requests that may be waiting for a copy or a sync at a time
 
 
@@ -187,7 +183,6 @@ class Session:
 
     async def serve(self) -> None:
         """Answer requests until the file system is unmounted or ``terminate`` is called."""
-        gc.set_threshold(_GARBAGE)
         await pyfuse3.main(max_tasks=_WORKERS)
 
     async def freeze(self) -> None:

@@ -25,7 +25,6 @@ somebody asks, and at no cost to others.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 from collections.abc import Callable
@@ -84,9 +83,9 @@ class Told:
         if traces:
             return self._trace(node, name, ctx.pid)
         if name == OWN_PREFIX + b"stack":
-            return json.dumps(self._document()).encode("ascii")
+            return _as_json(self._document())
         if name == OWN_PREFIX + b"stats":
-            return json.dumps(self._stats()).encode("ascii")
+            return _as_json(self._stats())
         if node.dead:
             raise _nothing()
         value = self._of_file(node, name.removeprefix(OWN_PREFIX))
@@ -203,6 +202,12 @@ class Told:
 
 def _visible(pid: str) -> bool:
     return pid == "self" or os.access(f"/proc/{pid}/ns/mnt", os.R_OK)
+
+
+def _as_json(document: object) -> bytes:
+    import json  # here: a mount is not to pay for it before somebody asks
+
+    return json.dumps(document).encode("ascii")
 
 
 def _nothing() -> OSError:

@@ -23,7 +23,6 @@ and the names with NUL between.
 from __future__ import annotations
 
 import os
-import sqlite3
 import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -34,6 +33,8 @@ from unionfs.syscalls.capability import in_initial_user_namespace
 from unionfs.union.layer import Layer, Part
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from unionfs.union.node import Node
     from unionfs.union.tree import Tree
 
@@ -90,6 +91,8 @@ class MergedIndex:
 
         None as well if there is no such file, or it is another version's.
         """
+        import sqlite3  # here, as below: a mount without an index is not to pay for it
+
         try:
             where = f"file:{quote(path)}?mode=ro&immutable=1"
             rows = sqlite3.connect(where, uri=True, isolation_level=None)
@@ -174,6 +177,8 @@ def write(path: str, tree: Tree) -> None:
 
     The file is not synced. Raises NotIndexableError, OSError, sqlite3.Error.
     """
+    import sqlite3
+
     lowers = tree.lowers()
     rows = sqlite3.connect(path, isolation_level=None)
     try:
