@@ -72,6 +72,7 @@ METACOPY_CASES = {
     ("tree.mtime file", "[-0-9]*"): ([File(b"a")], [*_LATE, Op("compare", ())]),
     ("stat.mtime", "[-0-9]*"): ([File(b"a")], [*_LATE, Op("stat", (b"a",))]),
     ("hstat.mtime", "[-0-9]*"): ([File(b"a")], [*_LATE, Op("hstat", (0,))]),
+    ("link", "success"): ([File(b"d/" + LONG)], [Op("link", (b"d/" + LONG, b"a"))]),
 }
 _number = itertools.count()
 
