@@ -127,6 +127,16 @@ def test_statx_tells_no_time_of_birth(root):
     assert not struct.unpack_from("=I", found)[0] & wanted
 
 
+def test_what_goes_through_a_fifo_leaves_its_times(root):
+    """Elsewhere pipe_write() sets mtime; FUSE's inodes leave times to the daemon, which hears of no
+    byte of it."""
+    os.mkfifo(root + b"/fifo")
+    os.utime(root + b"/fifo", ns=(9, 9))
+    with opened(root + b"/fifo", os.O_RDWR) as fd:
+        assert (os.write(fd, b"y"), os.read(fd, 1)) == (1, b"y")
+        assert (os.fstat(fd).st_atime_ns, os.fstat(fd).st_mtime_ns) == (9, 9)
+
+
 def test_files_can_be_waited_for(root):
     """epoll_ctl(2) refuses files (EPERM) where the filesystem has no poll; FUSE always has one."""
     with opened(root + b"/f", os.O_RDONLY) as fd, select.epoll() as waiting:
