@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.support import kernel
+from tests.support.files import as_user
 
 FS_IOC_GETFLAGS, FS_IOC_SETFLAGS = 0x80086601, 0x40086602
 _NODUMP = 0x40
@@ -103,6 +104,26 @@ def _inherited(root: bytes) -> str:
     return f"{os.stat(root + b'/acl/new').st_mode & 0o777:o}"
 
 
+def _both_flags(root: bytes) -> str:
+    both = os.XATTR_CREATE | os.XATTR_REPLACE
+    return _answer(lambda: os.setxattr(root + b"/sparse", "user.new", b"new", both))
+
+
+def _write_into(path: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY)
+    os.write(fd, b"x")
+    os.close(fd)
+
+
+def _written_by_a_stranger(root: bytes) -> str:
+    """Return the mode that is left of one with set-group-ID and no x, which members keep."""
+    path = root + b"/sparse"
+    os.chown(path, 0, 7)
+    os.chmod(path, 0o2766)
+    assert as_user(lambda: _write_into(path), gid=8) == 0
+    return f"{os.stat(path).st_mode & 0o7777:o}"
+
+
 def _root_number(root: bytes) -> str:
     return "1" if os.stat(root).st_ino == 1 else "its own"
 
@@ -114,5 +135,7 @@ FEATURES = (
     Feature("O_TMPFILE", _nameless, "ok", "ENOTSUP", linux=(6, 2)),
     Feature("file flags", _flags, "ok", "ENOTTY", linux=(5, 13)),
     Feature("default ACL against umask", _inherited, "666", "600"),
+    Feature("caller of a write", _written_by_a_stranger, "766", "2766"),
+    Feature("xattr flags", _both_flags, "ENODATA", "ok"),
     Feature("root's inode number", _root_number, "its own", "1"),
 )

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support import parity
+from tests.support import kernel, parity
 from tests.support.compared import Tables
 from tests.support.disks import drop_disk, make_disk
 from tests.support.extension import FEATURES
@@ -29,10 +29,6 @@ _NAMES = sorted(
 )
 TABLES = {name: importlib.import_module(f"tests.mount.parity.{name}").CASES for name in _NAMES}
 
-# What else the tables name that only the extension brings: who makes a WRITE, and both flags of
-# setxattr(2) at once.
-_LACKS = frozenset([*(one.name for one in FEATURES), "caller of a write", "xattr flags"])
-
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, *COMPARED]
 
 
@@ -46,12 +42,17 @@ def tables(arena, mount_union, tmp_path_factory) -> Iterator[Tables]:  # noqa: F
         disk = os.fsencode(tmp_path_factory.mktemp("tables"))  # beside the arena, as open as that
         mounted = make_disk(disk, image)
     os.chmod(disk, 0o755)
-    lacks = _LACKS if os.environ.get("UNIONFS_PURE") == "1" else frozenset()
-    found = Tables(TABLES, disk, mount_union, [*_ROWS, *_MORE_ROWS], lacks=lacks)
+    found = Tables(TABLES, disk, mount_union, [*_ROWS, *_MORE_ROWS], lacks=_lacking())
     yield found
     found.close()
     if mounted:
         drop_disk(disk, image)
+
+
+def _lacking() -> frozenset[str]:
+    """Return what the tables may name and cannot be had: without the extension, on this kernel."""
+    pure = os.environ.get("UNIONFS_PURE") == "1"
+    return frozenset(one.name for one in FEATURES if pure or kernel.release() < one.linux)
 
 
 @pytest.mark.parametrize(
