@@ -111,12 +111,18 @@ def privileges_go(upper: Upper, fd: int, is_member: IsMember | None) -> None:
     As ``attributes.drop_set_id``. Raises OSError.
     """
     _drop(upper, fd, CAPABILITY)
-    value = override.read(fd, _spelling(upper)) if is_member is not None else None
-    if value is None or is_member is None:
+    if is_member is None:
         return
-    kept = without_set_id(value.mode, value.gid, is_member)
-    if kept != value.mode:
-        write(upper, fd, value._replace(mode=kept))
+    value = override.read(fd, _spelling(upper))
+    if value is not None:
+        kept = without_set_id(value.mode, value.gid, is_member)
+        if kept != value.mode:
+            write(upper, fd, value._replace(mode=kept))
+        return
+    st = os.fstat(fd)  # another program's file: what its inode says is shown
+    kept = without_set_id(st.st_mode, st.st_gid, is_member)
+    if kept != stat.S_IMODE(st.st_mode):
+        os.fchmod(fd, kept)
 
 
 def without_set_id(mode: int, gid: int, is_member: IsMember) -> int:
