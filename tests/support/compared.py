@@ -66,13 +66,19 @@ class Tables:
         rows: Sequence[parity.Row],
         *,
         lacks: frozenset[str] = frozenset(),
+        again: Mounter | None = None,
     ) -> None:
-        """*lacks*: the features that this union does not have; what needs one is left out."""
+        """*lacks*: the features that this union does not have; what needs one is left out.
+
+        *again*: who mounts afterwards what the union wrote (None: the kernel, or in a user
+        namespace the union itself).
+        """
         self._tables = tables
         self._disk = disk
         self._mount_union = mount_union
         self._rows = rows
         self._lacks = lacks
+        self._again = again or (mount_union if IN_NAMESPACE else KernelOverlay)
         self._outcomes: dict[str, Outcome] = {}
         self._failed: dict[str, Exception] = {}
         self._callers = Callers(self._perform)
@@ -111,7 +117,6 @@ class Tables:
         ]
         outcome = Outcome([[] for _ in cases], set())
         plain, kernels, ours = _build(folder, [trial for _, trial in trials])
-        oracle = self._mount_union if IN_NAMESPACE else KernelOverlay
         with ExitStack() as mounts:
             roots = [plain]
             if not IN_NAMESPACE:
@@ -119,7 +124,7 @@ class Tables:
             roots.append(mounts.enter_context(self._mount_union(ours, folder + b"/union")).root)
             self._compare(table, trials, roots, outcome)
             kept = [effects.lasting(_folder(roots[-1], number)) for number in range(len(trials))]
-        with oracle(ours, folder + b"/swapped") as swapped:
+        with self._again(ours, folder + b"/swapped") as swapped:
             for number, (index, trial) in enumerate(trials):
                 seen = effects.lasting(_folder(swapped.root, number))
                 for facet in sorted(kept[number].keys() | seen.keys()):

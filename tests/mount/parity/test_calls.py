@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import kernel, parity
-from tests.support.compared import Tables
+from tests.support.compared import Mounter, Tables
 from tests.support.disks import drop_disk, make_disk
 from tests.support.extension import FEATURES
 from tests.support.fixtures import COMPARED, arena, mount_union  # noqa: F401
@@ -33,7 +33,13 @@ pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, *COMPARED]
 
 
 @pytest.fixture(scope="module")
-def tables(arena, mount_union, tmp_path_factory) -> Iterator[Tables]:  # noqa: F811
+def again() -> Mounter | None:
+    """Return who mounts afterwards what the union wrote; None: who usually does."""
+    return None
+
+
+@pytest.fixture(scope="module")
+def tables(arena, mount_union, again, tmp_path_factory) -> Iterator[Tables]:  # noqa: F811
     image, mounted = arena + b"/tables.img", False
     if IN_NAMESPACE:
         disk = arena + b"/tables"
@@ -42,7 +48,8 @@ def tables(arena, mount_union, tmp_path_factory) -> Iterator[Tables]:  # noqa: F
         disk = os.fsencode(tmp_path_factory.mktemp("tables"))  # beside the arena, as open as that
         mounted = make_disk(disk, image)
     os.chmod(disk, 0o755)
-    found = Tables(TABLES, disk, mount_union, [*_ROWS, *_MORE_ROWS], lacks=_lacking())
+    rows = [*_ROWS, *_MORE_ROWS]
+    found = Tables(TABLES, disk, mount_union, rows, lacks=_lacking(), again=again)
     yield found
     found.close()
     if mounted:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.mount.parity.test_calls import TABLES, tables  # noqa: F401
+from tests.mount.parity.test_calls import TABLES, again, tables  # noqa: F401
 from tests.support.files import opened, read, refused
 from tests.support.fixtures import COMPARED
 from tests.support.mounts import UNION_OPTIONS, Mounted, SessionMount, Spawner
