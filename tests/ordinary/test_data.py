@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -54,6 +55,8 @@ def _make_place(user: User, plan: Plan) -> Path:
         (place / name).mkdir(parents=True)
     for number, content in enumerate(plan.contents() if plan.kind != "upper" else ()):
         (place / f"lower/d/f{number}").write_bytes(content)
+        if plan.kind == "linked":
+            os.link(place / f"lower/d/f{number}", place / f"lower/d/g{number}")
     subprocess.run(["chown", "-R", f"{UID}:{GID}", place], check=True)
     return place
 
@@ -74,8 +77,8 @@ def _episode(user: User, plan: Plan, options: str) -> int:
 
 @pytest.mark.timeout(TIMEOUT)
 @pytest.mark.parametrize("options", ["", ",xattr_permissions=2"], ids=["as it is", "kept aside"])
-@pytest.mark.parametrize("kind", ["upper", "lower", "midway", "removed"])
+@pytest.mark.parametrize("kind", ["upper", "lower", "midway", "linked", "removed"])
 def test_random_operations(user: User, kind: str, options: str) -> None:
-    count = FEWER if options or kind == "removed" else COUNT
+    count = FEWER if options or kind in ("linked", "removed") else COUNT
     plans = [Plan(kind, 1 + n, LENGTH, files=FILES) for n in range(count // LENGTH)]
     assert sum(_episode(user, plan, options) for plan in plans) > count * 0.9
