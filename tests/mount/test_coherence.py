@@ -148,7 +148,7 @@ def test_attributes_seen_through_an_old_descriptor(path):
 
 
 def test_copied_by_copy_file_range(path):
-    """``cp`` of a read-only file, within the mount."""
+    """``cp`` within the mount. (Of and to what is read-only: ``test_open_modes``.)"""
     target = os.path.dirname(path) + b"/copy"
     with opened(path, os.O_RDONLY) as source, opened(target, os.O_WRONLY | os.O_CREAT) as copy:
         done = 0

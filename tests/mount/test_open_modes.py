@@ -29,6 +29,7 @@ def _closed_by_acl(fd: int) -> None:
 @pytest.fixture
 def root(scratch, union):
     files = [File(name, b"content", 7) for name in (b"lower", b"kept")]
+    files.append(File(b"sealed", b"sealed", 6, mode=0o444))
     layers = build_stack(scratch + b"/s", [files])
     with open(layers.upper + b"/upper", "wb") as file:
         file.write(b"content")
@@ -58,3 +59,24 @@ def test_a_file_that_is_read_only_is_read(root):
     with opened(root + b"/kept", os.O_RDONLY) as fd:
         _closed(fd)
         assert os.pread(fd, 9, 0) == b"content"
+
+
+@pytest.mark.parametrize("target", [b"made", b"lower", b"upper"])
+@pytest.mark.parametrize("source", [b"sealed", b"upper sealed"])
+def test_a_read_only_file_is_copied_by_who_made_the_copy_read_only(root, source, target):
+    """``cp -p`` by copy_file_range(2): the copy has its mode before its last bytes."""
+    path = root + b"/" + target
+    if source == b"upper sealed":
+        with opened(root + b"/" + source, os.O_WRONLY | os.O_CREAT, 0o444) as fd:
+            os.write(fd, b"sealed")
+    with (
+        opened(root + b"/" + source, os.O_RDONLY) as old,
+        opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as new,
+    ):
+        os.fchmod(new, 0o444)
+        assert os.copy_file_range(old, new, 2) == 2
+        assert os.copy_file_range(old, new, 100) == 4
+        assert os.copy_file_range(old, new, 100) == 0
+        assert os.stat(path).st_mode & 0o777 == 0o444
+    with opened(path, os.O_RDONLY) as fd:
+        assert os.pread(fd, 9, 0) == b"sealed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -19,6 +20,7 @@ from tests.support.stacks import Dir, File, build_stack
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
 BIG = 200_000_000
+LARGE = 60_000_000  # of several files that one test copies up
 
 
 @pytest.fixture
@@ -99,23 +101,43 @@ def test_two_writers_start_one_copy(root):
         assert os.fstat(fd).st_size == BIG
 
 
+def _copy_begun(work: bytes, process: subprocess.Popen) -> bytes | None:
+    """The temporary name of the copy that *process* started, once it is there.
+
+    None if *process* ended first: the copy came and went between two looks.
+    """
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if names := os.listdir(work):
+            return names[0]
+        if process.poll() is not None:
+            return None
+    raise AssertionError("no copy was started")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_signal_to_the_writer_that_started_a_copy(root, number):
+def test_a_signal_to_the_writer_that_started_a_copy(scratch, union, number):
     """The writer dies at once or when the copy is made; the file is whole either way."""
+    files = [File(b"f%d" % n, b"b", LARGE) for n in range(3)]
+    layers = build_stack(scratch + b"/s", [files])
+    root, work = union(layers).root, layers.work + b"/work"
     program = "import os,sys; fd=os.open(sys.argv[1], os.O_RDWR); os.pwrite(fd, b'x', 0)"
-    for _ in range(3):
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, root + b"/big"], stderr=subprocess.DEVNULL
-        )
-        time.sleep(0.06)
+    under_way = 0
+    for file in files:  # each copied up but once
+        path = root + b"/" + file.path
+        process = subprocess.Popen([sys.executable, "-c", program, path], stderr=subprocess.DEVNULL)
+        temporary = _copy_begun(work, process)
         process.send_signal(number)
+        under_way += temporary in os.listdir(work)
         process.wait(30)
-    with opened(root + b"/big", os.O_RDONLY) as fd:
-        assert os.fstat(fd).st_size == BIG
-        assert os.pread(fd, 1, 0) in (b"b", b"x")
-        assert os.pread(fd, 8, BIG - 8) == b"b" * 8
-    write(root + b"/big", b"works")
-    assert read(root + b"/big") == b"works"
+        with opened(path, os.O_RDONLY) as fd:
+            assert os.fstat(fd).st_size == LARGE
+            assert os.pread(fd, 1, 0) in (b"b", b"x")
+            assert os.pread(fd, LARGE, 1).count(b"b") == LARGE - 1
+        write(path, b"works")
+        assert read(path) == b"works"
+        assert os.listdir(work) == []
+    assert under_way, "no signal came while a file was copied"
 
 
 def test_record_locks_between_processes(root):
@@ -143,21 +165,40 @@ def test_record_locks_between_processes(root):
     assert other_gets(0)
 
 
-def test_flock_counts_across_many_processes(root):
-    """Ten processes add one to a number in a lower file a hundred times each, under flock."""
-    write(root + b"/count", b"0")
+LOCKS = {
+    "flock": "fcntl.flock(fd, fcntl.LOCK_EX)",
+    "posix": "fcntl.lockf(fd, fcntl.LOCK_EX)",
+    "ofd": "fcntl.fcntl(fd, 38, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 0, 0, 0))",  # F_OFD_SETLKW
+}
+
+
+@pytest.mark.parametrize("kind", LOCKS)
+def test_a_number_counted_under_a_lock_by_many_processes(scratch, union, kind):
+    """Five processes add one to a number in a lower file a hundred times each.
+
+    None begins before all are there, so that several open it while it is copied up.
+    """
+    root = union(build_stack(scratch + b"/s", [[File(b"count", b"0", 1)]])).root
     program = (
-        "import fcntl,os,sys\n"
+        "import fcntl,os,struct,sys\n"
+        "print(flush=True); sys.stdin.read()\n"
         "for _ in range(100):\n"
         "    fd=os.open(sys.argv[1], os.O_RDWR)\n"
-        "    fcntl.flock(fd, fcntl.LOCK_EX)\n"
+        f"    {LOCKS[kind]}\n"
         "    n=int(os.pread(fd, 20, 0)); os.pwrite(fd, b'%d' % (n+1), 0)\n"
         "    os.close(fd)\n"
     )
-    workers = [
-        subprocess.Popen([sys.executable, "-c", program, root + b"/count"]) for _ in range(5)
-    ]
-    assert [worker.wait(120) for worker in workers] == [0] * 5
+    words = [sys.executable, "-c", program, root + b"/count"]
+    pipe = subprocess.PIPE
+    with contextlib.ExitStack() as stack:
+        workers = [
+            stack.enter_context(subprocess.Popen(words, stdin=pipe, stdout=pipe)) for _ in range(5)
+        ]
+        for worker in workers:
+            assert worker.stdout.readline() == b"\n"
+        for worker in workers:
+            worker.stdin.close()
+        assert [worker.wait(120) for worker in workers] == [0] * 5
     assert read(root + b"/count") == b"500"
 
 
