@@ -180,6 +180,34 @@ def test_paths_beyond_path_max(scratch, union):
     os.close(fd)
 
 
+def test_two_thousand_levels(scratch, union):
+    """Deeper than Python recurses, in paths that no call takes: reached and removed by walking."""
+    depth = 2000
+    layers = build_stack(scratch + b"/s", [[]])
+    _make_deep(layers.lowers[0], b"d", depth)
+    mounted = union(layers)
+    fd = _walk(mounted.root, b"d", depth)
+    assert os.stat(b"deep", dir_fd=fd).st_size == 4
+    with open(os.open(b"deep", os.O_WRONLY | os.O_APPEND, dir_fd=fd), "ab") as file:
+        file.write(b"er")
+    os.close(fd)
+    os.rename(mounted.root + b"/d", mounted.root + b"/moved")
+    mounted.unmount()
+    root = union(layers).root
+    fd = _walk(root + b"/moved", b"d", depth - 1)
+    with open(os.open(b"deep", os.O_RDONLY, dir_fd=fd), "rb") as file:
+        assert file.read() == b"deeper"
+    os.unlink(b"deep", dir_fd=fd)
+    for _ in range(depth - 1):
+        above = os.open(b"..", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = above
+        os.rmdir(b"d", dir_fd=fd)
+    os.close(fd)
+    os.rmdir(root + b"/moved")
+    assert os.listdir(root) == []
+
+
 def _make_deep(root: bytes, name: bytes, depth: int) -> None:
     fd = os.open(root, os.O_RDONLY)
     for _ in range(depth):

@@ -14,10 +14,11 @@ from dataclasses import replace
 
 from tests.support import kernel, trees
 from tests.support.mounts import UNION_OPTIONS, KernelOverlay, SessionMount, Spawner
-from tests.support.stacks import IN_NAMESPACE, PAST_NS, Layers
+from tests.support.stacks import IN_NAMESPACE, MARKS, PAST_NS, Layers
 from tests.support.trees import Tree
 
 NOW = "now"
+USERS = {"user attributes": (b"userxattr",), "kept owners": (b"userxattr", b"xattr_permissions=2")}
 _LONG_AGO = PAST_NS + 10**17  # later times are the test's own
 
 
@@ -35,6 +36,16 @@ class Stage:
         self.container = True
         self.for_the_kernel = not IN_NAMESPACE  # it can mount these uppers
         os.mkdir(folder)
+
+    def as_a_users(self, form: str) -> None:
+        """Mount in helper form with the options of ``USERS``, as an ordinary user does."""
+        self.container = False
+        self.options = (*UNION_OPTIONS, *USERS[form])
+
+    @property
+    def marks(self) -> str:
+        """The namespace of the attributes that this stage's mounts write."""
+        return "user" if b"userxattr" in self.options else MARKS
 
     def fresh(self) -> None:
         """Begin anew: an empty upper and work directory."""

@@ -100,6 +100,7 @@ def _fields(path: bytes, st: os.stat_result) -> dict[str, object]:
         "gid": st.st_gid,
         "dirlinks" if kind == "dir" else "nlink": st.st_nlink,
         "mtime": stamp(st.st_mtime_ns),
+        "blksize": st.st_blksize,
         "xattrs": read_xattrs(path),
     }
     if kind == "file":

@@ -7,6 +7,7 @@ here.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -43,13 +44,20 @@ def concerns(upper: Upper, node: Node) -> bool:
     return stat.S_ISREG(st.st_mode)
 
 
-def write(upper: Upper, target: int | bytes, value: Override) -> None:
+def write(upper: Upper, target: int | bytes, value: Override, was: Override | None = None) -> None:
     """Let the upper file *target* be shown as *value*. Raises OSError.
 
-    The attribute comes first: its owner may do less with the file afterwards, never more.
+    The attribute comes first: its owner may do less with the file afterwards, never more. Where its
+    permissions cannot follow, it is shown as *was* again.
     """
     override.write(target, _spelling(upper), value)
-    chmod_on_disk(target, override.disk_mode(value.kind, value.mode))
+    try:
+        chmod_on_disk(target, override.disk_mode(value.kind, value.mode))
+    except OSError:
+        if was is not None:
+            with contextlib.suppress(OSError):
+                override.write(target, _spelling(upper), was)
+        raise
 
 
 def chmod_on_disk(target: int | bytes, mode: int) -> None:
@@ -86,7 +94,7 @@ def chmod(upper: Upper, node: Node, mode: int) -> None:
     found = _get(upper, target, acl.ACCESS)
     if found is not None:
         _set(upper, target, acl.ACCESS, acl.encode(acl.after_chmod(acl.decode(found), mode)))
-    write(upper, target, value._replace(mode=mode))
+    write(upper, target, value._replace(mode=mode), value)
 
 
 def chown(upper: Upper, node: Node, uid: int, gid: int) -> None:
@@ -95,14 +103,14 @@ def chown(upper: Upper, node: Node, uid: int, gid: int) -> None:
     Set-id bits and capabilities of what is no directory go, as with chown(2). Raises OSError.
     """
     target = upper.tree.target(node)
-    value = _current(upper, target, node)
-    value = value._replace(uid=value.uid if uid == -1 else uid, gid=value.gid if gid == -1 else gid)
+    was = _current(upper, target, node)
+    value = was._replace(uid=was.uid if uid == -1 else uid, gid=was.gid if gid == -1 else gid)
     if node.is_dir:
-        write(upper, target, value)
+        write(upper, target, value, was)
     else:
+        _drop(upper, target, CAPABILITY)  # first, as the kernel does: failing, it changes nothing
         kept = without_set_id(value.mode, value.gid, lambda group: True)
-        write(upper, target, value._replace(mode=kept))
-        _drop(upper, target, CAPABILITY)
+        write(upper, target, value._replace(mode=kept), was)
 
 
 def privileges_go(upper: Upper, fd: int, is_member: IsMember | None) -> None:
@@ -117,7 +125,7 @@ def privileges_go(upper: Upper, fd: int, is_member: IsMember | None) -> None:
     if value is not None:
         kept = without_set_id(value.mode, value.gid, is_member)
         if kept != value.mode:
-            write(upper, fd, value._replace(mode=kept))
+            write(upper, fd, value._replace(mode=kept), value)
         return
     st = os.fstat(fd)  # another program's file: what its inode says is shown
     kept = without_set_id(st.st_mode, st.st_gid, is_member)
@@ -157,7 +165,7 @@ def set_xattr(upper: Upper, node: Node, name: bytes, value: bytes, flags: int) -
 
 def _mode_from_acl(upper: Upper, node: Node, target: int | bytes, entries: acl.Acl) -> None:
     value = _current(upper, target, node)
-    write(upper, target, value._replace(mode=value.mode & ~0o777 | acl.mode_of(entries)))
+    write(upper, target, value._replace(mode=value.mode & ~0o777 | acl.mode_of(entries)), value)
 
 
 def _current(upper: Upper, target: int | bytes, node: Node) -> Override:

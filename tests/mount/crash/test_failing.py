@@ -14,13 +14,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import points
-from tests.support.crash_cases import CASES
-from tests.support.crashes import Stage, differing, look, without_directory_times
+from tests.support.crash_cases import CASES, WITH_EXTENSION
+from tests.support.crashes import USERS, Stage, differing, look, without_directory_times
 from tests.support.examples import FULL
 from tests.support.fixtures import COMPARED
 from tests.support.points import Trap
 from tests.support.ptrace import Call
-from tests.support.stacks import MARKS
 from tests.support.trees import Tree
 
 pytestmark = [
@@ -31,6 +30,12 @@ pytestmark = [
 ]
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
+COPYING = (  # with a user's marks in `make test`, too
+    "write to a lower file",
+    "chown a symbolic link",
+    "create",
+    "rename a merged directory",
+)
 SAMPLED = 1 if FULL else 6  # of so many points one is tried
 SLACK = 3  # calls by which two runs of a change may differ
 # A change of these alone is done when it is done: no look at it afterwards makes it fail.
@@ -40,9 +45,28 @@ CLEANING = ("unlinkat", "rmdir", "openat", "newfstatat", "getdents64")  # what r
 
 def test_failing_at_every_call(stage: Stage, case_name: str):
     stage.container = bool(list(CASES).index(case_name) % 2)
+    _fail_at_each(stage, case_name, SAMPLED)
+
+
+@pytest.mark.parametrize("form", USERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.needs_extension if name in WITH_EXTENSION else ())
+        for name in (CASES if FULL else COPYING)
+    ],
+)
+def test_failing_with_a_users_marks(stage: Stage, name: str, form: str):
+    """Where owners are kept aside, a copy-up has one more attribute to write."""
+    stage.as_a_users(form)
+    _fail_at_each(stage, name, SAMPLED)
+
+
+def _fail_at_each(stage: Stage, case_name: str, every: int) -> None:
+    """Fail at the calls of a case, or at one of *every* so many."""
     trial = _Trial(stage, case_name)
-    first = list(CASES).index(case_name) % SAMPLED
-    points_tried = range(first, trial.count, SAMPLED)
+    first = list(CASES).index(case_name) % every
+    points_tried = range(first, trial.count, every)
     wrong: list[str] = []
     for number in points_tried:
         for error in ERRORS if FULL else (ERRORS[number % len(ERRORS)],):
@@ -96,7 +120,7 @@ class _Trial:
                 return []
             wrong = list(self._judge(mounted.root, trap, before, told, error))
             if told:
-                wrong += _more_hidden(hidden, look(stage.upper))
+                wrong += _more_hidden(hidden, look(stage.upper), stage.marks)
                 wrong += self._again(mounted.root)
         return [f"{trap} {errno.errorcode[error]}, told {told}: {line}" for line in wrong]
 
@@ -139,7 +163,7 @@ class _Trial:
         return differing(left, right, self._born, kinds=kinds)
 
 
-def _more_hidden(before: Tree, now: Tree) -> Iterator[str]:
+def _more_hidden(before: Tree, now: Tree, marks: str) -> Iterator[str]:
     """Yield what the upper has after a failed change that it had not, and that may show one day.
 
     Copies may stay, and marks of what is where; but no whiteout, and nothing is taken away except
@@ -147,7 +171,7 @@ def _more_hidden(before: Tree, now: Tree) -> Iterator[str]:
     """
     for path in before.nodes.keys() - now.nodes.keys():
         above = now.nodes.get(os.path.dirname(path) or b".")
-        if above is None or (f"{MARKS}.overlay.opaque", b"y") not in above.xattrs:
+        if above is None or (f"{marks}.overlay.opaque", b"y") not in above.xattrs:
             yield f"gone from the upper: {path!r}"
     for path, node in now.nodes.items():
         if (node.kind, node.rdev) == ("char", 0) and path not in before.nodes:

@@ -17,10 +17,9 @@ import pytest
 
 from tests.support import points
 from tests.support.crash_cases import CASES, Case
-from tests.support.crashes import Stage, dead, differing, look, without_directory_times
+from tests.support.crashes import USERS, Stage, dead, differing, look, without_directory_times
 from tests.support.examples import FULL
 from tests.support.fixtures import COMPARED
-from tests.support.mounts import UNION_OPTIONS
 from tests.support.points import Trap
 from tests.support.trees import Tree
 
@@ -66,14 +65,10 @@ def test_killed_at_every_call(stage: Stage, case_name: str):
     _kill_at_each(stage, case_name, 1 if FULL or case_name in WHOLE else SAMPLED)
 
 
-USERS = {"user attributes": (b"userxattr",), "kept owners": (b"userxattr", b"xattr_permissions=2")}
-
-
 @pytest.mark.parametrize("form", USERS)
 def test_killed_with_a_users_marks(stage: Stage, case_name: str, form: str):
-    """In helper form, as an ordinary user's mount: the kernel does not have all of its marks."""
-    stage.container = False
-    stage.options = (*UNION_OPTIONS, *USERS[form])
+    """The kernel does not have all of these marks."""
+    stage.as_a_users(form)
     _kill_at_each(stage, case_name, 1 if FULL else 3 * SAMPLED)
 
 

@@ -9,6 +9,7 @@ import stat
 
 from tests.support.callers import BARE, EVERYBODY, MEMBER, OTHER, OWNER, ROOT
 from tests.support.calls import case
+from tests.support.examples import FULL
 from tests.support.rawcalls import link_fd
 from tests.support.things import Folder, Thing, beside, nothing, one
 
@@ -18,16 +19,18 @@ _TARGET = Thing("file", "lower", "nowhere")
 _GROUPS = (ROOT, OWNER, MEMBER, OTHER)
 _SET_GID = Folder(mode=0o2777, gid=3000)
 _STRANGE = Folder(mode=0o2777, gid=4000)
-_EXTRA = (os.O_EXCL, os.O_TRUNC, os.O_APPEND, os.O_NOFOLLOW, os.O_DIRECTORY)
-_COMBINED = [
-    access | sum(extra)
-    for access in (_R, _W, _RW)
-    for count in range(3)
-    for extra in itertools.combinations((_C, *_EXTRA), count)
-]
+_SIX = (_C, os.O_EXCL, os.O_TRUNC, os.O_APPEND, os.O_NOFOLLOW, os.O_DIRECTORY)
+_CHOICES = [sum(some) for count in range(7) for some in itertools.combinations(_SIX, count)]
+_SINGLE, _PAIRS = _CHOICES[:7], _CHOICES[:22]  # none and one of them; at most two
+_ACCESS = (_R, _W, _RW)
+_COMBINED = [access | extra for access in _ACCESS for extra in _CHOICES]
+_OPENED = [*one("file dir symlink", "" if FULL else "lower upper"), *nothing()]
+_BY_OTHERS = _OPENED if FULL else [*one("file", "lower copied linked"), *nothing("absent")]
 _FEW = "lower upper merged"
 _DIRECT = [
-    access | extra for access in (_R, _W, _RW) for extra in (0, _C, *_EXTRA, _C | os.O_EXCL)
+    access | extra
+    for access in _ACCESS
+    for extra in (_CHOICES if FULL else (*_SINGLE, _C | os.O_EXCL))
 ] + [os.O_PATH]
 
 
@@ -96,8 +99,13 @@ def tmpfile_by_fd(folder: str, flags: int, link: str) -> int:
 
 
 CASES = [
-    *(case(opens, "x", flags, on=one("file dir symlink", "lower upper")) for flags in _COMBINED),
-    *(case(opens, "x", flags, on=nothing()) for flags in _COMBINED),
+    *(case(opens, "x", flags, on=_OPENED) for flags in _COMBINED),
+    *(case(opens, "x", flags, on=_BY_OTHERS, by=(OWNER, OTHER) if FULL else (user,))
+      for flags, user in zip(_COMBINED, itertools.cycle((OWNER, OTHER)), strict=False)),
+    *(case(opens, "x", os.O_PATH | flags, on=_BY_OTHERS) for flags in _CHOICES),
+    *(case(opens, "x", os.O_TMPFILE | access | flags, on=[*one("file dir", "lower"), *nothing()],
+           needs="O_TMPFILE")
+      for flags in (_CHOICES if FULL else _PAIRS) for access in _ACCESS),
     *(case(opens, "x", os.O_DIRECT | flags, on=[*one("file dir symlink", _FEW), *nothing()])
       for flags in _DIRECT),
     case(opens, "x", os.O_DIRECT | os.O_TMPFILE | _RW, needs="O_TMPFILE",
