@@ -10,6 +10,7 @@ import pytest
 from tests.support import kernel, trees
 from tests.support.examples import FULL
 from tests.support.files import opened, read, refused, write
+from tests.support.fixtures import compared
 from tests.support.kernel import getdents, getdents_once
 from tests.support.stacks import Dir, File, Whiteout, build_stack
 
@@ -25,15 +26,15 @@ def _rm_rf(path: bytes) -> None:
     os.rmdir(path)
 
 
-def _kernel_agrees(mounted, layers, overlay) -> None:
-    """Unmount ours; the kernel's overlayfs on what we wrote must show the same tree."""
+def _kernel_agrees(mounted, layers, again) -> None:
+    """Unmount ours; the next mount of what we wrote, the kernel's, must show the same tree."""
     ours = trees.snapshot(mounted.root)
     mounted.unmount()
-    trees.assert_same(ours, trees.snapshot(overlay(layers).root), ("union", "kernel"))
+    trees.assert_same(ours, trees.snapshot(again(layers).root), ("union", "kernel"))
 
 
-@pytest.mark.needs_kernel_overlay
-def test_removed_made_again_and_moved(scratch, union, overlay):
+@compared
+def test_removed_made_again_and_moved(scratch, union, again):
     """``rm -rf a; mkdir -p a/b; mv a/b b``"""
     layers = build_stack(
         scratch + b"/s", [[File(b"a/b/old"), File(b"a/c/old"), File(b"b-not")], [File(b"a/b/mid")]]
@@ -46,11 +47,11 @@ def test_removed_made_again_and_moved(scratch, union, overlay):
     os.rename(a + b"/b", b)
     assert os.listdir(b) == []
     assert os.listdir(a) == []
-    _kernel_agrees(mounted, layers, overlay)
+    _kernel_agrees(mounted, layers, again)
 
 
-@pytest.mark.needs_kernel_overlay
-def test_a_deleted_directory_made_again_is_empty(scratch, union, overlay):
+@compared
+def test_a_deleted_directory_made_again_is_empty(scratch, union, again):
     layers = build_stack(scratch + b"/s", [[File(b"d/x/y"), File(b"d/z")], [File(b"d/x/w")]])
     mounted = union(layers)
     d = mounted.root + b"/d"
@@ -64,11 +65,11 @@ def test_a_deleted_directory_made_again_is_empty(scratch, union, overlay):
             os.lstat(d + hidden)
     os.mkdir(d + b"/x")
     assert os.listdir(d + b"/x") == []
-    _kernel_agrees(mounted, layers, overlay)
+    _kernel_agrees(mounted, layers, again)
 
 
-@pytest.mark.needs_kernel_overlay
-def test_renamed_across_three_layers_with_whiteouts_inside(scratch, union, overlay):
+@compared
+def test_renamed_across_three_layers_with_whiteouts_inside(scratch, union, again):
     layers = build_stack(
         scratch + b"/s",
         [
@@ -90,7 +91,7 @@ def test_renamed_across_three_layers_with_whiteouts_inside(scratch, union, overl
     os.rename(moved + b"/sub", root + b"/sub")
     os.mkdir(root + b"/src")
     assert os.listdir(root + b"/src") == []
-    _kernel_agrees(mounted, layers, overlay)
+    _kernel_agrees(mounted, layers, again)
 
 
 def test_renaming_a_directory_never_says_exdev(scratch, union):
@@ -104,8 +105,8 @@ def test_renaming_a_directory_never_says_exdev(scratch, union):
     assert os.listdir(root + b"/e/" + long) == []
 
 
-@pytest.mark.needs_kernel_overlay
-def test_a_directory_renamed_back_and_forth(scratch, union, overlay):
+@compared
+def test_a_directory_renamed_back_and_forth(scratch, union, again):
     layers = build_stack(scratch + b"/s", [[File(b"p/d/f", b"x"), Dir(b"q")]])
     mounted = union(layers)
     p, q = mounted.root + b"/p/d", mounted.root + b"/q/d"
@@ -119,7 +120,7 @@ def test_a_directory_renamed_back_and_forth(scratch, union, overlay):
     kernel.renameat2(p, q, kernel.RENAME_EXCHANGE)
     assert os.listdir(p) == [b"f"]
     assert os.listdir(q) == []
-    _kernel_agrees(mounted, layers, overlay)
+    _kernel_agrees(mounted, layers, again)
 
 
 def test_rename_over_directories(scratch, union):

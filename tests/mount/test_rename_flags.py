@@ -10,6 +10,7 @@ import pytest
 
 from tests.support import kernel, trees
 from tests.support.files import ino, read, refused, write
+from tests.support.fixtures import compared
 from tests.support.stacks import Dir, File, Symlink, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
@@ -39,8 +40,8 @@ def mounted(union, layers):
 
 
 @pytest.mark.parametrize(("one", "other"), list(itertools.combinations(NAMES, 2)))
-@pytest.mark.needs_kernel_overlay
-def test_exchange(mounted, overlay, layers, one, other):
+@compared
+def test_exchange(mounted, again, layers, one, other):
     """Everything with everything; the kernel's overlayfs then sees it so as well."""
     root = mounted.root
     numbers = ino(root + b"/" + one), ino(root + b"/" + other)
@@ -51,7 +52,7 @@ def test_exchange(mounted, overlay, layers, one, other):
     assert _below(before, one) == _below(after, other)
     assert _below(before, other) == _below(after, one)
     mounted.unmount()
-    trees.assert_same(after, trees.snapshot(overlay(layers).root), ("union", "kernel"))
+    trees.assert_same(after, trees.snapshot(again(layers).root), ("union", "kernel"))
 
 
 def _below(tree: trees.Tree, name: bytes) -> dict[bytes, tuple]:

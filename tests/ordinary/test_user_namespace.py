@@ -41,6 +41,8 @@ _MORE = (
     "test_attributes", "test_identity", "test_identity_links", "test_identity_open",
     "test_identity_tools", "test_side_by_side", "test_sockets", "test_whole_trees",
     "renames/test_held", "storms/test_listing", "storms/test_copy_up", "storms/test_stress_ng",
+    "storms/test_linear", "storms/test_moving", "test_set_id", "test_daemon_death",
+    "data/test_sparse",
     "data/both/test_mapping", "data/both/test_racing", "data/both/test_fsx", "data/test_fio",
     "apps/test_dpkg", "apps/test_git", "apps/test_lmdb", "apps/test_postgres", "apps/test_sqlite",
     "crash/test_killed", "crash/test_failing", "crash/test_sequences", "crash/test_together",

@@ -29,6 +29,13 @@ from tests.support.stacks import IN_NAMESPACE, Layers
 COMPARED = [] if IN_NAMESPACE else [pytest.mark.needs_kernel_overlay]
 
 
+def compared(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a *test* that mounts ``again`` what it wrote: see COMPARED."""
+    for mark in COMPARED:
+        test = mark(test)
+    return test
+
+
 @pytest.fixture(scope="session")
 def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
     """A directory that every user may enter, in mounts that only we see; tmpfs if possible."""

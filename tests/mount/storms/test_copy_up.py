@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.examples import FULL
 from tests.support.files import opened, read
+from tests.support.fixtures import compared
 from tests.support.stacks import Dir, Entry, File, Link, build_stack
 from tests.support.storm import StartingLine, in_processes
 
@@ -103,9 +104,9 @@ def _stats(root: bytes, names: list[bytes]) -> list[os.stat_result]:
     return [os.lstat(root + b"/" + name) for name in names]
 
 
-@pytest.mark.needs_kernel_overlay
+@compared
 @pytest.mark.parametrize("pure", [False, True], ids=["extension", "pure"])
-def test_every_change_of_every_process_is_there(scratch, union, overlay, pure):
+def test_every_change_of_every_process_is_there(scratch, union, again, pure):
     layers = build_stack(scratch + b"/s", _layers())
     env = {"UNIONFS_PURE": "1"} if pure else {}
     mounted = union(layers, env=env)
@@ -120,7 +121,7 @@ def test_every_change_of_every_process_is_there(scratch, union, overlay, pure):
     in_processes(work, WORKERS)
     _check(mounted.root)
     mounted.unmount()
-    _check(overlay(layers).root)
+    _check(again(layers).root)
 
 
 def test_a_thousand_new_files_keep_their_content(scratch, union):

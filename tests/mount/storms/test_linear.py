@@ -11,6 +11,7 @@ import subprocess
 import pytest
 
 from tests.support.examples import FULL
+from tests.support.fixtures import compared
 from tests.support.linear import explained, show
 from tests.support.stacks import build_stack
 from tests.support.storm import look, populate, storm
@@ -40,10 +41,10 @@ def _look_again(root: bytes, shown: list[dict]) -> None:
         assert look(root + b"/%d" % number) == before, f"round {number} looks otherwise"
 
 
-@pytest.mark.needs_kernel_overlay
+@compared
 @pytest.mark.parametrize("threads", [False, True], ids=["processes", "threads"])
 @pytest.mark.parametrize("pure", [False, True], ids=["extension", "pure"])
-def test_an_order_explains_everything(scratch, union, overlay, pure, threads):
+def test_an_order_explains_everything(scratch, union, again, pure, threads):
     """And it is what is seen after a remount, and by the kernel's overlayfs."""
     entries, states = populate(ROUNDS, seed=ROUNDS)
     layers = build_stack(scratch + b"/s", entries)
@@ -51,10 +52,10 @@ def test_an_order_explains_everything(scratch, union, overlay, pure, threads):
     mounted = union(layers, env=env)
     shown = _storm_and_check(mounted.root, states, 2 * pure + threads, threads=threads)
     mounted.unmount()
-    again = union(layers, env=env)
-    _look_again(again.root, shown)
-    again.unmount()
-    _look_again(overlay(layers).root, shown)
+    mounted = union(layers, env=env)
+    _look_again(mounted.root, shown)
+    mounted.unmount()
+    _look_again(again(layers).root, shown)
 
 
 @pytest.mark.needs_kernel_overlay

@@ -18,6 +18,7 @@ import pytest
 from tests.support import kernel, trees
 from tests.support.examples import FULL
 from tests.support.files import opened, read
+from tests.support.fixtures import compared
 from tests.support.stacks import Dir, Entry, File, build_stack
 from tests.support.storm import in_processes
 
@@ -90,10 +91,10 @@ def _check(root: bytes) -> None:
     assert sorted(made) == sorted(b"made-%d-%d" % (own, t) for own in (2, 3) for t in range(TURNS))
 
 
-@pytest.mark.needs_kernel_overlay
+@compared
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("pure", [False, True], ids=["extension", "pure"])
-def test_nothing_is_lost_in_directories_that_move(scratch, union, overlay, pure):
+def test_nothing_is_lost_in_directories_that_move(scratch, union, again, pure):
     layers = build_stack(scratch + b"/s", _layers())
     env = {"UNIONFS_PURE": "1"} if pure else {}
     mounted = union(layers, env=env)
@@ -106,7 +107,7 @@ def test_nothing_is_lost_in_directories_that_move(scratch, union, overlay, pure)
     _check(mounted.root)
     ours = trees.snapshot(mounted.root)
     mounted.unmount()
-    trees.assert_same(ours, trees.snapshot(overlay(layers).root), ("union", "kernel"))
+    trees.assert_same(ours, trees.snapshot(again(layers).root), ("union", "kernel"))
 
 
 def _storm(root: bytes, fds: list[int]) -> None:
