@@ -18,6 +18,14 @@ from tests.support.stacks import File, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
+_PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from unionfs.cli.main import entry
+sys.argv[0] = "unionfs"
+entry()
+"""
+
 
 @pytest.fixture
 def package(scratch: bytes) -> str:
@@ -53,12 +61,3 @@ def test_a_mount_does_without_it(scratch, union, package, make):
     assert read(root + b"/e/f") == b"new"
     modes = json.loads(os.getxattr(root, "user.unionfs.stats"))["modes"]
     assert {mode["mode"]: mode["is"] for mode in modes}["extension"] == "not used"
-
-
-_PROGRAM = """
-import sys
-sys.path.insert(0, sys.argv.pop(1))
-from unionfs.cli.main import entry
-sys.argv[0] = "unionfs"
-entry()
-"""

@@ -102,7 +102,7 @@ def test_two_writers_start_one_copy(root):
 
 
 def _copy_begun(work: bytes, process: subprocess.Popen) -> bytes | None:
-    """The temporary name of the copy that *process* started, once it is there.
+    """Return the temporary name of the copy that *process* started, once it is there.
 
     None if *process* ended first: the copy came and went between two looks.
     """

@@ -22,7 +22,7 @@ _WORDS = """
 COMMANDS = frozenset(_WORDS.split())
 INTERRUPTED = 130  # 128 + SIGINT and 128 + SIGPIPE, as a shell reports programs they ended
 BROKEN_PIPE = 141
-_SPAWNS = "unionfs.daemon.spawn"
+_SPAWNS = "unionfs.daemon.spawn"  # who has imported it may have forked a daemon
 CALLED = "UNIONFS_CALLED"  # how the client in C was called, which has asked the resident spawner
 
 
@@ -161,13 +161,13 @@ def _flush() -> None:
 
 
 def _leave(status: int) -> NoReturn:
-    """End at once, as who has a daemon for a child: Python's own end takes 20 ms of a mount.
+    """End at once, as who may have a daemon for a child: Python's own end takes 20 ms of a mount.
 
     It visits every object that there is, and each page that it shares with the daemon is copied
     for that.
     """
-    with contextlib.suppress(OSError, ValueError):
-        for stream in filter(None, (sys.stdout, sys.stderr)):
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(status)
 

@@ -33,7 +33,8 @@ HANGUP = (*STOP, signal.SIGHUP)
 GRACE = 5.0  # seconds for requests under way after the first signal
 _REPORT_FD = 3
 # Objects between two searches for cycles, which look at every node that there is. Nodes, and what
-# belongs to requests, go with their last reference and leave none; nor do imports.
+# belongs to requests, go with their last reference and leave none. From before trio is imported:
+# what an import makes is there to stay, and searching it takes time of every mount.
 _GARBAGE = 100_000
 
 _log = logging.getLogger("unionfs.daemon")

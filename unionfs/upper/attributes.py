@@ -112,8 +112,7 @@ def drop_set_id(upper: Upper, fd: int, is_member: IsMember | None) -> None:
     Capabilities are removed by the upper's filesystem, whoever writes, if that keeps them. Raises
     OSError.
     """
-    if upper.override is not None:
-        overrides.privileges_go(upper, fd, is_member)
+    if upper.override is not None and overrides.privileges_go(upper, fd, is_member):
         return
     if is_member is None:
         return

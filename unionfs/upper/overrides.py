@@ -113,24 +113,22 @@ def chown(upper: Upper, node: Node, uid: int, gid: int) -> None:
         write(upper, target, value._replace(mode=kept), was)
 
 
-def privileges_go(upper: Upper, fd: int, is_member: IsMember | None) -> None:
+def privileges_go(upper: Upper, fd: int, is_member: IsMember | None) -> bool:
     """Take from the file *fd*, which changes, its capabilities, and with *is_member* set-id bits.
 
-    As ``attributes.drop_set_id``. Raises OSError.
+    As ``attributes.drop_set_id``. Returns False where set-id bits are still to be taken from the
+    inode: it is what is shown of a file that another program left. Raises OSError.
     """
     _drop(upper, fd, CAPABILITY)
     if is_member is None:
-        return
+        return True
     value = override.read(fd, _spelling(upper))
-    if value is not None:
-        kept = without_set_id(value.mode, value.gid, is_member)
-        if kept != value.mode:
-            write(upper, fd, value._replace(mode=kept), value)
-        return
-    st = os.fstat(fd)  # another program's file: what its inode says is shown
-    kept = without_set_id(st.st_mode, st.st_gid, is_member)
-    if kept != stat.S_IMODE(st.st_mode):
-        os.fchmod(fd, kept)
+    if value is None:
+        return False
+    kept = without_set_id(value.mode, value.gid, is_member)
+    if kept != value.mode:
+        write(upper, fd, value._replace(mode=kept), value)
+    return True
 
 
 def without_set_id(mode: int, gid: int, is_member: IsMember) -> int:

@@ -45,7 +45,7 @@ CLEANING = ("unlinkat", "rmdir", "openat", "newfstatat", "getdents64")  # what r
 
 def test_failing_at_every_call(stage: Stage, case_name: str):
     stage.container = bool(list(CASES).index(case_name) % 2)
-    _fail_at_each(stage, case_name, SAMPLED)
+    _fail_at_each(stage, case_name)
 
 
 @pytest.mark.parametrize("form", USERS)
@@ -59,14 +59,14 @@ def test_failing_at_every_call(stage: Stage, case_name: str):
 def test_failing_with_a_users_marks(stage: Stage, name: str, form: str):
     """Where owners are kept aside, a copy-up has one more attribute to write."""
     stage.as_a_users(form)
-    _fail_at_each(stage, name, SAMPLED)
+    _fail_at_each(stage, name)
 
 
-def _fail_at_each(stage: Stage, case_name: str, every: int) -> None:
-    """Fail at the calls of a case, or at one of *every* so many."""
+def _fail_at_each(stage: Stage, case_name: str) -> None:
+    """Fail at the calls of a case, or at those that are sampled."""
     trial = _Trial(stage, case_name)
-    first = list(CASES).index(case_name) % every
-    points_tried = range(first, trial.count, every)
+    first = list(CASES).index(case_name) % SAMPLED
+    points_tried = range(first, trial.count, SAMPLED)
     wrong: list[str] = []
     for number in points_tried:
         for error in ERRORS if FULL else (ERRORS[number % len(ERRORS)],):
