@@ -19,6 +19,7 @@ from functools import partial
 from scripts.bench import userns
 from scripts.bench.contenders import (
     FLOORS,
+    HOLLOW,
     NAMES,
     Contender,
     all_contenders,
@@ -126,7 +127,7 @@ class Bench:
             self._note(name, "ms", ours, partial(_start, program))
 
     def _measure(self, row: Row, contender: Contender) -> float | None:
-        if row.real and contender.name in FLOORS:
+        if row.real and contender.name in HOLLOW:
             return None
         with self.workshop.stack(row.on, stored=row.stored) as stack, contender.mounted(stack):
             place = Place(stack.merged, self.samples, self.workshop.tar, daemon_of(stack))
@@ -167,7 +168,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--contenders", type=some_of(list(NAMES)), default=list(NAMES))
     parser.add_argument("--runs", type=count, default=5, help="of each row and contender")
     parser.add_argument(
-        "--floor", action="store_true", help="time a FUSE server that does nothing as well"
+        "--floor", action="store_true", help="time a FUSE server that does next to nothing as well"
     )
     parser.add_argument("--userns", action="store_true", help="mount as a user namespace's root")
     parser.add_argument("--json", metavar="FILE", help="write every single value there too")

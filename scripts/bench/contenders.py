@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import subprocess
@@ -13,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 _CRATE = ("fuse-overlayfs", "^2")
-FLOORS = ("floor", "floor-writeback")
+HOLLOW = ("floor", "floor-writeback")  # their files have no content
+FLOORS = (*HOLLOW, "floor-disk", "floor-disk-asleep")
 
 
 class AbsentError(Exception):
@@ -173,13 +175,13 @@ def _crate(cache: str) -> tuple[str, ...]:
 
 
 def _floor(cache: str) -> tuple[str, ...]:
-    """Compile the server that does nothing, of which ``floor.c`` tells."""
+    """Compile the server that does next to nothing, of which ``floor/floor.c`` tells."""
     compiler = shutil.which("cc")
     if compiler is None:
         raise AbsentError("there is no cc to compile it with")
-    source = os.path.join(os.path.dirname(__file__), "floor.c")
+    sources = glob.glob(os.path.join(os.path.dirname(__file__), "floor", "*.c"))
     program = os.path.join(cache, "floor")
-    words = [compiler, "-O2", "-o", program, source]
+    words = [compiler, "-O2", "-o", program, *sources]
     done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:
         raise AbsentError(f"cc does not compile it: {done.stderr.strip().splitlines()[:1]}")
@@ -197,5 +199,9 @@ _FIND = {
     "unionfs": _ours,
     **dict.fromkeys(FLOORS, _floor),
 }
-_MORE = {"floor-writeback": ",writeback"}
+_MORE = {
+    "floor-writeback": ",writeback",
+    "floor-disk": ",disk",
+    "floor-disk-asleep": ",disk,asleep",
+}
 NAMES = tuple(name for name in _FIND if name not in FLOORS)
