@@ -6,12 +6,13 @@ A change is a function of the root of a tree: a mount's, or a plain directory's.
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
 from tests.support import kernel
-from tests.support.files import opened
+from tests.support.files import as_user, opened
 from tests.support.stacks import Dir, Entry, Fifo, File, Layer, Link, Symlink
 
 _PUNCH_HOLE = 1 | 2  # FALLOC_FL_KEEP_SIZE with it, as fallocate(2) wants
@@ -147,6 +148,22 @@ def named_late(path: bytes, data: bytes = b"late") -> Step:
     return step
 
 
+def by_a_stranger(step: Step) -> Step:
+    """Let somebody do it who owns nothing and has no capability."""
+
+    def done(root: bytes) -> None:
+        number = as_user(lambda: step(root))
+        if number:
+            raise OSError(number, os.strerror(number))
+
+    return done
+
+
+def acl(*entries: tuple[int, int, int]) -> bytes:
+    """Return an attribute's value of *entries*: tag, permissions and ID (acl(5))."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+
+
 def _at(root: bytes, path: bytes) -> bytes:
     return root + b"/" + path
 
@@ -209,3 +226,47 @@ CASES = {
     "name a nameless file over a whiteout": Case(named_late(b"file"), (unlink(b"file"),)),
 }
 WITH_EXTENSION = tuple(list(CASES)[-3:])  # pyfuse3 alone answers these with "not supported"
+
+_ACCESS, _DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
+_SHARED = acl((1, 6, -1), (2, 7, 1000), (4, 4, -1), (16, 7, -1), (32, 1, -1))
+_OTHER = acl((1, 4, -1), (2, 1, 7), (4, 0, -1), (16, 1, -1), (32, 0, -1))
+_BASIC = acl((1, 7, -1), (4, 5, -1), (32, 5, -1))
+
+
+def _in_foreign_group(root: bytes) -> None:
+    """Let the stranger have a file of a group that he is not in."""
+    os.chown(_at(root, b"file"), 1000, 9)
+
+
+_SET_ID = (chmod(b"file", 0o6777),)
+
+# Each of these takes two writes where owners are kept aside, and one elsewhere.
+TWO_WRITES = {
+    "chmod a file with an ACL": Case(
+        chmod(b"dir/a", 0o604), (attribute(b"dir/a", _ACCESS, _SHARED),)
+    ),
+    "chmod a directory with an ACL": Case(
+        chmod(b"dir", 0o705), (attribute(b"dir", _ACCESS, _SHARED),)
+    ),
+    "give a file an ACL": Case(attribute(b"dir/a", _ACCESS, _SHARED), (chown(b"dir/a", 9),)),
+    "give a file another ACL": Case(
+        attribute(b"dir/a", _ACCESS, _SHARED),
+        (attribute(b"dir/a", _ACCESS, _OTHER),),
+    ),
+    "take an ACL from a file": Case(
+        attribute(b"dir/a", _ACCESS, _BASIC), (attribute(b"dir/a", _ACCESS, _SHARED),)
+    ),
+    "give a file an ACL, not being in its group": Case(
+        by_a_stranger(attribute(b"file", _ACCESS, _SHARED)),
+        (_in_foreign_group, chmod(b"file", 0o2775)),
+    ),
+    "chown a file to nobody, not being in its group": Case(
+        by_a_stranger(chown(b"file", -1)), (_in_foreign_group, chmod(b"file", 0o6767))
+    ),
+    "create below a default ACL": Case(create(b"dir/new"), (attribute(b"dir", _DEFAULT, _SHARED),)),
+    "mkdir below a default ACL": Case(mkdir(b"dir/new"), (attribute(b"dir", _DEFAULT, _SHARED),)),
+    "truncate another's set-id file": Case(by_a_stranger(truncate(b"file", 3)), _SET_ID),
+    "open another's set-id file with O_TRUNC": Case(
+        by_a_stranger(truncated_open(b"file")), _SET_ID
+    ),
+}

@@ -71,6 +71,11 @@ def touches(call: Call) -> bool:
     return changes(call) and not (call.name in _CHANGING_BY_FD and call.opened() == _FUSE)
 
 
+def changes_disk(call: Call) -> bool:
+    """Return whether *call* may change what the disk holds."""
+    return touches(call) and changes(call)
+
+
 def touches_or_answers(call: Call) -> bool:
     """Return whether *call* asks a filesystem for anything, or tells a caller of it."""
     return touches(call) or changes(call)

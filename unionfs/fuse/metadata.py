@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from pyfuse3 import (
     EntryAttributes,
@@ -151,10 +153,11 @@ class MetadataHandlers(CarriedHandlers):
         if set_id and ctx.uid != owner and not self._may_change_mode(ctx):
             return
         upper = await self.copy_up(node)
-        attributes.chown(upper, node, -1, -1)
+        mode = stat.S_IMODE(st.st_mode)
         kill = self.killer_in(ctx) if set_id else None
-        if kill is not None:
-            attributes.chmod(upper, node, attributes.without_set_id(st, kill))
+        kept = mode if kill is None else attributes.without_set_id(st, kill)
+        with _mode_within(upper, node, kept, mode):
+            attributes.chown(upper, node, -1, -1)
 
     def _may_change_mode(self, ctx: RequestContext) -> bool:
         """Return whether a caller may do what otherwise only a file's owner may."""
@@ -277,9 +280,10 @@ class MetadataHandlers(CarriedHandlers):
         upper = await self.copy_up(node)
         if name == _ACCESS_ACL:
             self._hold_open(upper, node)
-        attributes.set_xattr(upper, node, name, value, flags)
-        if name == _ACCESS_ACL:
-            self._drop_foreign_group(upper, node, ctx)
+            with self._without_foreign_group(upper, node, ctx):
+                attributes.set_xattr(upper, node, name, value, flags)
+        else:
+            attributes.set_xattr(upper, node, name, value, flags)
         if name == DEFAULT_ACL and node.is_dir:
             upper.part(node).default_acl = None
 
@@ -296,12 +300,20 @@ class MetadataHandlers(CarriedHandlers):
     def _is_told(self, name: bytes) -> bool:
         return self.told is not None and told.is_told(name)
 
-    def _drop_foreign_group(self, upper: Upper, node: Node, ctx: RequestContext) -> None:
-        """Remove set-group-ID after a new ACL by one who is not in the group (posix_acl_update)."""
+    @contextmanager
+    def _without_foreign_group(
+        self, upper: Upper, node: Node, ctx: RequestContext
+    ) -> Iterator[None]:
+        """Remove set-group-ID at a new ACL by one who is not in the group (posix_acl_update_mode).
+
+        First, as that can be undone where the ACL cannot be set.
+        """
         st = self.tree.stat(node)
         is_member = self.killer_in(ctx) if st.st_mode & stat.S_ISGID else None
-        if is_member is not None and not is_member(st.st_gid):
-            attributes.chmod(upper, node, stat.S_IMODE(st.st_mode) & ~stat.S_ISGID)
+        goes = is_member is not None and not is_member(st.st_gid)
+        mode = stat.S_IMODE(st.st_mode)
+        with _mode_within(upper, node, mode & ~stat.S_ISGID if goes else mode, mode):
+            yield
 
     @answers_later
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
@@ -323,6 +335,21 @@ class MetadataHandlers(CarriedHandlers):
         attributes.remove_xattr(upper, node, name)
         if name == DEFAULT_ACL and node.is_dir:
             upper.part(node).default_acl = None
+
+
+@contextmanager
+def _mode_within(upper: Upper, node: Node, mode: int, was: int) -> Iterator[None]:
+    """Give *node* the permissions *mode*; what *was* (both octal) if what is within fails."""
+    if mode == was:
+        yield
+        return
+    attributes.chmod(upper, node, mode)
+    try:
+        yield
+    except OSError:
+        with suppress(OSError):
+            attributes.chmod(upper, node, was)
+        raise
 
 
 def _missing(name: bytes) -> FUSEError:

@@ -92,16 +92,20 @@ def remove_xattr(upper: Upper, node: Node, name: bytes) -> None:
 def truncate(upper: Upper, fd: int, size: int, *, kill: IsMember | None) -> None:
     """Make the file *fd* *size* bytes long, and with *kill* ``drop_set_id``.
 
-    The content goes last, when nothing can fail any more. Raises OSError; the content is as it was
-    then, and so is the mode where a file's inode says it.
+    The content goes last, when nothing can fail any more. Raises OSError; content and mode are as
+    they were then. (A capability is not: the kernel has taken that before it asks us.)
     """
     mode = stat.S_IMODE(os.fstat(fd).st_mode) if kill is not None else None
+    kept = overrides.kept_as(upper, fd) if kill is not None else None
     drop_set_id(upper, fd, kill)
     try:
         os.ftruncate(fd, size)
     except OSError:
-        if mode is not None and upper.override is None:
-            os.fchmod(fd, mode)
+        with contextlib.suppress(OSError):
+            if kept is not None:
+                overrides.write(upper, fd, kept)
+            elif mode is not None:
+                os.fchmod(fd, mode)
         raise
 
 

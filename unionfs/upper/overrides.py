@@ -11,7 +11,8 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from unionfs.ondisk import acl, override
 from unionfs.ondisk.override import Override, Spelling
@@ -51,12 +52,20 @@ def write(upper: Upper, target: int | bytes, value: Override, was: Override | No
     permissions cannot follow, it is shown as *was* again.
     """
     override.write(target, _spelling(upper), value)
-    try:
+    undo = partial(override.write, target, _spelling(upper), was) if was is not None else None
+    with _undone(undo):
         chmod_on_disk(target, override.disk_mode(value.kind, value.mode))
+
+
+@contextlib.contextmanager
+def _undone(undo: Callable[[], object] | None) -> Iterator[None]:
+    """Do the second half of a change; should it fail, *undo* the first, and raise its OSError."""
+    try:
+        yield
     except OSError:
-        if was is not None:
+        if undo is not None:
             with contextlib.suppress(OSError):
-                override.write(target, _spelling(upper), was)
+                undo()
         raise
 
 
@@ -94,7 +103,8 @@ def chmod(upper: Upper, node: Node, mode: int) -> None:
     found = _get(upper, target, acl.ACCESS)
     if found is not None:
         _set(upper, target, acl.ACCESS, acl.encode(acl.after_chmod(acl.decode(found), mode)))
-    write(upper, target, value._replace(mode=mode), value)
+    with _undone(None if found is None else partial(_set, upper, target, acl.ACCESS, found)):
+        write(upper, target, value._replace(mode=mode), value)
 
 
 def chown(upper: Upper, node: Node, uid: int, gid: int) -> None:
@@ -131,6 +141,11 @@ def privileges_go(upper: Upper, fd: int, is_member: IsMember | None) -> bool:
     return True
 
 
+def kept_as(upper: Upper, fd: int) -> Override | None:
+    """Return what the file *fd* is kept as, None where that is for its inode to say."""
+    return override.read(fd, upper.override) if upper.override is not None else None
+
+
 def without_set_id(mode: int, gid: int, is_member: IsMember) -> int:
     """Return the permissions in *mode* without set-id bits, of a file of the group *gid*.
 
@@ -151,19 +166,27 @@ def set_xattr(upper: Upper, node: Node, name: bytes, value: bytes, flags: int) -
     target = upper.tree.target(node)
     if name == acl.DEFAULT and not node.is_dir:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    if name in _ACLS:
-        entries = acl.decode(value)
-        if name == acl.ACCESS:
-            _mode_from_acl(upper, node, target, entries)
-        if not entries or (name == acl.ACCESS and not acl.is_extended(entries)):
+    entries = acl.decode(value) if name in _ACLS else None
+    says_more = entries is None or (entries and (name != acl.ACCESS or acl.is_extended(entries)))
+    with _mode_of(upper, node, target, entries if name == acl.ACCESS else None):
+        if says_more:
+            xattr.set_(target, upper.names.to_disk(name), value, flags)
+        else:
             _drop(upper, target, name)
-            return
-    xattr.set_(target, upper.names.to_disk(name), value, flags)
 
 
-def _mode_from_acl(upper: Upper, node: Node, target: int | bytes, entries: acl.Acl) -> None:
-    value = _current(upper, target, node)
-    write(upper, target, value._replace(mode=value.mode & ~0o777 | acl.mode_of(entries)), value)
+@contextlib.contextmanager
+def _mode_of(
+    upper: Upper, node: Node, target: int | bytes, entries: acl.Acl | None
+) -> Iterator[None]:
+    """Show *node* with the permission bits of the ACL *entries* that is being set, if one is."""
+    if entries is None:
+        yield
+        return
+    was = _current(upper, target, node)
+    write(upper, target, was._replace(mode=was.mode & ~0o777 | acl.mode_of(entries)), was)
+    with _undone(partial(write, upper, target, was)):
+        yield
 
 
 def _current(upper: Upper, target: int | bytes, node: Node) -> Override:

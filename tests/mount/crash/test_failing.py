@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
 from tests.support import points
-from tests.support.crash_cases import CASES, WITH_EXTENSION
+from tests.support.crash_cases import CASES, TWO_WRITES, WITH_EXTENSION, Case
 from tests.support.crashes import USERS, Stage, differing, look, without_directory_times
 from tests.support.examples import FULL
 from tests.support.fixtures import COMPARED
@@ -39,7 +39,7 @@ COPYING = (  # with a user's marks in `make test`, too
 SAMPLED = 1 if FULL else 6  # of so many points one is tried
 SLACK = 3  # calls by which two runs of a change may differ
 # A change of these alone is done when it is done: no look at it afterwards makes it fail.
-SETTING = ("truncate", "chmod ", "chown ")
+SETTING = ("truncate", "chmod ", "chown ", "give ", "take ")
 CLEANING = ("unlinkat", "rmdir", "openat", "newfstatat", "getdents64")  # what remove_tree() does
 
 
@@ -62,11 +62,24 @@ def test_failing_with_a_users_marks(stage: Stage, name: str, form: str):
     _fail_at_each(stage, name)
 
 
+@pytest.mark.parametrize("form", ["kept owners", *(["user attributes"] if FULL else [])])
+@pytest.mark.parametrize("name", TWO_WRITES)
+def test_failing_at_the_second_write(stage: Stage, name: str, form: str):
+    """What a filesystem changes at once is put back where only half of it can be written."""
+    stage.as_a_users(form)
+    counts = points.touches if FULL else points.changes_disk
+    trial = _Trial(stage, TWO_WRITES[name], sets_only=name.startswith(SETTING), counts=counts)
+    _fail_at(trial, range(trial.count))
+
+
 def _fail_at_each(stage: Stage, case_name: str) -> None:
     """Fail at the calls of a case, or at those that are sampled."""
-    trial = _Trial(stage, case_name)
+    trial = _Trial(stage, CASES[case_name], sets_only=case_name.startswith(SETTING))
     first = list(CASES).index(case_name) % SAMPLED
-    points_tried = range(first, trial.count, SAMPLED)
+    _fail_at(trial, range(first, trial.count, SAMPLED))
+
+
+def _fail_at(trial: _Trial, points_tried: Iterable[int]) -> None:
     wrong: list[str] = []
     for number in points_tried:
         for error in ERRORS if FULL else (ERRORS[number % len(ERRORS)],):
@@ -75,12 +88,16 @@ def _fail_at_each(stage: Stage, case_name: str) -> None:
 
 
 class _Trial:
-    """One case, tried again and again with another call failing; ``count`` is how many it makes."""
+    """One case, tried again and again with another call failing.
 
-    def __init__(self, stage: Stage, name: str) -> None:
-        case = CASES[name]
-        self._stage, self._case = stage, case
-        self._sets_only = name.startswith(SETTING)
+    ``count`` is how many it makes of those that *counts* counts.
+    """
+
+    def __init__(
+        self, stage: Stage, case: Case, *, sets_only: bool, counts: points.Counts = points.touches
+    ) -> None:
+        self._stage, self._case, self._counts = stage, case, counts
+        self._sets_only = sets_only
         self._stage.fresh()
         with stage.mount() as mounted:
             seen = look(mounted.root)
@@ -93,7 +110,7 @@ class _Trial:
             def note(call: Call) -> None:
                 changing.append(points.changes(call))
 
-            with Trap(mounted.pid, None, note, counts=points.touches):
+            with Trap(mounted.pid, None, note, counts=self._counts):
                 case.when(mounted.root)
             self._after = look(mounted.root)
         self.count = len(changing)
@@ -110,7 +127,7 @@ class _Trial:
             hidden = look(stage.upper)
             told = 0
             act = points.failing(error)
-            with Trap(mounted.pid, number, act, counts=points.touches) as trap:
+            with Trap(mounted.pid, number, act, counts=self._counts) as trap:
                 try:
                     self._case.when(mounted.root)
                 except OSError as raised:
