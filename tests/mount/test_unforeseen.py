@@ -1,4 +1,6 @@
-"""An exception that nobody foresaw, in any operation: EIO to the caller, and the mount lives on.
+"""An exception in any operation: an errno to the caller, and the mount lives on.
+
+EIO where nobody foresaw it; that of a system call that failed.
 
 In pyfuse3 anything but FUSEError ends the main loop, and with it a container's root (DESIGN 2.5).
 """
@@ -6,34 +8,45 @@ In pyfuse3 anything but FUSEError ends the main loop, and with it a container's 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import sys
+from collections.abc import Callable
 
 import pytest
 
+from tests.support import faulty as program
+from tests.support import kernel
 from tests.support.files import as_user, opened, read, refused, write
 from tests.support.stacks import Dir, File, Symlink, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
 
+_PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_FS_IOC_GETFLAGS = 0x80086601
+_FS_IOC_SETFLAGS = 0x40086602
+
+
 @pytest.fixture
-def faulty(scratch, union):
-    """A mount, and a function that makes an operation fail (None: none)."""
+def faulty(scratch, union, request):
+    """A mount, and a function that makes an operation fail (None: none), with an errno or without.
+
+    Without the extension every operation is asked for: with it, open and opendir are not.
+    """
     layers = build_stack(
         scratch + b"/s",
         [[File(b"f"), File(b"g"), Symlink(b"l"), Dir(b"d"), Dir(b"e"), File(b"old"), Dir(b"h/i")]],
     )
     fault = scratch + b"/fault"
     write(fault, b"")
-    program = [sys.executable, "-m", "tests.support.faulty"]
-    # Without the extension every operation is asked for: with it, open and opendir are not.
-    env = {"UNIONFS_TEST_FAULT": os.fsdecode(fault), "UNIONFS_PURE": "1"}
-    mounted = union(layers, program=program, env=env)
+    pure = "0" if request.node.get_closest_marker("needs_extension") else "1"
+    env = {"UNIONFS_TEST_FAULT": os.fsdecode(fault), "UNIONFS_PURE": pure}
+    mounted = union(layers, program=[sys.executable, "-m", program.__name__], env=env)
     mounted.expect_errors = True
 
-    def fail(name: str | None) -> None:
-        write(fault, (name or "").encode())
+    def fail(name: str | None, *number: int) -> None:
+        write(fault, " ".join(map(str, (name or "", *number))).encode())
 
     return mounted, fail
 
@@ -60,6 +73,8 @@ CALLS = {
     "write": lambda r: _open_and(r + b"/f", os.O_WRONLY, lambda fd: os.write(fd, b"new")),
     "fsync": lambda r: _open_and(r + b"/f", os.O_RDWR, os.fsync),
     "fsyncdir": lambda r: _open_and(r + b"/d", os.O_RDONLY, os.fsync),
+    "flush": lambda r: os.close(os.open(r + b"/f", os.O_WRONLY)),
+    "opendir": lambda r: os.listdir(r + b"/h"),
     "readdir": lambda r: os.listdir(r + b"/h"),
     "statfs": lambda r: os.statvfs(r),
     "setxattr": lambda r: os.setxattr(r + b"/f", "user.x", b"1"),
@@ -69,12 +84,56 @@ CALLS = {
 }
 
 
+def _copy_range(root: bytes) -> None:
+    with opened(root + b"/g", os.O_RDONLY) as source:
+        _open_and(root + b"/f", os.O_WRONLY, lambda fd: os.copy_file_range(source, fd, 5))
+
+
+def _set_flags(fd: int) -> None:
+    fcntl.ioctl(fd, _FS_IOC_SETFLAGS, fcntl.ioctl(fd, _FS_IOC_GETFLAGS, bytes(8)))
+
+
+CARRIED = {
+    "fallocate": lambda r: _open_and(
+        r + b"/f", os.O_WRONLY, lambda fd: kernel.fallocate(fd, 0, 0, 99)
+    ),
+    "lseek": lambda r: _open_and(r + b"/f", os.O_RDONLY, lambda fd: os.lseek(fd, 0, os.SEEK_HOLE)),
+    "copy_file_range": _copy_range,
+    "ioctl": lambda r: _open_and(r + b"/f", os.O_RDONLY, _set_flags),
+    "tmpfile": lambda r: os.close(os.open(r + b"/d", os.O_TMPFILE | os.O_WRONLY)),
+}
+UNHEARD = ("release", "releasedir", "forget")
+ELSEWHERE = ("access",)  # tests/unit/fuse/test_unforeseen.py
+
+
+def test_no_operation_is_left_out():
+    from unionfs.fuse.shared import SharedOperations
+
+    asked = {*program.handlers(SharedOperations), *program.carried(_PROJECT)}
+    assert asked == {*CALLS, *CARRIED, *UNHEARD, *ELSEWHERE, "getattr"}
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_the_caller_gets_eio_and_the_mount_lives(faulty, name):
-    mounted, fail = faulty
+    _fail_and_go_on(*faulty, name, CALLS[name])
+
+
+@pytest.mark.needs_extension
+@pytest.mark.parametrize("name", CARRIED)
+def test_so_he_does_of_what_the_extension_brings(faulty, name):
+    if name == "tmpfile" and kernel.release() < (6, 2):
+        pytest.skip("O_TMPFILE reaches FUSE from Linux 6.2")
+    _fail_and_go_on(*faulty, name, CARRIED[name])
+
+
+def _fail_and_go_on(mounted, fail, name: str, call: Callable[[bytes], object]) -> None:
+    fail(name, errno.EDQUOT)
+    with refused(errno.EDQUOT):
+        call(mounted.root)
+    assert b"Traceback" not in mounted.logged()
     fail(name)
     with refused(errno.EIO):
-        CALLS[name](mounted.root)
+        call(mounted.root)
     fail(None)
     log = mounted.logged()
     assert b"UnforeseenError" in log
@@ -82,6 +141,8 @@ def test_the_caller_gets_eio_and_the_mount_lives(faulty, name):
     assert sorted(os.listdir(mounted.root)) == [b"d", b"e", b"f", b"g", b"h", b"l", b"old"]
     os.lstat(mounted.root + b"/e")
     assert read(mounted.root + b"/f") == read(mounted.root + b"/g") == b"x" * 10
+    if name in CARRIED:
+        call(mounted.root)
     write(mounted.root + b"/f", b"goes on")
     assert read(mounted.root + b"/f") == b"goes on"
 
@@ -89,7 +150,7 @@ def test_the_caller_gets_eio_and_the_mount_lives(faulty, name):
 def test_where_nobody_hears_of_it(faulty):
     """release, releasedir and forget have no caller: the mount lives on."""
     mounted, fail = faulty
-    for name in ("release", "releasedir", "forget"):
+    for name in UNHEARD:
         fail(name)
         read(mounted.root + b"/g")
         os.listdir(mounted.root + b"/d")
