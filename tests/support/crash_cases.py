@@ -5,6 +5,7 @@ A change is a function of the root of a tree: a mount's, or a plain directory's.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import struct
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from tests.support import kernel
 from tests.support.files import as_user, opened
 from tests.support.stacks import Dir, Entry, Fifo, File, Layer, Link, Symlink
 
+_GET_FLAGS, _SET_FLAGS, _NO_DUMP = 0x80086601, 0x40086602, 0x40  # linux/fs.h
 _PUNCH_HOLE = 1 | 2  # FALLOC_FL_KEEP_SIZE with it, as fallocate(2) wants
 Step = Callable[[bytes], object]
 
@@ -136,6 +138,48 @@ def punch(path: bytes, offset: int, length: int) -> Step:
     return step
 
 
+def allocate(path: bytes, length: int) -> Step:
+    """Make sure of room for the first *length* bytes of an existing file."""
+
+    def step(root: bytes) -> None:
+        with opened(_at(root, path), os.O_WRONLY) as fd:
+            kernel.fallocate(fd, 0, 0, length)
+
+    return step
+
+
+def copy_range(source: bytes, target: bytes, length: int) -> Step:
+    """Copy the beginning of a file over that of another."""
+
+    def step(root: bytes) -> None:
+        with (
+            opened(_at(root, source), os.O_RDONLY) as fd,
+            opened(_at(root, target), os.O_WRONLY) as to,
+        ):
+            assert os.copy_file_range(fd, to, length) == length
+
+    return step
+
+
+def find_data(path: bytes) -> Step:
+    def step(root: bytes) -> None:
+        with opened(_at(root, path), os.O_RDONLY) as fd:
+            assert os.lseek(fd, 0, os.SEEK_DATA) > 0
+
+    return step
+
+
+def no_dump(path: bytes) -> Step:
+    """Set a file flag that changes nothing else (``chattr +d``)."""
+
+    def step(root: bytes) -> None:
+        with opened(_at(root, path), os.O_RDONLY) as fd:
+            flags = int.from_bytes(fcntl.ioctl(fd, _GET_FLAGS, bytes(8)), "little")
+            fcntl.ioctl(fd, _SET_FLAGS, (flags | _NO_DUMP).to_bytes(8, "little"))
+
+    return step
+
+
 def named_late(path: bytes, data: bytes = b"late") -> Step:
     """Make a file without a name, fill it, and give it its name."""
 
@@ -226,6 +270,16 @@ CASES = {
     "name a nameless file over a whiteout": Case(named_late(b"file"), (unlink(b"file"),)),
 }
 WITH_EXTENSION = tuple(list(CASES)[-3:])  # pyfuse3 alone answers these with "not supported"
+_COPIED = (overwrite(b"file"), overwrite(b"dir/a"), overwrite(b"dir/sub/deep", at=91_000))
+# The others of these, of files whose copy-up is behind them; one changes nothing.
+CARRIED = {
+    "allocate": Case(allocate(b"file", 9000), _COPIED),
+    "copy a range": Case(copy_range(b"file", b"dir/a", 2000), _COPIED),
+    "find data": Case(find_data(b"dir/sub/deep"), _COPIED),
+    "find data of a layer": Case(find_data(b"dir/sub/deep")),
+    "set a file flag": Case(no_dump(b"file"), _COPIED),
+    "set a file flag of a directory": Case(no_dump(b"dir"), (chmod(b"dir", 0o700),)),
+}
 
 _ACCESS, _DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
 _SHARED = acl((1, 6, -1), (2, 7, 1000), (4, 4, -1), (16, 7, -1), (32, 1, -1))

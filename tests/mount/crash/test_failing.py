@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from tests.support import points
-from tests.support.crash_cases import CASES, TWO_WRITES, WITH_EXTENSION, Case
+from tests.support.crash_cases import CARRIED, CASES, TWO_WRITES, WITH_EXTENSION, Case
 from tests.support.crashes import USERS, Stage, differing, look, without_directory_times
 from tests.support.examples import FULL
 from tests.support.fixtures import COMPARED
@@ -72,6 +72,17 @@ def test_failing_at_the_second_write(stage: Stage, name: str, form: str):
     _fail_at(trial, range(trial.count))
 
 
+@pytest.mark.needs_extension
+@pytest.mark.parametrize("form", ["root", *(USERS if FULL else [])])
+@pytest.mark.parametrize("name", CARRIED)
+def test_failing_what_the_extension_brings(stage: Stage, name: str, form: str):
+    if form in USERS:
+        stage.as_a_users(form)
+    counts = points.touches if FULL or name.startswith("find") else points.changes_disk
+    trial = _Trial(stage, CARRIED[name], sets_only=False, counts=counts)
+    _fail_at(trial, range(trial.count))
+
+
 def _fail_at_each(stage: Stage, case_name: str) -> None:
     """Fail at the calls of a case, or at those that are sampled."""
     trial = _Trial(stage, CASES[case_name], sets_only=case_name.startswith(SETTING))
@@ -114,7 +125,7 @@ class _Trial:
                 case.when(mounted.root)
             self._after = look(mounted.root)
         self.count = len(changing)
-        self._last_change = max(place for place, does in enumerate(changing) if does)
+        self._last_change = max((place for place, does in enumerate(changing) if does), default=-1)
 
     def at(self, number: int, error: int) -> list[str]:
         """Return what is wrong where the call *number* fails with the errno *error*."""
