@@ -273,7 +273,7 @@ WITH_EXTENSION = tuple(list(CASES)[-3:])  # pyfuse3 alone answers these with "no
 _COPIED = (overwrite(b"file"), overwrite(b"dir/a"), overwrite(b"dir/sub/deep", at=91_000))
 # The others of these, of files whose copy-up is behind them; one changes nothing.
 CARRIED = {
-    "allocate": Case(allocate(b"file", 9000), _COPIED),
+    "allocate": Case(allocate(b"file", 90_000), _COPIED),
     "copy a range": Case(copy_range(b"file", b"dir/a", 2000), _COPIED),
     "find data": Case(find_data(b"dir/sub/deep"), _COPIED),
     "find data of a layer": Case(find_data(b"dir/sub/deep")),
