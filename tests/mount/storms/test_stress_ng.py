@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.support import trees
+from tests.support.examples import FULL
 from tests.support.fixtures import COMPARED
+from tests.support.mounts import UNION_OPTIONS
 from tests.support.stacks import Dir, File, Whiteout, build_stack
 from tests.support.stress import GROUPS, LOW, run_group
 
@@ -31,3 +33,17 @@ def test_stressors_run_clean(union, again, layers, group):
     trees.assert_same(before, after, ("before", "after"), fields=FIELDS)
     mounted.unmount()
     trees.assert_same(after, trees.snapshot(again(layers).root), ("union", "another mount"))
+
+
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize("group", GROUPS if FULL else ["attributes"])
+def test_where_owners_are_kept_aside(union, layers, group):
+    """As above, where every owner, mode and ACL is an attribute of its file."""
+    how = {"options": (*UNION_OPTIONS, b"userxattr", b"xattr_permissions=2")}
+    mounted = union(layers, **how)
+    before = trees.snapshot(mounted.root)
+    run_group(group, mounted.root + b"/work", mounted.root)
+    after = trees.snapshot(mounted.root)
+    trees.assert_same(before, after, ("before", "after"), fields=FIELDS)
+    mounted.unmount()
+    trees.assert_same(after, trees.snapshot(union(layers, **how).root), ("a mount", "the next"))
