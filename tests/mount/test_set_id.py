@@ -6,7 +6,9 @@ import os
 
 import pytest
 
+from tests.support.examples import FULL
 from tests.support.files import as_user, opened
+from tests.support.mounts import UNION_OPTIONS
 from tests.support.stacks import Dir, File, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
@@ -56,13 +58,21 @@ def _made(place: str) -> list[Dir | File]:
     return [Dir(place.encode(), 0o777), *files]
 
 
+KEPT = {"by the inode": (), "aside": (b"userxattr", b"xattr_permissions=2")}
+TRIED = [
+    (change, kept)
+    for kept in KEPT
+    for change in (CHANGES if FULL or not KEPT[kept] else ("write", "truncate"))
+]
+
+
 @pytest.mark.needs_extension
-@pytest.mark.parametrize("change", CHANGES)
-def test_as_on_the_local_filesystem(scratch, union, change):
+@pytest.mark.parametrize(("change", "kept"), TRIED)
+def test_as_on_the_local_filesystem(scratch, union, change, kept):
     entries = [entry for caller in CALLERS for entry in _made(caller)]
     plain = build_stack(scratch + b"/plain", [entries]).lowers[0]
     layers = build_stack(scratch + b"/s", [entries])
-    root = union(layers).root
+    root = union(layers, options=(*UNION_OPTIONS, *KEPT[kept])).root
     os.chmod(scratch + b"/plain", 0o755)
     wrong = []
     for caller, how in CALLERS.items():

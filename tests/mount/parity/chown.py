@@ -45,7 +45,7 @@ CASES = [
     case(chown, "x", -1, -1, on=one("dir", mode=0o6755), by=(ROOT, OWNER)),
     case(chown, "x", 77, 78, on=one("fifo char", mode=0o6755)),
     case(chown, "x", 77, 78, on=one("file", mode=0o755, xattrs=_CAPABILITY)),
-    case(chown, "x", -1, -1, on=one("file", mode=0o755, xattrs=_CAPABILITY), by=(ROOT, OWNER)),
+    case(chown, "x", -1, -1, on=one("file", mode=0o755, xattrs=_CAPABILITY), by=EVERYBODY),
     case(through(os.fchown), "x", 77, 78, on=one("file dir", mode=0o6755), by=(ROOT, OWNER)),
     case(through(os.fchown), "x", -1, -1, on=one("file dir", mode=0o6755), by=(ROOT, OWNER)),
     case(through(os.fchown, os.O_PATH), "x", 77, 78, on=one("file")),
