@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from tests.support import kernel
 from tests.support.stacks import Layers
@@ -222,15 +222,19 @@ def _limits(descriptors: int | None):
 
 
 class Spawner:
-    """The parent of daemons made by fork; see ``tests.support.spawner``."""
+    """The parent of daemons made by fork; see ``tests.support.spawner``.
 
-    def __init__(self, env: dict[str, str] | None = None) -> None:
+    *how* says as whom and where it is to run, if not as the tests do.
+    """
+
+    def __init__(
+        self, env: dict[str, str] | None = None, python: str = sys.executable, **how: Any
+    ) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.spawner"],
+            [python, "-m", "tests.support.spawner"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            cwd=_PROJECT,
-            env={**os.environ, **(env or {})},
+            **{"cwd": _PROJECT, "env": {**os.environ, **(env or {})}, **how},
         )
 
     def ask(self, **request) -> dict:

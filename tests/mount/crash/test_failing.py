@@ -68,8 +68,8 @@ def test_failing_at_the_second_write(stage: Stage, name: str, form: str):
     """What a filesystem changes at once is put back where only half of it can be written."""
     stage.as_a_users(form)
     counts = points.touches if FULL else points.changes_disk
-    trial = _Trial(stage, TWO_WRITES[name], sets_only=name.startswith(SETTING), counts=counts)
-    _fail_at(trial, range(trial.count))
+    trial = Trial(stage, TWO_WRITES[name], sets_only=name.startswith(SETTING), counts=counts)
+    fail_at(trial, range(trial.count))
 
 
 @pytest.mark.needs_extension
@@ -79,18 +79,18 @@ def test_failing_what_the_extension_brings(stage: Stage, name: str, form: str):
     if form in USERS:
         stage.as_a_users(form)
     counts = points.touches if FULL or name.startswith("find") else points.changes_disk
-    trial = _Trial(stage, CARRIED[name], sets_only=False, counts=counts)
-    _fail_at(trial, range(trial.count))
+    trial = Trial(stage, CARRIED[name], sets_only=False, counts=counts)
+    fail_at(trial, range(trial.count))
 
 
 def _fail_at_each(stage: Stage, case_name: str) -> None:
     """Fail at the calls of a case, or at those that are sampled."""
-    trial = _Trial(stage, CASES[case_name], sets_only=case_name.startswith(SETTING))
+    trial = Trial(stage, CASES[case_name], sets_only=case_name.startswith(SETTING))
     first = list(CASES).index(case_name) % SAMPLED
-    _fail_at(trial, range(first, trial.count, SAMPLED))
+    fail_at(trial, range(first, trial.count, SAMPLED))
 
 
-def _fail_at(trial: _Trial, points_tried: Iterable[int]) -> None:
+def fail_at(trial: Trial, points_tried: Iterable[int]) -> None:
     wrong: list[str] = []
     for number in points_tried:
         every = FULL or trial.count < len(ERRORS)  # of few calls each meets all
@@ -99,7 +99,7 @@ def _fail_at(trial: _Trial, points_tried: Iterable[int]) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-class _Trial:
+class Trial:
     """One case, tried again and again with another call failing.
 
     ``count`` is how many it makes of those that *counts* counts.

@@ -62,14 +62,14 @@ def test_the_points_are_the_calls_that_matter(stage: Stage):
 
 
 def test_killed_at_every_call(stage: Stage, case_name: str):
-    _kill_at_each(stage, case_name, 1 if FULL or case_name in WHOLE else SAMPLED)
+    kill_at_each(stage, case_name, 1 if FULL or case_name in WHOLE else SAMPLED)
 
 
 @pytest.mark.parametrize("form", USERS)
 def test_killed_with_a_users_marks(stage: Stage, case_name: str, form: str):
     """The kernel does not have all of these marks."""
     stage.as_a_users(form)
-    _kill_at_each(stage, case_name, 1 if FULL else 3 * SAMPLED)
+    kill_at_each(stage, case_name, 1 if FULL else 3 * SAMPLED)
 
 
 NESTED = (  # and not where a rename replaces what shows: it takes two steps there
@@ -89,10 +89,10 @@ NESTED = (  # and not where a rename replaces what shows: it takes two steps the
 @pytest.mark.needs_kernel_overlay
 @pytest.mark.parametrize("name", NESTED)
 def test_killed_where_whiteouts_are_files(nested: Stage, name: str):
-    _kill_at_each(nested, name, 1)
+    kill_at_each(nested, name, 1)
 
 
-def _kill_at_each(stage: Stage, case_name: str, every: int) -> None:
+def kill_at_each(stage: Stage, case_name: str, every: int) -> None:
     """Kill at the calls of a case, or at one of *every* so many."""
     case = CASES[case_name]
     born, after, count = _plain(stage, case)
