@@ -1,6 +1,4 @@
-"""An exception in any operation: an errno to the caller, and the mount lives on.
-
-EIO where nobody foresaw it; that of a system call that failed.
+"""An exception in any operation: its errno to the caller, or EIO; and the mount lives on.
 
 In pyfuse3 anything but FUSEError ends the main loop, and with it a container's root (DESIGN 2.5).
 """
@@ -9,55 +7,70 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support import faulty as program
-from tests.support import kernel
-from tests.support.files import as_user, opened, read, refused, write
+from tests.support import faulty, kernel
+from tests.support.extension import FS_IOC_GETFLAGS, FS_IOC_SETFLAGS
+from tests.support.files import opened, read, refused, write
 from tests.support.stacks import Dir, File, Symlink, build_stack
+from unionfs.fuse.shared import SharedOperations
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
-
-_PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-_FS_IOC_GETFLAGS = 0x80086601
-_FS_IOC_SETFLAGS = 0x40086602
+Fail = Callable[..., None]
 
 
 @pytest.fixture
-def faulty(scratch, union, request):
-    """A mount, and a function that makes an operation fail (None: none), with an errno or without.
-
-    Without the extension every operation is asked for: with it, open and opendir are not.
-    """
-    layers = build_stack(
-        scratch + b"/s",
-        [[File(b"f"), File(b"g"), Symlink(b"l"), Dir(b"d"), Dir(b"e"), File(b"old"), Dir(b"h/i")]],
-    )
+def mounting(scratch, union):
+    """Mount, and get a function that makes an operation fail (None: none), by errno or not."""
+    words = [File(b"f"), File(b"g"), File(b"other"), Symlink(b"l"), Dir(b"d")]
+    layers = build_stack(scratch + b"/s", [[*words, Dir(b"h/i")]])
     fault = scratch + b"/fault"
     write(fault, b"")
-    pure = "0" if request.node.get_closest_marker("needs_extension") else "1"
-    env = {"UNIONFS_TEST_FAULT": os.fsdecode(fault), "UNIONFS_PURE": pure}
-    mounted = union(layers, program=[sys.executable, "-m", program.__name__], env=env)
-    mounted.expect_errors = True
 
-    def fail(name: str | None, *number: int) -> None:
-        write(fault, " ".join(map(str, (name or "", *number))).encode())
+    def fail(name: str | None, number: int = 0) -> None:
+        write(fault, f"{name or ''}{f' {number}' if number else ''}".encode())
 
-    return mounted, fail
+    def mount(**env: str):
+        env |= {faulty.FAULT: os.fsdecode(fault)}
+        mounted = union(layers, program=[sys.executable, "-m", "tests.support.faulty"], env=env)
+        mounted.expect_errors = True
+        return mounted, fail
+
+    return mount
 
 
-def _open_and(path: bytes, flags: int, action) -> None:
+@pytest.fixture
+def faulty_mount(mounting):
+    """Without the extension every operation is asked for: with it, open and opendir are not."""
+    return mounting(UNIONFS_PURE="1")
+
+
+def _open_and(path: bytes, flags: int, action: Callable[[int], object]) -> None:
     with opened(path, flags) as fd:
         action(fd)
 
 
+def _copy_into(root: bytes, fd: int) -> None:
+    with opened(root + b"/other", os.O_RDONLY) as source:
+        os.copy_file_range(source, fd, 4, 0, 0)
+
+
+def _seen_again(fd: int) -> None:
+    os.write(fd, b"x")  # the kernel does not know the times any more
+    os.fstat(fd)
+
+
 CALLS = {
-    "lookup": lambda r: os.lstat(r + b"/e"),
+    "flush": lambda r: os.close(os.open(r + b"/f", os.O_RDONLY)),  # asked until there is no fault
+    "lookup": lambda r: os.lstat(r + b"/absent"),
+    "getattr": lambda r: _open_and(r + b"/other", os.O_WRONLY, _seen_again),
     "setattr": lambda r: os.chmod(r + b"/f", 0o600),
     "readlink": lambda r: os.readlink(r + b"/l"),
     "mknod": lambda r: os.mkfifo(r + b"/new"),
@@ -73,7 +86,6 @@ CALLS = {
     "write": lambda r: _open_and(r + b"/f", os.O_WRONLY, lambda fd: os.write(fd, b"new")),
     "fsync": lambda r: _open_and(r + b"/f", os.O_RDWR, os.fsync),
     "fsyncdir": lambda r: _open_and(r + b"/d", os.O_RDONLY, os.fsync),
-    "flush": lambda r: os.close(os.open(r + b"/f", os.O_WRONLY)),
     "opendir": lambda r: os.listdir(r + b"/h"),
     "readdir": lambda r: os.listdir(r + b"/h"),
     "statfs": lambda r: os.statvfs(r),
@@ -83,89 +95,112 @@ CALLS = {
     "removexattr": lambda r: os.removexattr(r + b"/f", "user.x"),
 }
 
-
-def _copy_range(root: bytes) -> None:
-    with opened(root + b"/g", os.O_RDONLY) as source:
-        _open_and(root + b"/f", os.O_WRONLY, lambda fd: os.copy_file_range(source, fd, 5))
-
-
-def _set_flags(fd: int) -> None:
-    fcntl.ioctl(fd, _FS_IOC_SETFLAGS, fcntl.ioctl(fd, _FS_IOC_GETFLAGS, bytes(8)))
-
-
 CARRIED = {
+    "setattr": CALLS["setattr"],
+    "setxattr": CALLS["setxattr"],
     "fallocate": lambda r: _open_and(
-        r + b"/f", os.O_WRONLY, lambda fd: kernel.fallocate(fd, 0, 0, 99)
+        r + b"/f", os.O_WRONLY, lambda fd: kernel.fallocate(fd, 0, 0, 4096)
     ),
     "lseek": lambda r: _open_and(r + b"/f", os.O_RDONLY, lambda fd: os.lseek(fd, 0, os.SEEK_HOLE)),
-    "copy_file_range": _copy_range,
-    "ioctl": lambda r: _open_and(r + b"/f", os.O_RDONLY, _set_flags),
-    "tmpfile": lambda r: os.close(os.open(r + b"/d", os.O_TMPFILE | os.O_WRONLY)),
+    "copy_file_range": lambda r: _open_and(r + b"/f", os.O_WRONLY, lambda fd: _copy_into(r, fd)),
+    "ioctl": lambda r: [
+        _open_and(r + b"/f", os.O_RDONLY, lambda fd, c=command: fcntl.ioctl(fd, c, bytes(8)))
+        for command in (FS_IOC_GETFLAGS, FS_IOC_SETFLAGS)
+    ],
+    "tmpfile": lambda r: os.close(os.open(r, os.O_TMPFILE | os.O_WRONLY)),
 }
-UNHEARD = ("release", "releasedir", "forget")
-ELSEWHERE = ("access",)  # tests/unit/fuse/test_unforeseen.py
+
+UNHEARD = ("release", "releasedir", "forget")  # they have no caller
+ELSEWHERE = ("access",)  # only where owners are kept aside: tests/unit/fuse/test_guarded.py
 
 
-def test_no_operation_is_left_out():
-    from unionfs.fuse.shared import SharedOperations
-
-    asked = {*program.handlers(SharedOperations), *program.carried(_PROJECT)}
-    assert asked == {*CALLS, *CARRIED, *UNHEARD, *ELSEWHERE, "getattr"}
+def test_every_operation_is_here():
+    assert {name for name, _ in faulty.handlers(SharedOperations)} == {*CALLS, *UNHEARD, *ELSEWHERE}
+    assert faulty.carried() == set(CARRIED)
 
 
-@pytest.mark.parametrize("name", CALLS)
-def test_the_caller_gets_eio_and_the_mount_lives(faulty, name):
-    _fail_and_go_on(*faulty, name, CALLS[name])
+def test_the_caller_is_told_and_the_mount_lives(faulty_mount):
+    mounted, fail = faulty_mount
+    wrong = [line for name in CALLS for line in _wrong(mounted, fail, name, CALLS[name])]
+    assert not wrong, "\n".join(wrong)
+    assert read(mounted.root + b"/g") == b"x" * 10
+    with refused(errno.ENOENT):
+        CALLS["lookup"](mounted.root)
 
 
 @pytest.mark.needs_extension
-@pytest.mark.parametrize("name", CARRIED)
-def test_so_he_does_of_what_the_extension_brings(faulty, name):
-    if name == "tmpfile" and kernel.release() < (6, 2):
-        pytest.skip("O_TMPFILE reaches FUSE from Linux 6.2")
-    _fail_and_go_on(*faulty, name, CARRIED[name])
-
-
-def _fail_and_go_on(mounted, fail, name: str, call: Callable[[bytes], object]) -> None:
-    fail(name, errno.EDQUOT)
-    with refused(errno.EDQUOT):
+def test_what_the_extension_carries(mounting):
+    mounted, fail = mounting()
+    calls = dict(CARRIED)
+    if kernel.release() < (6, 2):
+        del calls["tmpfile"]  # O_TMPFILE does not reach FUSE
+    wrong = [line for name in calls for line in _wrong(mounted, fail, name, calls[name])]
+    assert not wrong, "\n".join(wrong)
+    for call in calls.values():
         call(mounted.root)
-    assert b"Traceback" not in mounted.logged()
-    fail(name)
-    with refused(errno.EIO):
-        call(mounted.root)
-    fail(None)
-    log = mounted.logged()
-    assert b"UnforeseenError" in log
-    assert b"Traceback" in log
-    assert sorted(os.listdir(mounted.root)) == [b"d", b"e", b"f", b"g", b"h", b"l", b"old"]
-    os.lstat(mounted.root + b"/e")
-    assert read(mounted.root + b"/f") == read(mounted.root + b"/g") == b"x" * 10
-    if name in CARRIED:
-        call(mounted.root)
-    write(mounted.root + b"/f", b"goes on")
-    assert read(mounted.root + b"/f") == b"goes on"
 
 
-def test_where_nobody_hears_of_it(faulty):
+def _wrong(mounted, fail: Fail, name: str, call: Callable[[bytes], object]) -> Iterator[str]:
+    """Yield what is wrong where the operation *name* fails: unforeseen, and with an errno."""
+    for number in (0, errno.EDQUOT):
+        said, before = len(mounted.logged()), _unforeseen(mounted.root)
+        fail(name, number)
+        answer = _errno_of(lambda: call(mounted.root))
+        fail(None)
+        if answer != (number or errno.EIO):
+            yield f"{name}, {number}: {errno.errorcode.get(answer, 'done')}"
+        log = mounted.logged()[said:]
+        count = log.count(b"\nUnforeseenError: " + name.encode())
+        if bool(count) == bool(number) or log.count(b"Traceback") != count:
+            yield f"{name}, {number}: logged {log.decode()}"
+        if _unforeseen(mounted.root) != before + count:
+            yield f"{name}, {number}: not counted"
+    yield from _dead(mounted.root, name)
+
+
+def _dead(root: bytes, name: str) -> Iterator[str]:
+    """Yield what does not go on after the operation *name* failed, or what it has changed."""
+    names = sorted(os.listdir(root))
+    if names != [b"d", b"f", b"g", b"h", b"l", b"other"]:
+        yield f"{name}: {names}"
+    if os.listxattr(root + b"/f") or read(root + b"/f") != b"x" * 10:
+        yield f"{name}: the file was changed"
+    write(root + b"/other", b"goes on" + name.encode())
+    if read(root + b"/other") != b"goes on" + name.encode():
+        yield f"{name}: writing does not go on"
+
+
+def _errno_of(call: Callable[[], object]) -> int:
+    try:
+        call()
+    except OSError as error:
+        return error.errno or -1
+    return 0
+
+
+def _unforeseen(root: bytes) -> int:
+    return int(json.loads(os.getxattr(root, "user.unionfs.stats"))["unforeseen_errors"])
+
+
+def test_where_nobody_hears_of_it(faulty_mount):
     """release, releasedir and forget have no caller: the mount lives on."""
-    mounted, fail = faulty
+    mounted, fail = faulty_mount
     for name in UNHEARD:
-        fail(name)
-        read(mounted.root + b"/g")
-        os.listdir(mounted.root + b"/d")
-        write(mounted.root + b"/temporary", b"x")
-        os.unlink(mounted.root + b"/temporary")
+        for number in (errno.EDQUOT, 0):
+            fail(name, number)
+            read(mounted.root + b"/g")
+            os.listdir(mounted.root + b"/d")
+            write(mounted.root + b"/temporary", b"x")
+            os.unlink(mounted.root + b"/temporary")
+        _await_log(mounted, b"\nUnforeseenError: " + name.encode())
         fail(None)
         assert read(mounted.root + b"/f") == b"x" * 10
+        assert list(_dead(mounted.root, name)) == []
 
 
-def test_getattr(faulty):
-    """The root's attributes are asked for by whoever comes first."""
-    mounted, fail = faulty
-    fail("getattr")
-    os.utime(mounted.root + b"/f")  # what the kernel knew of it is not true any more
-    failed = as_user(lambda: [os.stat(mounted.root + n) for n in (b"/f", b"/d", b"")], uid=0, gid=0)
-    fail(None)
-    assert failed in (0, errno.EIO)
-    assert os.stat(mounted.root + b"/f").st_size == 10
+def _await_log(mounted, text: bytes) -> None:
+    """The kernel says so when it gets to it."""
+    end = time.monotonic() + 20
+    while text not in mounted.logged():
+        assert time.monotonic() < end, mounted.logged().decode()
+        time.sleep(0.01)

@@ -1,8 +1,8 @@
 """The mount program with a fault in it: ``python -m tests.support.faulty WORDS…`` as ``unionfs``.
 
-While the file named by ``UNIONFS_TEST_FAULT`` holds the name of an operation, its request handler
-meets an exception nobody foresaw, in the middle of its work: when it looks up its inode, its open
-file or the disk. With an errno behind the name it meets that one there.
+While the file named by ``UNIONFS_TEST_FAULT`` holds the name of an operation, that operation meets
+an exception in the middle of its work: when it looks up its inode, its open file or the disk. It is
+one that nobody foresaw, or OSError with the errno that stands behind the name.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import re
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
+from pathlib import Path
 
-FAULT = os.environ.get("UNIONFS_TEST_FAULT", "")
-CARRY = "unionfs/fuse/_carry.c"
+from unionfs.inspect.statistics import OPERATIONS
+
+FAULT = "UNIONFS_TEST_FAULT"
 _current: ContextVar[str] = ContextVar("_current", default="")
 
 
@@ -27,57 +29,59 @@ def main() -> None:
     from unionfs.cli import main as program
     from unionfs.fuse import data, files, inodes, metadata, operations
 
-    for name, handler in handlers(operations.Operations).items():
+    for name, handler in handlers(operations.Operations):
         setattr(operations.Operations, name, _announcing(name, handler))
-    for name, method in CARRIED.items():
-        handler = getattr(operations.Operations, method)
-        setattr(operations.Operations, method, _announcing(name, handler))
+    operations.Operations.carried = _announcing_carried(operations.Operations.carried)
     inodes.Inodes.__getitem__ = _failing(inodes.Inodes.__getitem__)
     inodes.Inodes.forget = _failing(inodes.Inodes.forget)
     files.Files.close = _failing(files.Files.close)
     files.Files.data = _failing(files.Files.data)
-    data.FUSEError = _failing(data.FUSEError)  # flush() does nothing else
+    data.FUSEError = _failing(data.FUSEError)  # all that flush does is to raise it
     metadata.os.fstatvfs = _failing(os.fstatvfs)
     _fail_by_handle(files.Files)
     sys.argv[0] = "unionfs"
     sys.exit(program.entry())
 
 
-# What the extension brings as a GETXATTR, and who answers it.
-CARRIED = {
-    "fallocate": "_fallocate",
-    "lseek": "_lseek",
-    "copy_file_range": "_copy_range",
-    "ioctl": "_ioctl",
-}
-
-
-def handlers(kind: type) -> dict[str, Callable]:
-    """Return the request handlers of *kind*: what pyfuse3 names, and what the mount implements."""
+def handlers(kind: type) -> list[tuple[str, Callable]]:
+    """Return the request handlers of *kind*: what pyfuse3 names, and the mount implements."""
     import pyfuse3
 
-    found = {}
-    for name, none in vars(pyfuse3.Operations).items():
-        handler = getattr(kind, name)
-        if inspect.iscoroutinefunction(handler) and handler is not none:
-            found[name] = handler
+    found = []
+    for name, theirs in vars(pyfuse3.Operations).items():
+        ours = getattr(kind, name)
+        if not name.startswith("_") and inspect.iscoroutinefunction(ours) and ours != theirs:
+            found.append((name, ours))
     return found
 
 
-def carried(sources: str) -> set[str]:
-    """Return the operations that the extension, with its *sources*, changes for pyfuse3."""
-    with open(os.path.join(sources, CARRY)) as file:
-        return {name.lower() for name in re.findall(r"case (?:FUSE_)?(\w+):", file.read())}
+def carried() -> set[str]:
+    """Return the names of the requests that the extension brings in others' form, or parts of."""
+    from unionfs.fuse import native
+
+    source = Path(native.__file__).with_name("_carry.c").read_text()
+    (switch,) = re.findall(r"switch \(head->opcode\) \{\n(.*?)\n\t\}\n", source, re.DOTALL)
+    return {name.lower() for name in re.findall(r"\bcase (?:FUSE_)?(\w+):", switch)}
 
 
 def _announcing(name: str, handler: Callable) -> Callable:
     from unionfs.fuse import native
 
     async def run(*args, **kwargs):
-        nameless = name == "create" and native.asks_tmpfile()
-        token = _current.set("tmpfile" if nameless else name)
+        token = _current.set("tmpfile" if name == "create" and native.asks_tmpfile() else name)
         try:
             return await handler(*args, **kwargs)
+        finally:
+            _current.reset(token)
+
+    return run
+
+
+def _announcing_carried(handler: Callable) -> Callable:
+    async def run(self, node, opcode, body, ctx):
+        token = _current.set(OPERATIONS[opcode])
+        try:
+            return await handler(self, node, opcode, body, ctx)
         finally:
             _current.reset(token)
 
@@ -96,12 +100,10 @@ def _fault() -> None:
     current = _current.get()
     if not current:
         return
-    with open(FAULT) as file:
-        name, *number = file.read().split() or [""]
-    if name == current and number:
-        raise OSError(int(number[0]), os.strerror(int(number[0])))
+    with open(os.environ[FAULT]) as file:
+        name, _, number = file.read().partition(" ")
     if name == current:
-        raise UnforeseenError(current)
+        raise OSError(int(number), os.strerror(int(number))) if number else UnforeseenError(current)
 
 
 def _fail_by_handle(kind: type) -> None:
