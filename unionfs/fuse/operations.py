@@ -44,12 +44,14 @@ class Operations(NameHandlers, DataHandlers, MetadataHandlers, pyfuse3.Operation
 
         Nobody waits for an answer, and pyfuse3 takes none: here FUSEError, too, would end its loop.
         """
-        if self.tracer is not None:
-            self.tracer.forget(inode_list)
-        forget = self.inodes.forget
+        try:
+            if self.tracer is not None:
+                self.tracer.forget(inode_list)
+        except Exception as error:
+            failure(error, "forget")
         for inode, count in inode_list:
             try:
-                node = forget(inode, count)
+                node = self.inodes.forget(inode, count)
                 if node is not None and node.file is not None:
                     self.files.drop(node)
             except Exception as error:
