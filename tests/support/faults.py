@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import xattr as xattr_package
 
-from unionfs.syscalls import at, flags, handle, settle
+from unionfs.syscalls import at, flags, handle, settle, space
 
 _OS = (  # noqa: SIM905
     "chmod chown copy_file_range dup fchmod fchown fdatasync fstat fsync ftruncate getxattr "
@@ -33,6 +33,7 @@ _OTHERS = (
     (handle, "_name_to_handle_at"),
     (handle, "_open_by_handle_at"),
     (settle, "_sync_file_range"),
+    (space, "_fallocate"),
     (xattr_package, "setxattr"),
     (xattr_package, "removexattr"),
     (fcntl, "ioctl"),

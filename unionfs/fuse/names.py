@@ -207,7 +207,11 @@ class NameHandlers(State):
         return FileInfo(fh=handle, keep_cache=True), attr
 
     def _show_nameless(self, node: Node) -> EntryAttributes:
-        self.inodes.attributes(node)
+        try:
+            self.inodes.attributes(node)
+        except BaseException:
+            os.close(node.anchor)  # which FORGET does of one that the kernel knows
+            raise
         self.inodes.shown(node)
         return node.attr  # type: ignore[no-any-return]
 

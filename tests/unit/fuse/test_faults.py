@@ -14,11 +14,15 @@ import stat
 import struct
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 
 from tests.support.faults import Faults, Killed
+from tests.support.files import opened
+from tests.support.rawcalls import fs_flags
 from tests.support.worlds import (
+    ROOT,
     Seen,
     World,
     differences,
@@ -26,7 +30,9 @@ from tests.support.worlds import (
     kernel_dump,
     without_threads,
 )
+from unionfs.fuse import native
 from unionfs.syscalls import settle
+from unionfs.syscalls.flags import SET_FLAGS
 from unionfs.upper import rename
 
 pytestmark = [pytest.mark.needs_root]
@@ -52,6 +58,47 @@ class Case:
     def __init__(self, when: Step, *given: Step) -> None:
         self.when = when
         self.given = given
+
+
+def _carried(opcode: int, path: bytes, body: Callable[[World], bytes]) -> Step:
+    """Ask for what the extension brings in the form of a GETXATTR."""
+
+    def step(world: World) -> object:
+        ino, asked = world.lookup(path), (opcode, body(world))
+        with mock.patch.object(native, "carried", lambda: asked):
+            return world.do("getxattr", ino, native.CARRIER, ROOT)
+
+    return step
+
+
+def _allocate(path: bytes, mode: int, offset: int, length: int) -> Step:
+    return _carried(43, path, lambda w: struct.pack("=QQQII", 0, offset, length, mode, 0))
+
+
+def _seek(path: bytes, offset: int, whence: int) -> Step:
+    return _carried(46, path, lambda w: struct.pack("=QqII", 0, offset, whence, 0))
+
+
+def _copy(source: bytes, target: bytes, length: int) -> Step:
+    return _carried(
+        47, source, lambda w: struct.pack("=7Q", 0, 0, w.lookup(target), 0, 1, length, 0)
+    )
+
+
+def _flags(path: bytes, wanted: int) -> Step:
+    """As chattr(1), which leaves alone what says how the filesystem keeps the file."""
+
+    def body(world: World) -> bytes:
+        head = struct.pack("=QIIQII", 0, 0, SET_FLAGS, 0, 8, 0)
+        with opened(world.lowers[1] + b"/" + path, os.O_RDONLY) as fd:
+            return head + struct.pack("=Q", fs_flags(fd) | wanted)
+
+    return _carried(39, path, body)
+
+
+def _nameless(world: World) -> None:
+    with mock.patch.object(native, "asks_tmpfile", lambda: True):
+        world.create(b"dir/sub/any", mode=0o640, ctx=USER)
 
 
 def _pure(world: World) -> None:
@@ -81,6 +128,20 @@ CASES = {
         lambda w: w.create(b"dir/new", ctx=USER),
         lambda w: w.setxattr(b"dir", b"system.posix_acl_default", ACL),
     ),
+    "allocate": Case(_allocate(b"file", 0, 0, 4096)),
+    "allocate for a copy": Case(_allocate(b"file", 0, 0, 4096), lambda w: w.write(b"file", b"x")),
+    "punch a hole": Case(_allocate(b"dir/sub/deep", 3, 0, 4096)),
+    "seek a hole": Case(_seek(b"dir/sub/deep", 0, os.SEEK_HOLE)),
+    "seek data of a copy": Case(
+        _seek(b"dir/sub/deep", 0, os.SEEK_DATA), lambda w: w.setattr(b"dir/sub/deep", mode=0o600)
+    ),
+    "copy a range": Case(_copy(b"file", b"dir/a", 3)),
+    "copy a range to a copy": Case(_copy(b"file", b"dir/a", 3), lambda w: w.write(b"dir/a", b"x")),
+    "set a file's flags": Case(_flags(b"file", 0x40)),
+    "make a file immutable": Case(_flags(b"file", 0x10)),
+    "make a directory append-only": Case(_flags(b"dir/sub", 0x20)),
+    "let a file change again": Case(_flags(b"file", 0), _flags(b"file", 0x30)),
+    "make a nameless file": Case(_nameless),
     "mkdir": Case(lambda w: w.mkdir(b"dir/sub/new")),
     "mkdir for a user over a removed directory": Case(
         lambda w: w.mkdir(b"empty", ctx=USER), lambda w: w.rmdir(b"empty")
