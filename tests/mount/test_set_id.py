@@ -14,6 +14,7 @@ from tests.support.stacks import Dir, File, build_stack
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
 OWNER, OTHER, GROUP = 1000, 1001, 3000
+FSETID = 1 << 4  # CAP_FSETID
 CALLERS = {
     "owner": {"uid": OWNER, "gid": OWNER},
     "owner in the group": {"uid": OWNER, "gid": GROUP},
@@ -21,6 +22,9 @@ CALLERS = {
     "other": {"uid": OTHER, "gid": OTHER},
     "other with the group": {"uid": OTHER, "gid": OTHER, "groups": (GROUP,)},
     "root": {"uid": 0, "gid": 0},
+    "root without CAP_FSETID": {"uid": 0, "gid": 0, "capabilities": ~FSETID & 0xFFFFFFFF},
+    "owner with CAP_FSETID": {"uid": OWNER, "gid": OWNER, "capabilities": FSETID},
+    "other with CAP_FSETID": {"uid": OTHER, "gid": OTHER, "capabilities": FSETID},
 }
 MODES = (0o2666, 0o2676, 0o6666, 0o6777)
 

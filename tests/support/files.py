@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.support import kernel
+
 
 def read(path: bytes) -> bytes:
     with open(path, "rb") as file:
@@ -46,15 +48,28 @@ def refused(number: int) -> Iterator[None]:
         raise AssertionError(f"succeeded rather than {errno.errorcode[number]}")
 
 
-def as_user(function, *, uid: int = 1000, gid: int = 1000, groups: tuple[int, ...] = ()) -> int:
-    """Call *function* in a child of this process that is *uid*; return the errno, 0 for success."""
+def as_user(
+    function,
+    *,
+    uid: int = 1000,
+    gid: int = 1000,
+    groups: tuple[int, ...] = (),
+    capabilities: int | None = None,
+) -> int:
+    """Call *function* in a child of this process that is *uid*; return the errno, 0 for success.
+
+    With *capabilities* (a bit for each number) it has those, and without, what its user ID has.
+    """
     pid = os.fork()
     if pid == 0:
         status = 255
         try:
             os.setgroups(groups)
             os.setresgid(gid, gid, gid)
-            os.setresuid(uid, uid, uid)
+            if capabilities is None:
+                os.setresuid(uid, uid, uid)
+            else:
+                kernel.become_with(uid, capabilities)
             function()
             status = 0
         except OSError as error:

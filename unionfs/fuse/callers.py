@@ -10,7 +10,12 @@ from functools import partial
 from pyfuse3 import RequestContext
 
 from unionfs.fuse import native
-from unionfs.syscalls.capability import CAP_FSETID, has_capability, other_groups
+from unionfs.syscalls.capability import (
+    CAP_FSETID,
+    has_capability,
+    in_initial_user_namespace,
+    other_groups,
+)
 from unionfs.upper.attributes import IsMember
 
 
@@ -27,7 +32,23 @@ def killer() -> IsMember | None:
 
 def killer_in(ctx: RequestContext) -> IsMember | None:
     """Return the caller of *ctx*, if set-id bits have to go when it changes content; else None."""
-    return None if may(ctx, CAP_FSETID) else partial(_is_member, ctx.gid, ctx.pid)
+    return None if _keeps(ctx) else partial(_is_member, ctx.gid, ctx.pid)
+
+
+def _keeps(ctx: RequestContext) -> bool:
+    """Return whether a caller has CAP_FSETID as the kernel wants it, whoever he is: not as root of
+    a user namespace of his own (capable()).
+    """
+    if ctx.pid == 0:
+        return ctx.uid == 0
+    try:
+        if not has_capability(CAP_FSETID, ctx.pid):
+            return False
+        return in_initial_user_namespace(ctx.pid)
+    except PermissionError:  # his namespace is not for an ordinary user's daemon to see
+        return ctx.uid == 0
+    except OSError:
+        return False
 
 
 def may(ctx: RequestContext, capability: int) -> bool:

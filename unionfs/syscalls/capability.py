@@ -35,6 +35,10 @@ def other_groups(pid: int) -> frozenset[int]:
     return frozenset()
 
 
-def in_initial_user_namespace() -> bool:
-    """Return whether this process's user IDs are the machine's own."""
-    return os.stat("/proc/self/ns/user").st_ino == _INITIAL_USER_NAMESPACE
+def in_initial_user_namespace(pid: int | None = None) -> bool:
+    """Return whether the user IDs of process *pid* (None: this one) are the machine's own.
+
+    Raises OSError if there is no such process, or it is not this one's to look at.
+    """
+    found = os.stat(f"/proc/{'self' if pid is None else pid}/ns/user")
+    return found.st_ino == _INITIAL_USER_NAMESPACE
