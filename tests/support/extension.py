@@ -9,6 +9,8 @@ import errno
 import fcntl
 import json
 import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -128,6 +130,22 @@ def _root_number(root: bytes) -> str:
     return "1" if os.stat(root).st_ino == 1 else "its own"
 
 
+def _emptied_while_running(root: bytes) -> str:
+    """Return what is left of a running program after an open(2) with O_TRUNC, which is refused.
+
+    Where the kernel leaves truncation to OPEN, it sends that before it sees that the file runs.
+    """
+    path = root + b"/program"
+    shutil.copyfile(b"/bin/sleep", path)
+    os.chmod(path, 0o755)
+    with subprocess.Popen([path, "1000"]) as process:
+        try:
+            said = _answer(lambda: os.close(os.open(path, os.O_RDONLY | os.O_TRUNC)))
+        finally:
+            process.kill()
+    return f"whole, {said}" if os.stat(path).st_size else "empty"
+
+
 FEATURES = (
     Feature("fallocate", _fallocate(0), "ok", "ENOTSUP"),
     Feature("punch hole", _fallocate(_KEEP_SIZE | _PUNCH_HOLE), "ok", "ENOTSUP"),
@@ -138,4 +156,5 @@ FEATURES = (
     Feature("caller of a write", _written_by_a_stranger, "766", "2766"),
     Feature("xattr flags", _both_flags, "ENODATA", "ok"),
     Feature("root's inode number", _root_number, "its own", "1"),
+    Feature("O_TRUNC of a running program", _emptied_while_running, "whole, ETXTBSY", "empty"),
 )
