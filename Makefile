@@ -3,11 +3,12 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: install uninstall demo test test-full test-pure check bench bench-podman clean help
+.PHONY: install uninstall demo test test-full test-pure check conformance bench bench-podman clean help
 
 BIN := .venv/bin
 IMAGE ?=
 BENCH ?=
+CONFORMANCE ?=
 PYTEST ?=
 export PYTHON
 
@@ -56,6 +57,10 @@ check: ## Lint, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
+
+conformance: ## Run pjdfstest, a suite that cargo fetches, on unionfs and others (CONFORMANCE='--help')
+	@scripts/setup.sh conformance
+	@$(OWN_MOUNTS) $(BIN)/python -m scripts.conformance $(CONFORMANCE)
 
 bench: ## Time unionfs beside the kernel's overlayfs and fuse-overlayfs (BENCH='--help' for options)
 	@scripts/setup.sh bench

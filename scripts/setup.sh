@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Set up what a make target needs: system packages, .venv, and this package in it.
 #
-#   scripts/setup.sh build|demo|test|bench|bench-podman
+#   scripts/setup.sh build|demo|test|conformance|bench|bench-podman
 #
 # Quick when there is nothing to do. As root it installs missing Debian packages; for others it
 # stops with the command to run. PYTHON=... chooses the interpreter (3.11 or later).
@@ -17,6 +17,7 @@ TEST="$DEMO runc=runc bwrap=bubblewrap umoci=umoci skopeo=skopeo buildah=buildah
     newuidmap=uidmap mkfs.ext4=e2fsprogs sqlite3=sqlite3 git=git zstd=zstd strace=strace
     fio=fio rsync=rsync stress-ng=stress-ng postgres=postgresql docker-registry=docker-registry
     mandoc=mandoc zsh=zsh fish=fish systemd-analyze=systemd ctr=containerd"
+CONFORMANCE="fuse-overlayfs=fuse-overlayfs mkfs.ext4=e2fsprogs"
 BENCH="debootstrap=debootstrap fuse-overlayfs=fuse-overlayfs umoci=umoci"
 BENCH_PODMAN="debootstrap=debootstrap fuse-overlayfs=fuse-overlayfs podman=podman runc=runc"
 
@@ -26,9 +27,10 @@ main() {
         build) wanted=$BUILD ;;
         demo) wanted="$BUILD $DEMO" ;;
         test) wanted="$BUILD $TEST" ;;
+        conformance) wanted="$BUILD $CONFORMANCE" ;;
         bench) wanted="$BUILD $BENCH" ;;
         bench-podman) wanted="$BUILD $BENCH_PODMAN" ;;
-        *) die "say what for: scripts/setup.sh build|demo|test|bench|bench-podman" ;;
+        *) die "say what for: scripts/setup.sh build|demo|test|conformance|bench|bench-podman" ;;
     esac
     choose_python
     # shellcheck disable=SC2086,SC2046  # the lists are words to be split

@@ -13,13 +13,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-_CRATE = ("fuse-overlayfs", "^2")
+from scripts.bench import crates
+from scripts.bench.crates import AbsentError
+
 HOLLOW = ("floor", "floor-writeback")  # their files have no content
 FLOORS = (*HOLLOW, "floor-disk", "floor-disk-asleep")
-
-
-class AbsentError(Exception):
-    """A contender that this machine does not have; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,22 +154,8 @@ def _debians(cache: str) -> tuple[str, ...]:
 
 
 def _crate(cache: str) -> tuple[str, ...]:
-    """Install the newest published 2.x; its first build takes a minute or more."""
-    root = os.path.join(cache, "cargo")
-    program = os.path.join(root, "bin", "fuse-overlayfs")
-    cargo = shutil.which("cargo")
-    if os.path.exists(program):
-        return (program,)
-    if cargo is None:
-        raise AbsentError("there is no cargo to install it with")
-    print("bench: cargo installs fuse-overlayfs 2.x", file=sys.stderr)
-    name, version = _CRATE
-    words = [cargo, "install", "-q", "--locked", "--root", root, name, "--version", version]
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise AbsentError(f"cargo could not install it: {last}")
-    return (program,)
+    """Install the newest published 2.x."""
+    return (crates.program(cache, "fuse-overlayfs", "^2"),)
 
 
 def _floor(cache: str) -> tuple[str, ...]:

@@ -121,4 +121,4 @@ def test_restricted_namespaces_stop_ordinary_users(
 def test_it_says_how_it_is_called() -> None:
     run = subprocess.run([SETUP, "everything"], capture_output=True, text=True, env=os.environ)
     assert run.returncode == 1
-    assert "setup.sh build|demo|test|bench" in run.stderr
+    assert "setup.sh build|demo|test|conformance|bench" in run.stderr
