@@ -250,20 +250,20 @@ class Spawner:
 
 
 class Spawners:
-    """A spawner of daemons with the extension, and one of those without, when they are needed."""
+    """A spawner for each way to have the extension or not to have it, when it is needed."""
 
     def __init__(self) -> None:
-        self._made: dict[str, Spawner] = {}
+        self._made: dict[tuple[str, ...], Spawner] = {}
 
     def chosen(self) -> Spawner:
         """Return the one that the environment asks for now."""
-        pure = os.environ.get("UNIONFS_PURE", "")
-        if pure not in self._made:
-            self._made[pure] = Spawner()
-        return self._made[pure]
+        way = tuple(os.environ.get(name, "") for name in ("UNIONFS_PURE", "UNIONFS_RELAY"))
+        if way not in self._made:
+            self._made[way] = Spawner()
+        return self._made[way]
 
     def close(self) -> None:
-        """End both."""
+        """End them all."""
         for spawner in self._made.values():
             spawner.close()
 

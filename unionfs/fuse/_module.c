@@ -18,6 +18,12 @@ static PyObject *native_enable(PyObject *self, PyObject *unused)
 	Py_RETURN_NONE;
 }
 
+static PyObject *native_relayed(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	return PyBool_FromLong(relay_on());
+}
+
 static PyObject *native_misses(PyObject *self, PyObject *unused)
 {
 	(void)self, (void)unused;
@@ -286,6 +292,8 @@ static PyMethodDef methods[] = {
 	 "Return the hooked session's descriptor; -1 while no session is hooked."},
 	{"enable", native_enable, METH_NOARGS,
 	 "Hook the session that is mounted next."},
+	{"relayed", native_relayed, METH_NOARGS,
+	 "Return whether replies go through memory, as libfuse refuses custom I/O."},
 	{"misses", native_misses, METH_NOARGS,
 	 "Return how many reads found no request."},
 	{"caller", native_caller, METH_NOARGS,
@@ -358,7 +366,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && (PyModule_AddIntConstant(made, "VERSION", 25) < 0 || watching_add(made) < 0))
+	if (made != NULL && (PyModule_AddIntConstant(made, "VERSION", 26) < 0 || watching_add(made) < 0))
 		Py_CLEAR(made);
 	return made;
 }

@@ -3,7 +3,8 @@
  * This module is loaded with RTLD_GLOBAL before pyfuse3, so that pyfuse3's call of
  * fuse_session_mount() finds the one defined here. It calls the real one and then libfuse's public
  * fuse_session_custom_io() (libfuse 3.13) with a read and a writev of its own, which see every
- * message. Messages are those of linux/fuse.h.
+ * message; where that is refused they see them by another way (_relay.c). Messages are those of
+ * linux/fuse.h.
  *
  * What is done to them:
  *   - the descriptor is non-blocking: an empty queue is EINTR to libfuse, which pyfuse3 takes as
@@ -40,10 +41,13 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fuse3/fuse_log.h>
 #include <fuse3/fuse_lowlevel.h>
 #include <linux/fuse.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
@@ -264,6 +268,7 @@ static ssize_t finish_init(int fd, struct iovec *parts, int count)
 		init->flags |= init_offered.in.flags &
 			       (FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_DONT_MASK);
 		init->flags &= ~(uint32_t)(FUSE_ATOMIC_O_TRUNC | FUSE_AUTO_INVAL_DATA);
+		relay_init(init);
 		passing_init(init, &init_offered.in);
 	}
 	written = writev(fd, parts, count);
@@ -364,14 +369,32 @@ size_t descriptors_kept(size_t most)
 	return kept;
 }
 
-/* Interposed: see the head of this file. */
-__attribute__((visibility("default"))) int
-fuse_session_mount(struct fuse_session *session, const char *mountpoint)
+static void say_nothing(enum fuse_log_level level, const char *format, va_list arguments)
+{
+	(void)level, (void)format, (void)arguments;
+}
+
+/* Return 0 if libfuse lets us. It would say on standard error why not. */
+static int custom_io(struct fuse_session *session, int fd)
 {
 	static const struct fuse_custom_io io = {
 		.read = hooked_read,
 		.writev = hooked_writev,
 	};
+	int refused;
+
+	if (getenv("UNIONFS_RELAY") != NULL) /* for tests */
+		return -1;
+	fuse_set_log_func(say_nothing);
+	refused = fuse_session_custom_io(session, &io, fd);
+	fuse_set_log_func(NULL);
+	return refused;
+}
+
+/* Interposed: see the head of this file. */
+__attribute__((visibility("default"))) int
+fuse_session_mount(struct fuse_session *session, const char *mountpoint)
+{
 	int (*real)(struct fuse_session *, const char *);
 	int fd, flags, result;
 
@@ -385,9 +408,14 @@ fuse_session_mount(struct fuse_session *session, const char *mountpoint)
 	flags = fcntl(fd, F_GETFL);
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
 		return 0; /* unhooked: everything works as pyfuse3 alone would */
-	if (fuse_session_custom_io(session, &io, fd) != 0) {
-		fcntl(fd, F_SETFL, flags);
-		return 0;
+	if (custom_io(session, fd) != 0) {
+		int device = relay_start(fd, hooked_read, hooked_writev);
+
+		if (device < 0) {
+			fcntl(fd, F_SETFL, flags);
+			return 0;
+		}
+		fd = device;
 	}
 	session_fd = fd;
 	return 0;

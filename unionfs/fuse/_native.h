@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #define OPCODES 64 /* more than there are */
 #define IN_FLIGHT 128 /* more requests than pyfuse3 has workers */
@@ -26,6 +27,13 @@ void session_hear_releases(void);
 unsigned long long session_misses(void);
 unsigned long long session_answered(void);
 size_t descriptors_kept(size_t most); /* in one table, of which both are powers of two */
+
+/* _relay.c */
+typedef ssize_t (*read_hook)(int fd, void *buffer, size_t length, void *userdata);
+typedef ssize_t (*writev_hook)(int fd, struct iovec *parts, int count, void *userdata);
+int relay_start(int fd, read_hook read, writev_hook writev); /* the device's other number; -1 */
+int relay_on(void);
+void relay_init(struct fuse_init_out *init); /* the answer to INIT */
 
 /* _stats.c */
 #define BUCKETS 40 /* the last begins at 2^39 ns, nine minutes */

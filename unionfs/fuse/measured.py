@@ -192,7 +192,9 @@ def _polling() -> dict[str, int]:
 
 def _extension() -> tuple[str, str, str]:
     if native.hooked():
-        return "extension", "in use", ""
+        assert native.hooks is not None
+        because = "libfuse has no custom I/O: replies are copied" if native.hooks.relayed() else ""
+        return "extension", "in use", because
     if os.environ.get("UNIONFS_PURE") == "1":
         return "extension", "not used", "UNIONFS_PURE=1"
     return "extension", "not used", "it was not built, or libfuse is not one it knows"

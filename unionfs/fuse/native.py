@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 25  # of the interface below; an extension that was built from other sources is not used
+VERSION = 26  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 LOWER = 1 << 32  # plus a layer's number: the generation of an entry that is as that layer has it
@@ -35,6 +35,9 @@ class Hooks(Protocol):
 
     def enable(self) -> None:
         """Hook the session that is mounted next."""
+
+    def relayed(self) -> bool:
+        """Return whether replies go through memory, since libfuse refuses custom I/O."""
 
     def misses(self) -> int:
         """Return how many reads found no request."""
