@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -68,6 +69,21 @@ def test_copy_up_and_remount_change_no_number(union, layers):
     assert _numbers(second.root) == before
     second.unmount()
     assert _numbers(union(layers, options=(b"ro",)).root) == before
+
+
+def test_all_is_on_one_device(union, layers):
+    """As on a local filesystem, wherever the layers are: ``find -xdev``, ``du -x`` see all of it.
+
+    The kernel's overlayfs needs xino for that, and its layers' inode numbers to be short.
+    """
+    root = union(layers).root
+    paths = [b".", *_numbers(root)]
+    for _ in range(2):
+        devices = {path: os.lstat(root + b"/" + path).st_dev for path in paths}
+        assert set(devices.values()) == {os.lstat(root).st_dev}, devices
+        found = subprocess.run(["find", b".", "-xdev", "-print0"], cwd=root, stdout=subprocess.PIPE)
+        assert sorted(found.stdout.split(b"\0")[1:-1]) == sorted(b"./" + path for path in paths[1:])
+        _copy_everything_up(root, dict.fromkeys(paths[1:], 0))
 
 
 def test_every_name_moved(union, layers):
