@@ -20,6 +20,7 @@ from tests.support.stacks import Dir, File, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
+RELAYED = "libfuse has no custom I/O: replies are copied"
 SIZE = 70_000
 
 
@@ -80,7 +81,11 @@ def test_what_a_daemon_holds(root):
 def test_the_modes_and_why(root):
     modes = {one["mode"]: (one["is"], one["because"]) for one in document(root)["modes"]}
     pure = os.environ["UNIONFS_PURE"] == "1"
-    assert modes["extension"] == (("not used", "UNIONFS_PURE=1") if pure else ("in use", ""))
+    extension, because = modes["extension"]
+    if pure:
+        assert (extension, because) == ("not used", "UNIONFS_PURE=1")
+    else:  # the machine's libfuse may be one of those that test_relay plays
+        assert extension == "in use" and because in ("", RELAYED)
     assert modes["open"][0] == ("a request each" if pure else "no request")
     assert modes["data"] == ("cached", "the mount can be written")
     assert modes["readahead"][0] == ("128 KiB" if pure else "512 KiB")
