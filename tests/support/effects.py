@@ -14,6 +14,7 @@ import stat
 from typing import NamedTuple
 
 from tests.support.answers import stamp
+from tests.support.stacks import IN_NAMESPACE
 from tests.support.trees import read_xattrs
 
 _KINDS = {
@@ -105,6 +106,8 @@ def _fields(path: bytes, st: os.stat_result) -> dict[str, object]:
     }
     if kind == "file":
         fields["size"] = st.st_size
+        if not IN_NAMESPACE:  # where it is any filesystem's, which may allocate ahead
+            fields["blocks"] = st.st_blocks
         fields["content"] = _content(path, st.st_size)
     elif kind == "symlink":
         fields["target"] = os.readlink(path)
