@@ -41,13 +41,10 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <fuse3/fuse_log.h>
 #include <fuse3/fuse_lowlevel.h>
 #include <linux/fuse.h>
-#include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
@@ -369,28 +366,6 @@ size_t descriptors_kept(size_t most)
 	return kept;
 }
 
-static void say_nothing(enum fuse_log_level level, const char *format, va_list arguments)
-{
-	(void)level, (void)format, (void)arguments;
-}
-
-/* Return 0 if libfuse lets us. It would say on standard error why not. */
-static int custom_io(struct fuse_session *session, int fd)
-{
-	static const struct fuse_custom_io io = {
-		.read = hooked_read,
-		.writev = hooked_writev,
-	};
-	int refused;
-
-	if (getenv("UNIONFS_RELAY") != NULL) /* for tests */
-		return -1;
-	fuse_set_log_func(say_nothing);
-	refused = fuse_session_custom_io(session, &io, fd);
-	fuse_set_log_func(NULL);
-	return refused;
-}
-
 /* Interposed: see the head of this file. */
 __attribute__((visibility("default"))) int
 fuse_session_mount(struct fuse_session *session, const char *mountpoint)
@@ -408,15 +383,9 @@ fuse_session_mount(struct fuse_session *session, const char *mountpoint)
 	flags = fcntl(fd, F_GETFL);
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
 		return 0; /* unhooked: everything works as pyfuse3 alone would */
-	if (custom_io(session, fd) != 0) {
-		int device = relay_start(fd, hooked_read, hooked_writev);
-
-		if (device < 0) {
-			fcntl(fd, F_SETFL, flags);
-			return 0;
-		}
-		fd = device;
-	}
+	fd = relay_hook(session, fd, hooked_read, hooked_writev);
+	if (fd < 0)
+		fcntl(fuse_session_fd(session), F_SETFL, flags);
 	session_fd = fd;
 	return 0;
 }

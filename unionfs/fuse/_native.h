@@ -31,8 +31,10 @@ size_t descriptors_kept(size_t most); /* in one table, of which both are powers 
 /* _relay.c */
 typedef ssize_t (*read_hook)(int fd, void *buffer, size_t length, void *userdata);
 typedef ssize_t (*writev_hook)(int fd, struct iovec *parts, int count, void *userdata);
-int relay_start(int fd, read_hook read, writev_hook writev); /* the device's other number; -1 */
-int relay_on(void);
+struct fuse_session;
+/* Let the session, whose descriptor is fd, use the hooks. Returns the device's descriptor; -1: cannot */
+int relay_hook(struct fuse_session *session, int fd, read_hook read, writev_hook writev);
+int relay_on(void); /* libfuse refuses custom I/O */
 void relay_init(struct fuse_init_out *init); /* the answer to INIT */
 
 /* _stats.c */

@@ -1,6 +1,6 @@
-/* The hooks' other way to the messages, where libfuse refuses fuse_session_custom_io().
+/* The hooks' way to the messages: fuse_session_custom_io(), or another where libfuse refuses that.
  *
- * It does from 3.18.3 on, unless it was built with that function. Here too everything stands on public
+ * It does from 3.18.3 on, unless it was built with that function. The other way, too, stands on public
  * functions that pyfuse3 calls, and that are found here first, as fuse_session_mount() is:
  *   - libfuse's descriptor becomes a piece of memory (memfd_create(2)); the device has another number.
  *     So libfuse's writev(2), which it uses for a reply or a notification, goes into the memory;
@@ -20,8 +20,10 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fuse3/fuse_log.h>
 #include <fuse3/fuse_lowlevel.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -65,7 +67,8 @@ static int make_lock(void)
 	       pthread_mutex_init(&lock, &kind);
 }
 
-int relay_start(int fd, read_hook read, writev_hook writev)
+/* Return the device's other number; -1. */
+static int start(int fd, read_hook read, writev_hook writev)
 {
 	int device = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	int memory = memfd_create("unionfs replies", MFD_CLOEXEC);
@@ -87,6 +90,24 @@ int relay_start(int fd, read_hook read, writev_hook writev)
 	}
 	close(memory);
 	return device;
+}
+
+static void say_nothing(enum fuse_log_level level, const char *format, va_list arguments)
+{
+	(void)level, (void)format, (void)arguments;
+}
+
+int relay_hook(struct fuse_session *session, int fd, read_hook read, writev_hook writev)
+{
+	const struct fuse_custom_io io = { .read = read, .writev = writev };
+	int refused;
+
+	if (getenv("UNIONFS_RELAY") != NULL) /* for tests */
+		return start(fd, read, writev);
+	fuse_set_log_func(say_nothing); /* on standard error it would say why it refuses */
+	refused = fuse_session_custom_io(session, &io, fd);
+	fuse_set_log_func(NULL);
+	return refused ? start(fd, read, writev) : fd;
 }
 
 int relay_on(void)
