@@ -1,7 +1,7 @@
 """Random operations on random stacks: we answer as a local filesystem does.
 
 Each example compares a plain directory, the kernel's overlayfs and our union step by step, and at
-its end what each driver makes of what the other one wrote (``tests.support.overlay_run``). A
+its end what each driver makes of what the other one wrote (``tests.support.overlay_example``). A
 failing example is shown as a program to run by itself.
 
 ``make test-full`` (or ``UNIONFS_TEST_FULL=1``) runs ten times as many, and longer ones.
@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 
 from tests.support.examples import LENGTH, TIMEOUT, common_settings, run_example
+from tests.support.fixtures import COMPARED
 from tests.support.strategies import operations, stacks
 
-pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_kernel_overlay]
+pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, *COMPARED]
 
 
 def _sequence(about: str):

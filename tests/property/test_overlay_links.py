@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 
 from tests.support.examples import LENGTH, TIMEOUT, common_settings, run_example
+from tests.support.fixtures import COMPARED
 from tests.support.strategies import operations, stacks
 
-pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_kernel_overlay]
+pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, *COMPARED]
 
 
 @pytest.mark.timeout(TIMEOUT)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from hypothesis import HealthCheck, Phase, note, settings
 
 from tests.support import overlay_run, parity
-from tests.support.mounts import KERNEL_OPTIONS
 from tests.support.ops import Op
+from tests.support.overlay_example import Mounter
 from tests.support.stacks import Stack
 
 FULL = bool(os.environ.get("UNIONFS_TEST_FULL")) or os.environ.get("HYPOTHESIS_PROFILE") == "full"
@@ -36,10 +36,10 @@ _number = itertools.count()
 
 def run_example(
     arena: bytes,
-    mount_union: overlay_run.Mounter,
+    mount_union: Mounter,
     stack: Stack,
     ops: Sequence[Op],
-    options: bytes = KERNEL_OPTIONS,
+    options: bytes | None = overlay_run.OPTIONS,
 ) -> None:
     """Run one example; a failing one is shown as a program to run by itself."""
     folder = arena + b"/x%d" % next(_number)

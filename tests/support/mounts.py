@@ -20,9 +20,11 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from tests.support import kernel
-from tests.support.stacks import Layers
+from tests.support.stacks import IN_NAMESPACE, Layers
 
 KERNEL_OPTIONS = b"redirect_dir=on,index=on,xino=on,nfs_export=off,metacopy=off"
+# For layers without any redirect, to be only looked at: in a user namespace too.
+READING_OPTIONS = b"userxattr" if IN_NAMESPACE else KERNEL_OPTIONS
 METACOPY_OPTIONS = KERNEL_OPTIONS.replace(b"metacopy=off", b"metacopy=on")
 UNION_OPTIONS = (b"dev", b"suid")  # as a local filesystem; mount programs are nodev otherwise
 OURS = [sys.executable, "-m", "unionfs"]

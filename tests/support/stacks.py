@@ -107,8 +107,8 @@ class Whiteout:
             os.mknod(at, stat.S_IFCHR, 0)
             return
         os.close(os.open(at, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        os.setxattr(at, "trusted.overlay.whiteout", b"y")
-        os.setxattr(os.path.dirname(at), "trusted.overlay.opaque", b"x")
+        os.setxattr(at, f"{MARKS}.overlay.whiteout", b"y")
+        os.setxattr(os.path.dirname(at), f"{MARKS}.overlay.opaque", b"x")
 
 
 @dataclass(frozen=True)
@@ -249,8 +249,8 @@ def _like(old: bytes, new: bytes) -> None:
     os.chown(new, st.st_uid, st.st_gid)
     os.chmod(new, stat.S_IMODE(st.st_mode))
     for name in os.listxattr(old):
-        ours = name.startswith("trusted.overlay.")
-        if not ours or name.startswith("trusted.overlay.overlay."):  # an escaped one is a user's
+        ours = name.startswith(f"{MARKS}.overlay.")
+        if not ours or name.startswith(f"{MARKS}.overlay.overlay."):  # an escaped one is a user's
             os.setxattr(new, name, os.getxattr(old, name))
     os.utime(new, ns=(st.st_atime_ns, st.st_mtime_ns))
 

@@ -2,7 +2,7 @@
 
 Each case does the same on a plain directory, the kernel's overlayfs and the union and compares all
 answers and trees, inode numbers included; at its end each driver mounts what the other one wrote
-(``tests.support.overlay_run``).
+(``tests.support.overlay_example``).
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import pytest
 
 from tests.support import overlay_run, parity
 from tests.support.examples import FULL
+from tests.support.fixtures import COMPARED
 from tests.support.kernel import RENAME_EXCHANGE, RENAME_NOREPLACE
 from tests.support.ops import Op
 from tests.support.stacks import Dir, Entry, File, Link, Whiteout
 
-pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_kernel_overlay]
+pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, *COMPARED]
 
 LONG = b"l" * 200 + b"/" + b"m" * 200
 Layers = tuple[Sequence[Entry], Sequence[Entry], Sequence[Entry]]
