@@ -9,7 +9,8 @@ import pytest
 from tests.support import trees
 from tests.support.extension import answered
 from tests.support.files import opened, read, write
-from tests.support.mounts import METACOPY_OPTIONS, KernelOverlay
+from tests.support.fixtures import compared
+from tests.support.mounts import METACOPY_OPTIONS, READING_OPTIONS, KernelOverlay
 from tests.support.stacks import Dir, File, Link, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
@@ -61,8 +62,9 @@ def test_the_first_file_of_a_directory_is_pythons_and_the_rest_are_not(union, la
         assert read(root + b"/d/f%d" % number) == (b"low %d " % number * 5000)[:5000]
 
 
+@compared
 def test_every_file_has_the_content_that_its_layer_says(union, layers, scratch):
-    with KernelOverlay(layers, scratch + b"/k") as there:
+    with KernelOverlay(layers, scratch + b"/k", options=READING_OPTIONS) as there:
         theirs = trees.snapshot(there.root)
     mounted = union(layers)
     for directory in (b"/d", b"/e"):

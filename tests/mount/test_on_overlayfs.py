@@ -12,16 +12,19 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.support.files import read, refused, write
+from tests.support.fixtures import COMPARED
 from tests.support.kernel import RENAME_EXCHANGE, renameat2
 from tests.support.mounts import KernelOverlay, Mounted
-from tests.support.stacks import Dir, File, Layers, Symlink, build_stack
+from tests.support.stacks import IN_NAMESPACE, Dir, File, Layers, Symlink, build_stack
 
 pytestmark = [
     pytest.mark.needs_fuse,
     pytest.mark.needs_root,
-    pytest.mark.needs_kernel_overlay,
+    *COMPARED,
 ]
 
+_USERS = b"userxattr," if IN_NAMESPACE else b""
+_READ = b"userxattr" if IN_NAMESPACE else b"redirect_dir=on"
 _LAYER = [
     File(b"gone", b"1"),
     File(b"moved", b"2"),
@@ -42,7 +45,7 @@ _LAYER = [
 def host(scratch: bytes) -> Iterator[bytes]:
     """A directory of the kernel's overlayfs."""
     below = build_stack(scratch + b"/host", [[Dir(b"etc")]])
-    with KernelOverlay(below, scratch + b"/root", options=b"index=off") as there:
+    with KernelOverlay(below, scratch + b"/root", options=_USERS + b"index=off") as there:
         yield there.root
 
 
@@ -148,7 +151,7 @@ def test_the_kernel_reads_them_as_lowers(
     change(mounted.root)
     expected = _names(mounted.root)
     mounted.unmount()
-    with KernelOverlay(layers.read_only(), scratch + b"/kernel", options=b"redirect_dir=on") as it:
+    with KernelOverlay(layers.read_only(), scratch + b"/kernel", options=_READ) as it:
         assert _names(it.root) == expected
 
 

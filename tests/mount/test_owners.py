@@ -16,7 +16,7 @@ from tests.support.stacks import Dir, File, Link, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
-MAPS = [b"uidmapping=:0:100000:1000:1000:5000:1", b"gidmapping=:0:200000:1000:1000:6000:1"]
+MAPS = [b"uidmapping=:0:10000:1000:1000:5000:1", b"gidmapping=:0:20000:1000:1000:6000:1"]
 OVERFLOW = 65534
 LOWER = [
     [
@@ -60,7 +60,7 @@ def named_user(number: int) -> bytes:
 
 def test_what_is_on_disk_is_shown_through_the_map(union, layers):
     root = union(layers, options=MAPS).root
-    assert owner(root + b"/dir/root") == (100000, 200000)
+    assert owner(root + b"/dir/root") == (10000, 20000)
     assert owner(root + b"/user") == owner(root + b"/linked") == (5000, 6000)
     assert owner(root + b"/other") == (OVERFLOW, OVERFLOW)
 
@@ -78,16 +78,16 @@ def test_writes_go_the_other_way(union, layers, kept):
         os.symlink(b"x", root + b"/link")
         os.mkfifo(root + b"/pipe")
 
-    assert as_user(make, uid=100007, gid=200009) == 0
+    assert as_user(make, uid=10007, gid=20009) == 0
     for name in (b"dir/new", b"new", b"sub", b"link", b"pipe"):
-        assert owner(root + b"/" + name) == (100007, 200009), name
+        assert owner(root + b"/" + name) == (10007, 20009), name
         assert on_disk(layers, name, kept) == (7, 9), name
-    os.chown(root + b"/new", 5000, 200000)
-    os.lchown(root + b"/link", 100000, -1)
+    os.chown(root + b"/new", 5000, 20000)
+    os.lchown(root + b"/link", 10000, -1)
     assert on_disk(layers, b"new", kept) == (1000, 0)
     assert on_disk(layers, b"link", kept) == (0, 9)
-    assert owner(root + b"/new") == (5000, 200000)
-    assert owner(root + b"/link") == (100000, 200009)
+    assert owner(root + b"/new") == (5000, 20000)
+    assert owner(root + b"/link") == (10000, 20009)
 
 
 def test_a_copy_keeps_the_owner_on_disk(union, layers, kept):
@@ -127,7 +127,7 @@ def test_who_has_no_place_in_the_map(union, layers, kept):
         os.chown(root + b"/user", -1, 4)
     os.mkdir(root + b"/made")
     assert on_disk(layers, b"made", kept) == owner(root + b"/made") == (OVERFLOW, OVERFLOW)
-    os.chown(root + b"/made", 100000, 200000)
+    os.chown(root + b"/made", 10000, 20000)
     assert on_disk(layers, b"made", kept) == (0, 0)
 
 
@@ -142,10 +142,10 @@ def test_set_group_id_is_for_members_of_the_shown_group(union, layers, gid, kept
 
 def test_acls_name_who_is_shown(union, layers):
     root = union(layers, options=MAPS).root
-    os.setxattr(root + b"/user", "system.posix_acl_access", named_user(100003))
+    os.setxattr(root + b"/user", "system.posix_acl_access", named_user(10003))
     assert os.getxattr(layers.upper + b"/user", "system.posix_acl_access") == named_user(3)
-    assert os.getxattr(root + b"/user", "system.posix_acl_access") == named_user(100003)
-    assert as_user(lambda: read(root + b"/user"), uid=100003, gid=1) == 0
+    assert os.getxattr(root + b"/user", "system.posix_acl_access") == named_user(10003)
+    assert as_user(lambda: read(root + b"/user"), uid=10003, gid=1) == 0
     assert as_user(lambda: read(root + b"/user"), uid=3, gid=1) == errno.EACCES
     with refused(errno.EOVERFLOW):
         os.setxattr(root + b"/user", "system.posix_acl_access", named_user(4))
@@ -170,7 +170,7 @@ def test_squashed_owners(union, layers, options, uid, gid):
     for name in (b"dir/root", b"user", b"other"):
         assert owner(root + b"/" + name) == squashed(owner(layers.lowers[0] + b"/" + name))
     os.chmod(root, 0o777)
-    first_uid, first_gid = (100000, 200000) if len(options) > 2 else (0, 0)
+    first_uid, first_gid = (10000, 20000) if len(options) > 2 else (0, 0)
     make = partial(os.mkdir, root + b"/new")
     assert as_user(make, uid=first_uid + 5, gid=first_gid + 6) == 0
     assert owner(layers.upper + b"/new") == (5, 6)
@@ -199,8 +199,8 @@ def test_as_fuse_overlayfs_shows_them(union, layers, scratch):
         more = {} if program is None else {"program": [program]}
         root = union(stack, options=MAPS, **more).root
         os.chmod(root, 0o777)
-        os.chown(root + b"/user", 100042, 200043)
-        assert as_user(lambda at=root: os.mkdir(at + b"/new"), uid=100005, gid=200006) == 0
+        os.chown(root + b"/user", 10042, 20043)
+        assert as_user(lambda at=root: os.mkdir(at + b"/new"), uid=10005, gid=20006) == 0
         os.mkdir(root + b"/made")
         names = (b"", b"dir", b"dir/root", b"user", b"other", b"linked", b"new", b"made")
         seen.append(

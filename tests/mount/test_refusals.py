@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import kernel
 from tests.support.mounts import HelperMount, MountFailed
-from tests.support.stacks import Dir, File, Layers, build_stack
+from tests.support.stacks import MARKS, Dir, File, Layers, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
@@ -102,7 +102,7 @@ def test_an_upper_that_another_mount_uses(layers, scratch, union):
 def test_a_redirect_that_would_leave_the_layers(scratch):
     """It is not followed, and what it would have merged with is not shown as if it were whole."""
     layers = build_stack(scratch + b"/s", [[File(b"sub/below")], [File(b"sub/above")]])
-    os.setxattr(layers.lowers[0] + b"/sub", "trusted.overlay.redirect", b"../../outside")
+    os.setxattr(layers.lowers[0] + b"/sub", f"{MARKS}.overlay.redirect", b"../../outside")
     mounted = HelperMount(layers, scratch + b"/m")
     mounted.expect_errors = True
     with mounted, pytest.raises(OSError):

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.extension import answered
 from tests.support.files import as_user, refused, write
-from tests.support.stacks import IN_NAMESPACE, Dir, Fifo, File, Link, Symlink, build_stack
+from tests.support.stacks import Dir, Fifo, File, Link, Symlink, build_stack
 from unionfs.container.tracing import Batch, read_events
 from unionfs.syscalls.at import RENAME_EXCHANGE, renameat2
 
@@ -267,7 +267,6 @@ def test_one_that_is_being_set_is_not_known_as_absent(union, layers):
     assert asked and names(root + b"/big") == ["user.x"]
 
 
-@pytest.mark.skipif(IN_NAMESPACE, reason="nobody sets trusted attributes there")
 def test_what_a_user_does_not_see_root_does(union, layers):
     root = union(layers).root
 

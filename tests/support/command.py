@@ -19,7 +19,7 @@ class Cli:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.env = {**os.environ, "UNIONFS_ROOT": str(root), "PYTHONPATH": REPO}
+        self.env = {**os.environ, "UNIONFS_ROOT": str(root), "PYTHONPATH": _path()}
 
     def run(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a command to its end and return what came of it."""
@@ -62,6 +62,11 @@ class Cli:
         """Unmount and remove every container."""
         for name in self("ls", "-q").split():
             self.run("rm", "--force", name)
+
+
+def _path() -> str:
+    """Return what Python is to look in: this project first, then what we were told."""
+    return os.pathsep.join(filter(None, (REPO, os.environ.get("PYTHONPATH"))))
 
 
 def _holds(pid: str, path: str) -> bool:

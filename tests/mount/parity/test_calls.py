@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -42,8 +43,7 @@ def again() -> Mounter | None:
 def tables(arena, mount_union, again, tmp_path_factory) -> Iterator[Tables]:  # noqa: F811
     image, mounted = arena + b"/tables.img", False
     if IN_NAMESPACE:
-        disk = arena + b"/tables"
-        os.mkdir(disk)
+        disk = tempfile.mkdtemp(dir=arena)
     else:
         disk = os.fsencode(tmp_path_factory.mktemp("tables"))  # beside the arena, as open as that
         mounted = make_disk(disk, image)
