@@ -33,10 +33,13 @@ _SMALL = (
     "test_identity_tools.py::test_rsync[extension]",
     f"crash/test_killed.py::{_CASE}[rename a merged directory]",
     f"crash/test_failing.py::{_FAIL}[rename over a hard link]",
+    "test_on_overlayfs.py",
+    "renames/test_matrix.py::test_renamed[renamed a generation ago]",
+    "tests/property/test_overlay.py::test_over_generations_of_layers",
     "parity/test_calls.py",
 )
 _TABLES = "not test_calls or chmod- or mkdir-"  # of parity, in the small run
-_MORE = (  # modules of tests/mount; those of tests/property, by their full names, are at the end
+_MORE = (  # modules of tests/mount, and by their full names of tests/property
     "test_callers", "test_links", "test_directories", "test_coherence", "test_rename_flags",
     "test_attributes", "test_identity", "test_identity_links", "test_identity_open",
     "test_identity_tools", "test_side_by_side", "test_sockets", "test_whole_trees",
@@ -59,6 +62,8 @@ _MORE = (  # modules of tests/mount; those of tests/property, by their full name
     "tests/property/test_overlay", "tests/property/test_overlay_indexed",
     "tests/property/test_overlay_links",
 )  # fmt: skip
+# What they try is the commands' own work on a store: some of it is enough in the full run, too.
+_BRIEF = ("crash/test_commands", "crash/test_rebase_mounted")
 # Modules that have nothing to say in there, and why.
 _LEFT_OUT = {
     "test_bench_floor": "of the bench, which is run by the machine's root",
@@ -134,7 +139,7 @@ def test_again(user: User, name: str) -> None:
     place.mkdir()
     os.chown(place, SUBORDINATE, SUBORDINATE)
     env = {**user.env, "UNIONFS_TEST_USERNS": "1", "TMPDIR": str(place), "HOME": str(place)}
-    env["HYPOTHESIS_PROFILE"] = os.environ.get("HYPOTHESIS_PROFILE", "default")
+    env |= _size(name)
     words = [sys.executable, "-m", "tests.support.userns", str(SUBORDINATE)]
     done = subprocess.run(
         [*words, *_inside(user, place), *map(_path, _PARTS[name])],
@@ -146,6 +151,13 @@ def test_again(user: User, name: str) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "skipped" not in done.stdout, done.stdout
+
+
+def _size(name: str) -> dict[str, str]:
+    """Return what the environment says of how much is tried."""
+    if not FULL:
+        return {"HYPOTHESIS_PROFILE": "default", "UNIONFS_TEST_EXAMPLES": "10"}
+    return {"HYPOTHESIS_PROFILE": "default" if name in _BRIEF else "full"}
 
 
 def _inside(user: User, place: Path) -> list[str]:
