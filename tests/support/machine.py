@@ -29,10 +29,12 @@ def test_root() -> str:
     inside = os.path.join(os.path.dirname(__file__), "..", "..", ".cache", "tmp")
     candidates = [tempfile.gettempdir(), "/var/tmp", os.path.abspath(inside)]
     os.makedirs(candidates[-1], exist_ok=True)
-    return next((path for path in candidates if _kind(path) not in _NOT_A_DISK), candidates[-1])
+    return next(
+        (path for path in candidates if filesystem(path) not in _NOT_A_DISK), candidates[-1]
+    )
 
 
-def _kind(path: str) -> bytes:
+def filesystem(path: str) -> bytes:
     """Return the filesystem type that *path* is on."""
     device = os.stat(path).st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}".encode()
