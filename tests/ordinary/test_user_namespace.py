@@ -54,7 +54,7 @@ _MORE = (  # modules of tests/mount, and by their full names of tests/property
     "test_file_flags", "test_full_disk", "test_layer_forms", "test_leaving", "test_lower_reads",
     "test_many_open", "test_no_extension", "test_on_overlayfs", "test_open_modes", "test_options",
     "test_override", "test_owners", "test_pure", "test_reference_unpacker", "test_refusals",
-    "test_remembered", "test_running", "test_told", "test_traced", "test_traced_end",
+    "test_relay", "test_remembered", "test_running", "test_told", "test_traced", "test_traced_end",
     "test_unforeseen", "test_xattrless", "data/test_unseen", "data/test_full_disk",
     "data/both/test_uring", "crash/test_commands", "crash/test_rebase_mounted",
     "parity/test_kept_owners", "parity/test_recorded",
