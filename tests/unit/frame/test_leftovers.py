@@ -120,5 +120,5 @@ def _run_of(tmp_path: Path, *words: str, **files: str) -> subprocess.CompletedPr
 
 def test_the_test_root_is_a_disk() -> None:
     path = Path(machine.test_root())
-    assert machine._kind(str(path)) not in machine._NOT_A_DISK
-    assert machine._kind("/proc") == b"proc"
+    assert machine.filesystem(str(path)) not in machine._NOT_A_DISK
+    assert machine.filesystem("/proc") == b"proc"
