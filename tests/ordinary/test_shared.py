@@ -6,6 +6,7 @@ The tests of callers again, in a mount that shows other owners than there are on
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import subprocess
@@ -57,6 +58,24 @@ def union(user: User, tmp_path: Path) -> Iterator:
     yield mount
     for mounted in made:
         mounted.__exit__(None, None, None)
+
+
+def test_who_may_write_takes_set_id_bits(union, scratch):
+    """Without the extension the kernel asks for it as for a chmod(2), which is not his to ask."""
+    root = union(
+        build_stack(scratch + b"/s", [[File(b"f", mode=0o6777), File(b"g", mode=0o6777)]])
+    ).root
+    for name, change in ((b"/f", lambda path: write(path, b"x")), (b"/g", _append)):
+        assert as_user(lambda: change(root + name)) == 0  # noqa: B023
+        assert os.stat(root + name).st_mode & 0o7777 == 0o777
+        os.chmod(root + name, 0o4755)
+        with_bits = as_user(lambda: os.chmod(root + name, 0o755))  # noqa: B023
+        assert (with_bits, os.stat(root + name).st_mode & 0o7777) == (errno.EPERM, 0o4755)
+
+
+def _append(path: bytes) -> None:
+    with open(path, "ab") as file:
+        file.write(b"x")
 
 
 @pytest.fixture

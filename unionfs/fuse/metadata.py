@@ -94,19 +94,22 @@ class MetadataHandlers(CarriedHandlers):
             return self._look_again(node, before, attr, fields)
         upper = self.upper
         if upper is None or node.source is not None or node.kind == stat.S_IFDIR:
-            upper = await self.copy_up(node, cut=cut)
+            upper = await self.copy_up(node, cut=None if fields.update_mode else cut)
         if cut is not None and cut.made:
             times = False  # the kernel's with a truncation are "now", which the copy has
         elif cut is not None:
             await self.own_data(node)
-            self._truncate(node, cut)
+            if fields.update_mode:
+                self._truncate_set_id(upper, node, cut, attr.st_mode)
+            else:
+                self._truncate(node, cut)
         if owner:
             uid = attr.st_uid if fields.update_uid else -1
             gid = attr.st_gid if fields.update_gid else -1
             if self.owners is not None:
                 uid, gid = self.owners.changed(uid, gid)
             attributes.chown(upper, node, uid, gid)
-        if fields.update_mode:
+        if fields.update_mode and cut is None:
             self._hold_open(upper, node)
             attributes.chmod(upper, node, stat.S_IMODE(attr.st_mode))
         if times:
@@ -174,6 +177,16 @@ class MetadataHandlers(CarriedHandlers):
             attributes.truncate(self.writer(), fd, cut.size, kill=cut.kill)
         finally:
             os.close(fd)
+
+    def _truncate_set_id(self, upper: Upper, node: Node, cut: Cut, mode: int) -> None:
+        """Truncate a file that is to lose set-id bits: to *mode*, as the kernel has it.
+
+        It asks so where there is no extension to tell us that they go. The content goes last.
+        """
+        self._hold_open(upper, node)
+        was = self.tree.stat(node).st_mode
+        with _mode_within(upper, node, stat.S_IMODE(mode), stat.S_IMODE(was)):
+            self._truncate(node, cut)
 
     def _set_times(
         self, upper: Upper, node: Node, attr: EntryAttributes, fields: SetattrFields

@@ -21,6 +21,7 @@ from pyfuse3 import (
     SetattrFields,
 )
 
+from unionfs.fuse import native
 from unionfs.fuse.guard import answers
 from unionfs.fuse.inodes import Inodes
 from unionfs.fuse.permission import (
@@ -244,7 +245,8 @@ class SharedOperations(RootedOperations):
         if fields.update_gid and not (mine and attr.st_gid in (now.st_gid, *who.groups)):
             raise not_permitted()
         if fields.update_mode:
-            if not mine:
+            writes = not native.hooked() and _takes_set_id(now.st_mode, attr.st_mode)
+            if not mine and not (writes and self._has(node, ctx, WRITE)):
                 raise not_permitted()
             if now.st_gid not in who.groups and not node.is_dir:
                 attr.st_mode &= ~stat.S_ISGID
@@ -276,3 +278,12 @@ class SharedOperations(RootedOperations):
         if name.startswith(b"user."):
             await self._require(inode, ctx, WRITE)
         await super().removexattr(inode, name, ctx)
+
+
+def _takes_set_id(was: int, mode: int) -> bool:
+    """Return whether *mode* is what *was* but for set-id bits that go.
+
+    Without the extension the kernel asks for that before somebody writes, as if he called chmod(2).
+    Who may write takes them anyway.
+    """
+    return (was ^ mode) & 0o7777 == was & ~mode & (stat.S_ISUID | stat.S_ISGID) != 0
