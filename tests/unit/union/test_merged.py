@@ -74,7 +74,19 @@ def opened(lowers: list[Path], upper: Path | None = None) -> Tree:
         Layer(os.fsencode(path), number, Flavour.USER, pool, plain=True)
         for number, path in enumerate(lowers, start=1)
     ]
-    return Tree(layers, pool)
+    _trees.append(Tree(layers, pool))
+    return _trees[-1]
+
+
+_trees: list[Tree] = []
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Close what was opened: a later test may count its own descriptors."""
+    yield
+    while _trees:
+        _trees.pop().close()
 
 
 def shown(tree: Tree) -> dict[bytes, object]:
@@ -202,10 +214,12 @@ def test_owners_of_another_namespace_are_not_told(
     monkeypatch.setattr(merged_module, "in_initial_user_namespace", lambda: False)
     elsewhere = MergedIndex.open(index, tree.lowers())
     assert elsewhere is not None and not elsewhere.has_attributes
+    elsewhere.close()
     write(os.fsdecode(index) + "2", opened(lowers))
     monkeypatch.undo()
     made_there = MergedIndex.open(index + b"2", tree.lowers())
     assert made_there is not None and not made_there.has_attributes
+    made_there.close()
 
 
 @pytest.mark.parametrize("damage", [b"", b"SQLite format 3\0 but not more", b"\0" * 5000])
