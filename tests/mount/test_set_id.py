@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 
 import pytest
 
@@ -89,3 +90,25 @@ def test_as_on_the_local_filesystem(scratch, union, change, kept):
             if found[0] != found[1]:
                 wrong.append((caller, oct(mode), *found))
     assert wrong == []
+
+
+def test_root_of_a_namespace_of_his_own_is_in_no_other_group(union, scratch):
+    """His CAP_FSETID there is worth nothing with a group that the namespace has no name for."""
+    layers = build_stack(scratch + b"/s", [[Dir(b"d", mode=0o2777, gid=GROUP)]])
+    mounted = union(layers).root + b"/d"
+    plain = scratch + b"/plain"
+    os.mkdir(plain)
+    os.chown(plain, 0, GROUP)
+    os.chmod(plain, 0o2777)
+    for place in (plain, mounted):
+        path = place + b"/f"
+        assert as_user(lambda: _made_by_stranger(path), uid=OTHER, gid=OTHER) == 0  # noqa: B023
+        st = os.stat(path)
+        assert (st.st_gid, st.st_mode & 0o7777) == (GROUP, 0o644), place
+
+
+def _made_by_stranger(path: bytes) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o2644))
+    assert os.stat(path).st_mode & 0o7777 == 0o2644
+    words = ["unshare", "--user", "--map-root-user", "sh", "-c", 'printf x >> "$0"']
+    subprocess.run([*words, path], check=True)

@@ -14,6 +14,7 @@ from unionfs.syscalls.capability import (
     CAP_FSETID,
     has_capability,
     in_initial_user_namespace,
+    knows_group,
     other_groups,
 )
 from unionfs.upper.attributes import IsMember
@@ -64,11 +65,14 @@ def may(ctx: RequestContext, capability: int) -> bool:
 def _is_member(gid: int, pid: int, group: int) -> bool:
     """Return whether a caller is in *group*, or may as much (in_group_or_capable()).
 
-    Root of a user namespace is asked to lose set-id bits as everybody, and may that.
+    Root of a user namespace is asked to lose set-id bits as everybody, and may that; but not where
+    his namespace has no name for the group, or whoever makes himself one would be in all groups.
     """
     if gid == group or pid == 0:
         return gid == group
     try:
-        return group in other_groups(pid) or has_capability(CAP_FSETID, pid)
+        if group in other_groups(pid):
+            return True
+        return has_capability(CAP_FSETID, pid) and knows_group(pid, group)
     except OSError:
         return False

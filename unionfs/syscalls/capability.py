@@ -42,3 +42,23 @@ def in_initial_user_namespace(pid: int | None = None) -> bool:
     """
     found = os.stat(f"/proc/{'self' if pid is None else pid}/ns/user")
     return found.st_ino == _INITIAL_USER_NAMESPACE
+
+
+def knows_group(pid: int, group: int) -> bool:
+    """Return whether the user namespace of process *pid* has a name for *group*, as we call it.
+
+    Without one, no capability there is worth anything with a file of that group (in the kernel
+    capable_wrt_inode_uidgid()). Raises OSError if there is no such process.
+    """
+    try:
+        here = os.stat("/proc/self/ns/user").st_ino
+        if os.stat(f"/proc/{pid}/ns/user").st_ino == here:
+            return True
+    except PermissionError:
+        pass  # another user's; his map is open to all (user_namespaces(7))
+    with open(f"/proc/{pid}/gid_map", "rb") as lines:
+        for line in lines:
+            _, first, count = map(int, line.split())
+            if first <= group < first + count:
+                return True
+    return False
