@@ -245,10 +245,12 @@ class SharedOperations(RootedOperations):
         if fields.update_gid and not (mine and attr.st_gid in (now.st_gid, *who.groups)):
             raise not_permitted()
         if fields.update_mode:
-            writes = not native.hooked() and _takes_set_id(now.st_mode, attr.st_mode)
-            if not mine and not (writes and self._has(node, ctx, WRITE)):
+            member = now.st_gid in who.groups
+            writes = not native.hooked() and node.kind == stat.S_IFREG
+            takes = writes and _takes_set_id(now.st_mode, attr.st_mode, member=member)
+            if not mine and not (takes and self._has(node, ctx, WRITE)):
                 raise not_permitted()
-            if now.st_gid not in who.groups and not node.is_dir:
+            if not member and not node.is_dir:
                 attr.st_mode &= ~stat.S_ISGID
         times = [attr.st_atime_ns] * fields.update_atime + [attr.st_mtime_ns] * fields.update_mtime
         if times and not mine and not fields.update_size:
@@ -280,10 +282,11 @@ class SharedOperations(RootedOperations):
         await super().removexattr(inode, name, ctx)
 
 
-def _takes_set_id(was: int, mode: int) -> bool:
-    """Return whether *mode* is what *was* but for set-id bits that go.
+def _takes_set_id(was: int, mode: int, *, member: bool) -> bool:
+    """Return whether *mode* is what *was* but for set-id bits that a *member* (or not) takes.
 
     Without the extension the kernel asks for that before somebody writes, as if he called chmod(2).
-    Who may write takes them anyway.
+    Who may write takes them anyway (setattr_should_drop_suidgid()).
     """
-    return (was ^ mode) & 0o7777 == was & ~mode & (stat.S_ISUID | stat.S_ISGID) != 0
+    goes = stat.S_ISUID if member and not was & stat.S_IXGRP else stat.S_ISUID | stat.S_ISGID
+    return (was ^ mode) & 0o7777 == was & ~mode & goes != 0
