@@ -5,8 +5,10 @@ All tests of the extension again, with the refusal played, and what only that wa
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import resource
 import subprocess
 import threading
 
@@ -15,6 +17,7 @@ import pytest
 from tests.mount.test_extension import *  # noqa: F403
 from tests.support import kernel
 from tests.support.files import read, write
+from tests.support.files import refused as refused_call
 from tests.support.stacks import Dir, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_extension]
@@ -61,6 +64,21 @@ def test_messages_of_every_size(mounted, tree):
     assert os.getxattr(mounted.root + b"/d/big", "user.much") == value
     os.symlink(b"t" * 4095, mounted.root + b"/d/link")
     assert os.readlink(mounted.root + b"/d/link") == b"t" * 4095
+
+
+def test_a_reply_that_there_is_no_room_for_is_an_error(mounted):
+    """As where memory is short: the daemon lives, and nobody waits."""
+    names = [b"a rather long name of a file, number %d" % number for number in range(300)]
+    for name in names:
+        write(mounted.root + b"/d/" + name, b"")
+    pid = json.loads(os.getxattr(mounted.root, "user.unionfs.stats"))["pid"]
+    mounted.expect_errors = True
+    limit = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, limit[1]))
+    with refused_call(errno.EIO):
+        os.listdir(mounted.root + b"/d")
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, limit)
+    assert sorted(os.listdir(mounted.root + b"/d")) == sorted(names)
 
 
 def test_many_at_once(mounted, tree):

@@ -121,8 +121,8 @@ void relay_init(struct fuse_init_out *init)
 		return;
 	if (init->max_write > MOST_DATA)
 		init->max_write = MOST_DATA;
-	if (init->max_pages > MOST_DATA / 4096)
-		init->max_pages = MOST_DATA / 4096;
+	if (init->max_pages > MOST_DATA / (unsigned)getpagesize())
+		init->max_pages = (uint16_t)(MOST_DATA / (unsigned)getpagesize());
 }
 
 /* Give libfuse the device back, which it is about to close. */
@@ -130,9 +130,11 @@ static void stop(void)
 {
 	if (relay.device < 0)
 		return;
+	pthread_mutex_lock(&lock);
 	dup3(relay.device, relay.theirs, O_CLOEXEC);
 	close(relay.device);
 	relay.device = -1;
+	pthread_mutex_unlock(&lock);
 }
 
 static void keep(struct notification ***end, const char *message, size_t size)
@@ -161,6 +163,16 @@ static int empty_paper(struct notification **kept)
 			{ head + 1, head->len - sizeof(*head) },
 		};
 
+		if (size - at < (off_t)sizeof(*head))
+			break;
+		if (head->len < sizeof(*head) || head->len > size - at) { /* there was no room */
+			head->len = sizeof(*head);
+			head->error = -EIO;
+			error = EIO;
+			if (head->unique != 0)
+				relay.writev(relay.device, parts, 1, NULL);
+			break;
+		}
 		if (head->unique == 0)
 			keep(&kept, (const char *)head, head->len);
 		else if (relay.writev(relay.device, parts, 1 + (parts[1].iov_len > 0), NULL) < 0)
@@ -184,7 +196,7 @@ static int sent(int result)
 	while (kept != NULL) {
 		struct notification *done = kept;
 
-		if (relay.writev(relay.device, &done->whole, 1, NULL) < 0)
+		if (relay.device >= 0 && relay.writev(relay.device, &done->whole, 1, NULL) < 0)
 			error = errno;
 		kept = done->next;
 		free(done);
