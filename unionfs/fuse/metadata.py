@@ -359,7 +359,7 @@ def _mode_within(upper: Upper, node: Node, mode: int, was: int) -> Iterator[None
     attributes.chmod(upper, node, mode)
     try:
         yield
-    except OSError:
+    except BaseException:
         with suppress(OSError):
             attributes.chmod(upper, node, was)
         raise

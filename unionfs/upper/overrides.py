@@ -59,10 +59,10 @@ def write(upper: Upper, target: int | bytes, value: Override, was: Override | No
 
 @contextlib.contextmanager
 def _undone(undo: Callable[[], object] | None) -> Iterator[None]:
-    """Do the second half of a change; should it fail, *undo* the first, and raise its OSError."""
+    """Do the second half of a change; should it fail, *undo* the first and raise its exception."""
     try:
         yield
-    except OSError:
+    except BaseException:
         if undo is not None:
             with contextlib.suppress(OSError):
                 undo()
@@ -167,26 +167,36 @@ def set_xattr(upper: Upper, node: Node, name: bytes, value: bytes, flags: int) -
     if name == acl.DEFAULT and not node.is_dir:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     entries = acl.decode(value) if name in _ACLS else None
-    says_more = entries is None or (entries and (name != acl.ACCESS or acl.is_extended(entries)))
-    with _mode_of(upper, node, target, entries if name == acl.ACCESS else None):
-        if says_more:
-            xattr.set_(target, upper.names.to_disk(name), value, flags)
-        else:
-            _drop(upper, target, name)
+    if entries is not None and name == acl.ACCESS:
+        _set_acl(upper, node, target, entries, value, flags)
+    elif entries is not None and not entries:
+        _drop(upper, target, name)
+    else:
+        xattr.set_(target, upper.names.to_disk(name), value, flags)
 
 
-@contextlib.contextmanager
-def _mode_of(
-    upper: Upper, node: Node, target: int | bytes, entries: acl.Acl | None
-) -> Iterator[None]:
-    """Show *node* with the permission bits of the ACL *entries* that is being set, if one is."""
-    if entries is None:
-        yield
-        return
+def _set_acl(
+    upper: Upper, node: Node, target: int | bytes, entries: acl.Acl, value: bytes, flags: int
+) -> None:
+    """Give *node* the ACL *entries*, which *value* is on disk, and their permission bits.
+
+    The permissions of a group that are more with an ACL are its mask: so the ACL is there before
+    the mode says so, and the mode is less before an ACL goes.
+    """
     was = _current(upper, target, node)
-    write(upper, target, was._replace(mode=was.mode & ~0o777 | acl.mode_of(entries)), was)
-    with _undone(partial(write, upper, target, was)):
-        yield
+    mode = was._replace(mode=was.mode & ~0o777 | acl.mode_of(entries))
+    if not acl.is_extended(entries):
+        write(upper, target, mode, was)
+        with _undone(partial(write, upper, target, was)):
+            _drop(upper, target, acl.ACCESS)
+        return
+    before = _get(upper, target, acl.ACCESS)
+    xattr.set_(target, upper.names.to_disk(acl.ACCESS), value, flags)
+    put_back = partial(_drop, upper, target, acl.ACCESS)
+    if before is not None:
+        put_back = partial(_set, upper, target, acl.ACCESS, before)
+    with _undone(put_back):
+        write(upper, target, mode, was)
 
 
 def _current(upper: Upper, target: int | bytes, node: Node) -> Override:
