@@ -294,7 +294,7 @@ def _in_foreign_group(root: bytes) -> None:
 
 _SET_ID = (chmod(b"file", 0o6777),)
 
-# Each of these takes two writes where owners are kept aside, and one elsewhere.
+# Each of these takes two writes where owners are kept aside; a few do so elsewhere, too.
 TWO_WRITES = {
     "chmod a file with an ACL": Case(
         chmod(b"dir/a", 0o604), (attribute(b"dir/a", _ACCESS, _SHARED),)

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from pyfuse3 import (
     EntryAttributes,
@@ -159,7 +159,7 @@ class MetadataHandlers(CarriedHandlers):
         mode = stat.S_IMODE(st.st_mode)
         kill = self.killer_in(ctx) if set_id else None
         kept = mode if kill is None else attributes.without_set_id(st, kill)
-        with _mode_within(upper, node, kept, mode):
+        with attributes.mode_within(upper, node, kept, mode):
             attributes.chown(upper, node, -1, -1)
 
     def _may_change_mode(self, ctx: RequestContext) -> bool:
@@ -185,7 +185,7 @@ class MetadataHandlers(CarriedHandlers):
         """
         self._hold_open(upper, node)
         was = self.tree.stat(node).st_mode
-        with _mode_within(upper, node, stat.S_IMODE(mode), stat.S_IMODE(was)):
+        with attributes.mode_within(upper, node, stat.S_IMODE(mode), stat.S_IMODE(was)):
             self._truncate(node, cut)
 
     def _set_times(
@@ -325,7 +325,7 @@ class MetadataHandlers(CarriedHandlers):
         is_member = self.killer_in(ctx) if st.st_mode & stat.S_ISGID else None
         goes = is_member is not None and not is_member(st.st_gid)
         mode = stat.S_IMODE(st.st_mode)
-        with _mode_within(upper, node, mode & ~stat.S_ISGID if goes else mode, mode):
+        with attributes.mode_within(upper, node, mode & ~stat.S_ISGID if goes else mode, mode):
             yield
 
     @answers_later
@@ -348,21 +348,6 @@ class MetadataHandlers(CarriedHandlers):
         attributes.remove_xattr(upper, node, name)
         if name == DEFAULT_ACL and node.is_dir:
             upper.part(node).default_acl = None
-
-
-@contextmanager
-def _mode_within(upper: Upper, node: Node, mode: int, was: int) -> Iterator[None]:
-    """Give *node* the permissions *mode*; what *was* (both octal) if what is within fails."""
-    if mode == was:
-        yield
-        return
-    attributes.chmod(upper, node, mode)
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):
-            attributes.chmod(upper, node, was)
-        raise
 
 
 def _missing(name: bytes) -> FUSEError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from unionfs.syscalls import xattr
@@ -34,6 +34,24 @@ def chmod(upper: Upper, node: Node, mode: int) -> None:
     else:
         directory, name = upper.tree.place(node)
         os.chmod(name, mode, dir_fd=directory)
+
+
+@contextlib.contextmanager
+def mode_within(upper: Upper, node: Node, mode: int, was: int) -> Iterator[None]:
+    """Give *node* the permissions *mode*; what *was* (both octal) if what is within fails.
+
+    For changes of which the mode is one half; nothing may await within. Raises OSError.
+    """
+    if mode == was:
+        yield
+        return
+    chmod(upper, node, mode)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            chmod(upper, node, was)
+        raise
 
 
 def chown(upper: Upper, node: Node, uid: int, gid: int) -> None:
