@@ -97,14 +97,33 @@ def dress_new(upper: Upper, above: Part, target: int | bytes, value: Override) -
 
 
 def chmod(upper: Upper, node: Node, mode: int) -> None:
-    """Set the permissions that *node* is shown with (octal); an ACL goes along. Raises OSError."""
+    """Set the permissions that *node* is shown with (octal); an ACL goes along. Raises OSError.
+
+    Before the ACL lets more people in, set-id bits are gone that go, and a sticky bit that comes is
+    there.
+    """
     target = upper.tree.target(node)
-    value = _current(upper, target, node)
+    was = _current(upper, target, node)
     found = _get(upper, target, acl.ACCESS)
-    if found is not None:
+    if found is None:
+        write(upper, target, was._replace(mode=mode), was)
+        return
+    first = was._replace(mode=_strictest(was.mode, mode))
+    if first != was:
+        write(upper, target, first, was)
+    with _undone(partial(write, upper, target, was)):
         _set(upper, target, acl.ACCESS, acl.encode(acl.after_chmod(acl.decode(found), mode)))
-    with _undone(None if found is None else partial(_set, upper, target, acl.ACCESS, found)):
-        write(upper, target, value._replace(mode=mode), value)
+        with _undone(partial(_set, upper, target, acl.ACCESS, found)):
+            write(upper, target, was._replace(mode=mode), first)
+
+
+def _strictest(was: int, mode: int) -> int:
+    """Return the permissions *was* with the set-id bits that *mode* has, too, and either's sticky.
+
+    All octal.
+    """
+    special = was & mode & (stat.S_ISUID | stat.S_ISGID) | (was | mode) & stat.S_ISVTX
+    return was & 0o777 | special
 
 
 def chown(upper: Upper, node: Node, uid: int, gid: int) -> None:
