@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.mount.crash.test_failing import SETTING, Trial, fail_at
-from tests.mount.crash.test_killed import kill_at_each
+from tests.mount.crash.test_killed import kill_at_each, kill_between
 from tests.support import points
 from tests.support.crash_cases import CASES, STACK, TWO_WRITES, WITH_EXTENSION, Case
 from tests.support.crashes import Stage
@@ -35,6 +35,7 @@ pytestmark = [
 ALL = {**TWO_WRITES, **CASES}
 FAILING = ("chmod a file with an ACL", "truncate another's set-id file")
 KILLED = ("rename a merged directory",)
+BETWEEN = ("chmod a file with an ACL",)
 
 
 class _UsersStage(Stage):
@@ -85,3 +86,8 @@ def test_failing(stage: Stage, name: str) -> None:
 @pytest.mark.parametrize("name", _names(KILLED, CASES))
 def test_killed(stage: Stage, name: str) -> None:
     kill_at_each(stage, name, 1 if FULL else 4)
+
+
+@pytest.mark.parametrize("name", _names(BETWEEN, TWO_WRITES))
+def test_killed_between_two_writes(stage: Stage, name: str) -> None:
+    kill_between(stage, name, aside=True)

@@ -302,6 +302,12 @@ TWO_WRITES = {
     "chmod a directory with an ACL": Case(
         chmod(b"dir", 0o705), (attribute(b"dir", _ACCESS, _SHARED),)
     ),
+    "chmod away the set-user-ID of a file with an ACL": Case(
+        chmod(b"dir/a", 0o755), (attribute(b"dir/a", _ACCESS, _SHARED), chmod(b"dir/a", 0o4710))
+    ),
+    "chmod a directory with an ACL to be sticky": Case(
+        chmod(b"dir", 0o1777), (attribute(b"dir", _ACCESS, _SHARED), chmod(b"dir", 0o2710))
+    ),
     "give a file an ACL": Case(attribute(b"dir/a", _ACCESS, _SHARED), (chown(b"dir/a", 9),)),
     "give a file another ACL": Case(
         attribute(b"dir/a", _ACCESS, _SHARED),

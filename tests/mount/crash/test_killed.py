@@ -2,7 +2,8 @@
 
 A client waits for the answer meanwhile. Whatever the call: the next mount, ours or the kernel's
 overlayfs on the same directories, shows the state before the change or the state after it, inode
-numbers included, and no name besides.
+numbers included, and no name besides. Where that takes two writes it may be a state between them
+that is known, and in which nobody may do more than in the others.
 
 Between two calls that change anything the disk is the same, so that ``make test`` kills at those
 only; the full run kills at every call that reaches a filesystem, too.
@@ -11,12 +12,13 @@ only; the full run kills at every call that reaches a filesystem, too.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tests.support import points
-from tests.support.crash_cases import CASES, Case
+from tests.support import between, points
+from tests.support.between import Between
+from tests.support.crash_cases import CASES, TWO_WRITES, Case
 from tests.support.crashes import USERS, Stage, dead, differing, look, without_directory_times
 from tests.support.examples import FULL
 from tests.support.fixtures import COMPARED
@@ -42,6 +44,7 @@ WHOLE = (  # at every point in `make test` too
     "rename a directory over one full of whiteouts",
 )
 SAMPLED = 4  # of so many points of the others one is taken
+PASSES = 3  # until a state was seen: what the kernel asks besides gives calls other numbers
 SLACK = 3  # calls by which two runs of a change may differ
 GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)  # what a caller of a killed daemon is told
 
@@ -92,6 +95,33 @@ def test_killed_where_whiteouts_are_files(nested: Stage, name: str):
     kill_at_each(nested, name, 1)
 
 
+@pytest.mark.parametrize("form", ["root", *USERS])
+@pytest.mark.parametrize("name", TWO_WRITES)
+def test_killed_between_two_writes(stage: Stage, name: str, form: str):
+    if form in USERS:
+        stage.as_a_users(form)
+    kill_between(stage, name, aside=form == "kept owners")
+
+
+def kill_between(stage: Stage, name: str, *, aside: bool) -> None:
+    """Kill at the calls of one of ``TWO_WRITES``; *aside*: owners are kept so.
+
+    What a filesystem changes at once may be half done, in the ways that ``between`` says and no
+    other. All of those come up: else too much is allowed.
+    """
+    halves = between.allowed(name, aside=aside)
+    case = TWO_WRITES[name]
+    born, after, count = _plain(stage, case)
+    every = 1 if FULL or halves else min(SAMPLED, count)
+    missed = {half.name for half in halves}
+    for _ in range(PASSES):
+        for number in range(list(TWO_WRITES).index(name) % every, count, every):
+            missed -= _killed(stage, case, number, born, after, halves)
+        if not missed:
+            break
+    assert not missed, "never seen"
+
+
 def kill_at_each(stage: Stage, case_name: str, every: int) -> None:
     """Kill at the calls of a case, or at one of *every* so many."""
     case = CASES[case_name]
@@ -114,8 +144,15 @@ def _plain(stage: Stage, case: Case) -> tuple[set[int], Tree, int]:
         return born, look(mounted.root), trap.count
 
 
-def _killed(stage: Stage, case: Case, number: int, born: set[int], after: Tree) -> None:
-    """Kill at the call *number*, and look."""
+def _killed(
+    stage: Stage,
+    case: Case,
+    number: int,
+    born: set[int],
+    after: Tree,
+    halves: Sequence[Between] = (),
+) -> set[str]:
+    """Kill at the call *number*, and look; return the names of those of *halves* that showed."""
     stage.fresh()
     mounted = stage.mount()
     for step in case.given:
@@ -130,16 +167,21 @@ def _killed(stage: Stage, case: Case, number: int, born: set[int], after: Tree) 
     if trap.sprung is None:  # what the kernel asks besides is not always the same
         mounted.unmount()
         assert told is None and trap.count >= number - SLACK, f"only {trap.count} calls this time"
-        return
+        return set()
     dead(mounted)
     assert told in (*GONE, None), told
     # A directory's times are set back after a copy into it: the copy itself shows nowhere.
     blur = without_directory_times if trap.sprung.name == "utimensat" else _as_is
+    met = set()
     for whose, seen, kinds in _shown(stage):
         old = differing(blur(seen), blur(before), born, kinds=kinds)
         new = differing(blur(seen), blur(after), born, kinds=kinds)
-        assert not (old and new), f"{trap}: {whose}: not before: {old}; not after: {new}"
         assert told is not None or not new, f"{trap}: {whose}: acknowledged and lost: {new}"
+        if old and new:
+            half = _half(seen, before, after, halves, born, kinds)
+            assert half, f"{trap}: {whose}: not before: {old}; not after: {new}"
+            met.add(half)
+    return met
 
 
 def _shown(stage: Stage) -> Iterator[tuple[str, Tree, tuple[str, ...]]]:
@@ -148,6 +190,23 @@ def _shown(stage: Stage) -> Iterator[tuple[str, Tree, tuple[str, ...]]]:
     yield "ours", stage.ours(), ()
     for seen in stage.kernels(copy):
         yield "the kernel's", seen, ("dir",)
+
+
+def _half(
+    seen: Tree,
+    before: Tree,
+    after: Tree,
+    halves: Sequence[Between],
+    born: set[int],
+    kinds: tuple[str, ...],
+) -> str | None:
+    """Return which of *halves* is *seen*, None if none is; nobody may more in it than at an end."""
+    for half in halves:
+        if not differing(seen, half.of(before, after), born, kinds=kinds):
+            more = list(between.widened(seen, before, after))
+            assert not more, f"{half.name}: {more}"
+            return half.name
+    return None
 
 
 def _as_is(tree: Tree) -> Tree:
