@@ -181,7 +181,16 @@ def _killed(
             half = _half(seen, before, after, halves, born, kinds)
             assert half, f"{trap}: {whose}: not before: {old}; not after: {new}"
             met.add(half)
+    if met:
+        assert not differing(_made_again(stage, case), after, born), "made again"
     return met
+
+
+def _made_again(stage: Stage, case: Case) -> Tree:
+    """Return what our next mount shows when it has made the change once more."""
+    with stage.mount() as mounted:
+        case.when(mounted.root)
+        return look(mounted.root)
 
 
 def _shown(stage: Stage) -> Iterator[tuple[str, Tree, tuple[str, ...]]]:
