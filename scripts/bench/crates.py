@@ -15,9 +15,10 @@ class AbsentError(Exception):
 def program(cache: str, name: str, version: str) -> str:
     """Return the program *name* of the crate of that name, at *version*, which cargo installs.
 
-    Its first build takes a minute or more. Raises AbsentError.
+    *version* is a requirement as cargo takes it; programs of several lie side by side. The first
+    build takes a minute or more. Raises AbsentError.
     """
-    root = os.path.join(cache, "cargo")
+    root = os.path.join(cache, "cargo", f"{name}{version}")
     found = os.path.join(root, "bin", name)
     cargo = shutil.which("cargo")
     if os.path.exists(found):

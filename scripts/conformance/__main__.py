@@ -25,6 +25,9 @@ from scripts.demo.image import CACHE
 # it has died of that by then it is not refused either.
 _LIMITS = {("unionfs-pure", "open::etxtbsy")}
 
+# What a machine that is not as expected comes to: each is told in one line.
+_ERRORS = (OSError, ValueError, subprocess.SubprocessError)
+
 Answers = dict[str, dict[str, Answer]]
 
 
@@ -33,15 +36,12 @@ def main() -> int:
     asked = _arguments()
     if os.geteuid() != 0:
         sys.exit("conformance: needs root: sudo make conformance")
-    cache = os.path.join(CACHE, "bench")
-    os.makedirs(cache, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="pjd-") as place:
-        os.chmod(place, 0o755)  # for the users that tests become
-        try:
-            suite = Suite(cache, place)
-        except AbsentError as error:
-            sys.exit(f"conformance: no pjdfstest: {error}")
-        answers = _run(suite, place, asked.on)
+    try:
+        answers = _answers(asked.on)
+    except AbsentError as error:
+        sys.exit(f"conformance: no pjdfstest: {_line(error)}")
+    except _ERRORS as error:
+        sys.exit(f"conformance: {_line(error)}")
     print(f"{platform.release()}, pjdfstest as root\n\n{_table(answers)}\n")
     failures = _failures(answers)
     for name, test, said in failures:
@@ -61,16 +61,34 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _answers(wanted: Sequence[str]) -> Answers:
+    cache = os.path.join(CACHE, "bench")
+    os.makedirs(cache, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="pjd-") as place:
+        os.chmod(place, 0o755)  # for the users that tests become
+        return _run(Suite(cache, place), place, wanted)
+
+
 def _run(suite: Suite, place: str, wanted: Sequence[str]) -> Answers:
+    """Return the answers on ext4 and on those *wanted* that are to be had; say which are not."""
     answers = {}
     with helper_of_mount(place):
         for name in dict.fromkeys([PLAIN, *wanted]):
             try:
                 with ground(name, place) as (root, second):
                     answers[name] = suite.run(root, second)
-            except (OSError, subprocess.CalledProcessError) as error:
-                print(f"conformance: without {name}: {error}", file=sys.stderr)
+            except _ERRORS as error:
+                if name == PLAIN:
+                    raise OSError(f"no {PLAIN} to compare with: {_line(error)}") from None
+                print(f"conformance: without {name}: {_line(error)}", file=sys.stderr)
     return answers
+
+
+def _line(error: BaseException) -> str:
+    """Return what went wrong first: what is cleared away after it may fail because of it."""
+    while isinstance(error.__context__, _ERRORS) and not error.__suppress_context__:
+        error = error.__context__
+    return " ".join(str(error).split())
 
 
 def _table(answers: Answers) -> str:
@@ -83,12 +101,13 @@ def _table(answers: Answers) -> str:
 
 def _failures(answers: Answers) -> list[tuple[str, str, str]]:
     """Return where, which and why for tests that fail; what ext4 fails as well, for ext4 only."""
+    plain = answers[PLAIN]
     return [
         (name, test, answer.said)
         for name, found in answers.items()
         for test, answer in sorted(found.items())
         if answer.verdict == "FAILED"
-        and (name == PLAIN or answers[PLAIN][test].verdict == "ok")
+        and (name == PLAIN or test not in plain or plain[test].verdict == "ok")
         and (name, test) not in _LIMITS
     ]
 

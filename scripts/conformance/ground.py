@@ -37,14 +37,15 @@ _AT = "d"  # the tests run in a directory of the lower layer, which is copied up
 def ground(name: str, place: str) -> Iterator[tuple[str, str]]:
     """Give directories of the filesystem *name* and of another one, for as long as the block lasts.
 
-    *place*: where to mount. Raises OSError or CalledProcessError where there is no such filesystem.
+    *place*: where to mount. Raises OSError or SubprocessError where there is no such
+    filesystem.
     """
     with contextlib.ExitStack() as stack:
         second = stack.enter_context(_mounted(place, "second", "-t", "tmpfs", "tmpfs"))
         image = os.path.join(place, "image")
-        subprocess.run(["truncate", "-s", _SIZE, image], check=True)
+        _do("truncate", "-s", _SIZE, image)
         stack.callback(os.unlink, image)
-        subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+        _do("mkfs.ext4", "-q", "-F", image)
         disk = stack.enter_context(_mounted(place, "on", "-o", "loop", image))
         os.chmod(disk, 0o755)
         if name == PLAIN:
@@ -57,27 +58,42 @@ def ground(name: str, place: str) -> Iterator[tuple[str, str]]:
 
 @contextlib.contextmanager
 def helper_of_mount(place: str) -> Iterator[None]:
-    """Let mount(8), which remounts, find our helper where it looks, whatever is installed there."""
+    """Let mount(8), which remounts, find our helper where it looks, whatever is installed there.
+
+    Raises OSError.
+    """
     helpers = os.path.join(place, "helpers")
     os.mkdir(helpers)
     os.symlink(_UNIONFS, os.path.join(helpers, "mount.fuse.unionfs"))
     lowers = f"lowerdir={helpers}:/usr/sbin"
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", lowers, "/usr/sbin"], check=True)
+    _do("mount", "-t", "overlay", "overlay", "-o", lowers, "/usr/sbin")
     try:
         yield
     finally:
-        subprocess.run(["umount", "/usr/sbin"], check=True)
+        _unmount("/usr/sbin")
 
 
 @contextlib.contextmanager
 def _mounted(place: str, name: str, *what: str) -> Iterator[str]:
     target = os.path.join(place, name)
     os.makedirs(target, exist_ok=True)
-    subprocess.run(["mount", *what, target], check=True)
+    _do("mount", *what, target)
     try:
         yield target
     finally:
-        subprocess.run(["umount", target], check=True)
+        _unmount(target)
+
+
+def _unmount(target: str) -> None:
+    """Unmount *target*, whoever is still in it: a suite that took too long leaves processes."""
+    _do("umount", "--lazy", target)
+
+
+def _do(*words: str) -> None:
+    """Run a command. Raises OSError with what it says."""
+    done = subprocess.run(words, capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        raise OSError(f"{words[0]} ended with {done.returncode}: {done.stderr.strip()}")
 
 
 def _stack(disk: str) -> Stack:

@@ -10,6 +10,7 @@ import grp
 import os
 import pwd
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass
 
@@ -35,20 +36,23 @@ class Answer:
 
 
 class Suite:
-    """The program, with its configuration below *place*; *cache* is where it is built."""
+    """The program, with its configuration below *place*; *cache* is where it is built.
+
+    Raises AbsentError.
+    """
 
     def __init__(self, cache: str, place: str) -> None:
         self._program = crates.program(cache, _NAME, _VERSION)
         self._place = place
         self._preload = os.path.join(place, "mknod.so")
-        source = os.path.join(os.path.dirname(__file__), "mknod.c")
-        subprocess.run(["cc", "-shared", "-fPIC", "-o", self._preload, source], check=True)
+        _compile(os.path.join(os.path.dirname(__file__), "mknod.c"), self._preload)
 
     def run(self, root: str, second: str) -> dict[str, Answer]:
         """Run it in the directory *root* and return all answers by the names of the tests.
 
         *second* is a directory of another filesystem. The tests of read-only filesystems run by
         themselves, because others leave files open for writing, and then nothing can be remounted.
+        Raises OSError, ValueError or TimeoutExpired where there are no answers, or not all.
         """
         if len(os.fsencode(root)) > _LONGEST:
             raise OSError(f"{root} is too long a path for sockets: set TMPDIR to a shorter one")
@@ -77,6 +81,16 @@ class Suite:
         return done.stdout
 
 
+def _compile(source: str, library: str) -> None:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise crates.AbsentError(f"there is no cc to compile {source} with")
+    words = [compiler, "-shared", "-fPIC", "-o", library, source]
+    done = subprocess.run(words, capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        raise crates.AbsentError(f"cc does not compile {source}: {done.stderr.strip()[-300:]}")
+
+
 def parse(text: str) -> dict[str, Answer]:
     """Return the answers that *text*, the suite's output, has. Raises ValueError if some lack."""
     answers: dict[str, Answer] = {}
@@ -102,4 +116,7 @@ def _configuration(*, remount: bool) -> str:
 
 
 def _group(user: str) -> str:
-    return grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
+    try:
+        return grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
+    except KeyError:
+        raise OSError(f"there is no user {user} with a group, whom its tests become") from None
