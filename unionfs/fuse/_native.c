@@ -175,6 +175,7 @@ again:
 	if (size < (ssize_t)sizeof(*head))
 		return size;
 	now_ns = stats_begin(head);
+	spin_request(head, now_ns);
 	if (trace_on)
 		trace_begin(head, (size_t)size, now_ns);
 	known_request(head, (size_t)size);

@@ -77,6 +77,7 @@ void trace_taken(void); /* what was found */
 /* _spin.c */
 void spin_limit(long microseconds); /* how long an empty queue is asked again; 0: not at all */
 void spin_totals(unsigned long long *ns, unsigned long long *caught);
+void spin_request(const struct fuse_in_header *head, uint64_t now_ns); /* every request */
 ssize_t spin_read(int fd, void *buffer, size_t length); /* read(2), asking again as said */
 
 /* _nap.c */

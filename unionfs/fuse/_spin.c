@@ -9,17 +9,23 @@
  * this one away from us (involuntary context switches), others want it, and we stop for a while. A
  * few times it does so on a quiet machine, too: for its own threads (RCU, softirqs), and whenever it
  * puts the client beside us. On a busy one it is dozens of times between two spins for nothing.
+ *
+ * Nor does it pay while as many clients are at work as there are processors: each of them could run
+ * where we spin. Who made a request a moment ago is at work.
  */
 #define _GNU_SOURCE
 #include "_native.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #define SPIN_FIRST 10000L /* ns */
 #define SPIN_REST 200000000L
+#define CLIENTS 16 /* a power of two */
+#define SPIN_AT_WORK 500000L /* ns */
 #define SPIN_PREEMPTED 4 /* times that do not count, between two spins for nothing */
 
 static long spin_max; /* ns; 0: never */
@@ -29,6 +35,9 @@ static long long rest_until;
 static long preempted;
 static unsigned long long spun; /* ns, for nothing or not */
 static unsigned long long caught;
+
+static int processors;
+static uint64_t asked_ns[CLIENTS]; /* when a client last did; by its number, or another's like it */
 
 static long long now_ns(void)
 {
@@ -76,6 +85,20 @@ static int is_rested(long long now)
 	return 1;
 }
 
+void spin_request(const struct fuse_in_header *head, uint64_t now)
+{
+	asked_ns[head->pid & (CLIENTS - 1)] = now;
+}
+
+static int is_crowded(uint64_t now)
+{
+	int at_work = 0;
+
+	for (int i = 0; i < CLIENTS; i++)
+		at_work += asked_ns[i] + SPIN_AT_WORK > now;
+	return at_work >= processors;
+}
+
 static ssize_t spin(int fd, void *buffer, size_t length, long long start)
 {
 	long long now = start;
@@ -110,7 +133,7 @@ ssize_t spin_read(int fd, void *buffer, size_t length)
 	if (errno != EAGAIN || empty_since)
 		return size;
 	now = empty_since = now_ns();
-	if (spin_ns == 0 || !is_rested(now))
+	if (spin_ns == 0 || is_crowded((uint64_t)now) || !is_rested(now))
 		return size;
 	size = spin(fd, buffer, length, now);
 	if (size >= 0) {
@@ -126,6 +149,9 @@ ssize_t spin_read(int fd, void *buffer, size_t length)
 
 void spin_limit(long microseconds)
 {
+	cpu_set_t usable;
+
+	processors = sched_getaffinity(0, sizeof(usable), &usable) == 0 ? CPU_COUNT(&usable) : CLIENTS;
 	spin_max = microseconds * 1000;
 	spin_ns = 0;
 	empty_since = 0;
