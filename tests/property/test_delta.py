@@ -83,6 +83,11 @@ def check(folder: bytes, mount, stack: Stack, ops: Sequence[Op]) -> None:
         finally:
             world.close_all()
         wanted = plain(trees.snapshot(mounted.root))
+    if mount is KernelOverlay:
+        # What it shows is not always what it wrote: fchmod(2) of a lower file whose name another
+        # has by now copies it to that name, over the other, which is shown all the same.
+        with mount(layers, folder + b"/m") as mounted:
+            wanted = plain(trees.snapshot(mounted.root))
     data = delta_tar(layers)
     assert delta_tar(layers) == data
     for number, tar in enumerate((data, delta_tar(layers, keep_unchanged=True))):
