@@ -19,6 +19,7 @@ OPTIONS = (
     *("volatile", "redirect_dir=off", "xattr_permissions=2", "spin=off", "spin=auto", "spin=100"),
     *("noxattrinfo", "record", "uidmapping=:0:100000:65536", "gidmapping=0:100000:65536"),
     *("data=auto", "data=cached", "readahead=auto", "readahead=off", "merged_index=off"),
+    *("lend=auto", "lend=off"),
     *("noacl", "noxattrs", "static_nlink", "context=u:r:t:s0"),
     *("squash_to_root", "squash_to_uid=1000", "squash_to_gid=0"),
 )

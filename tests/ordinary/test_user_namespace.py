@@ -51,7 +51,8 @@ _MORE = (  # modules of tests/mount, and by their full names of tests/property
     "crash/test_killed", "crash/test_failing", "crash/test_sequences", "crash/test_together",
     "crash/test_mapped", "parity/test_calls", "parity/test_limits",
     "test_absent", "test_delta_cost", "test_explained", "test_extension", "test_fewer_attributes",
-    "test_file_flags", "test_full_disk", "test_layer_forms", "test_leaving", "test_lower_reads",
+    "test_file_flags", "test_full_disk", "test_layer_forms", "test_leaving", "test_lent",
+    "test_lower_reads",
     "test_many_open", "test_no_extension", "test_on_overlayfs", "test_open_modes", "test_options",
     "test_override", "test_owners", "test_pure", "test_reference_unpacker", "test_refusals",
     "test_relay", "test_remembered", "test_running", "test_told", "test_traced", "test_traced_end",
@@ -90,6 +91,12 @@ _NOT_THERE = {
         "test_a_file_that_was_append_only_before_the_mount",
     ],
     "parity/test_recorded": ["test_opening_asks_whether_a_file_is_protected"],  # and i
+    "test_lent": [  # nor the kernel's caches
+        "test_nothing_is_left_of_what_is_forgotten",
+        "test_one_is_watched_whose_directories_are_forgotten",
+        "test_all_goes_and_comes_back",
+        "test_who_is_killed_keeps_nothing",
+    ],
     # who cannot give files to everybody there may be keeps them as his own
     "test_owners": ["test_squashed_owners"],
     "test_on_overlayfs": ["test_the_form_is_the_kernels[trusted]"],

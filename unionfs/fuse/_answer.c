@@ -8,12 +8,18 @@
 #include <unistd.h>
 
 static int latest_error;
+static int was_taken;
 static char *data_buffer;
 static size_t data_size;
 
 int answered_error(void)
 {
 	return latest_error;
+}
+
+int answer_was_taken(void)
+{
+	return was_taken;
 }
 
 int answer_with(int session, const struct fuse_in_header *head, int error, const void *body,
@@ -30,7 +36,7 @@ int answer_with(int session, const struct fuse_in_header *head, int error, const
 	if (trace_on)
 		trace_end(head->unique, error, body, size, 1);
 	/* It fails when the caller was interrupted, and then nobody wants it. */
-	(void)!writev(session, parts, size ? 2 : 1);
+	was_taken = writev(session, parts, size ? 2 : 1) >= 0;
 	return 1;
 }
 

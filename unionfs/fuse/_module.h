@@ -7,4 +7,7 @@
 /* _watching.c */
 int watching_add(PyObject *module); /* its functions; -1: failed */
 
+/* _lending.c */
+int lending_add(PyObject *module); /* the same */
+
 #endif

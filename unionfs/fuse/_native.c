@@ -23,7 +23,8 @@
  *   - requests about the content and attributes of a node whose descriptor Python has shared are
  *     answered at once (_shared.c), and so is what is known already (_known.c), which names are not
  *     there (_absent.c), and that a file has no attributes (_xattrless.c);
- *   - small files of lower layers are read at once (_lower.c);
+ *   - small files of lower layers are read at once (_lower.c), and what is in directories of one layer
+ *     is told without Python (_lent.c, _lend.c, _lentfile.c);
  *   - what pyfuse3 has no handler for travels as what it has one for (_carry.c);
  *   - the root shows its real inode number (_number.c);
  *   - where that is wanted, the kernel reads files by itself (_passing.c);
@@ -118,39 +119,45 @@ static int answer(int fd, const struct fuse_in_header *head, size_t size)
 {
 	int done = 0;
 
-	if (in_a_row < IN_A_ROW) {
-		switch (head->opcode) {
-		case FUSE_READ:
-			done = shared_answer(fd, head, size) || lower_answer_read(fd, head, size);
-			break;
-		case FUSE_WRITE:
-		case FUSE_SETATTR:
-			done = shared_answer(fd, head, size);
-			break;
-		case FUSE_GETATTR:
-			done = shared_answer(fd, head, size) || known_answer_getattr(fd, head);
-			break;
-		case FUSE_RELEASE: /* nothing was opened: see OPEN above */
-			done = !releases_heard && answer_with(fd, head, 0, NULL, 0);
-			break;
-		case FUSE_GETXATTR:
-			done = known_answer_getxattr(fd, head, size) ||
-			       xattrless_answer_get(fd, head, size);
-			break;
-		case FUSE_LISTXATTR:
-			done = xattrless_answer_list(fd, head, size);
-			break;
-		case FUSE_IOCTL:
-			done = known_answer_ioctl(fd, head, size);
-			break;
-		case FUSE_LOOKUP:
-			done = absent_answer(fd, head, size);
-			break;
-		case FUSE_READDIR:
-		case FUSE_READDIRPLUS:
-			done = known_answer_end(fd, head, size);
-			break;
-		}
+	switch (head->opcode) {
+	case FUSE_READ:
+		done = shared_answer(fd, head, size) || lower_answer_read(fd, head, size);
+		break;
+	case FUSE_WRITE:
+	case FUSE_SETATTR:
+		done = shared_answer(fd, head, size);
+		break;
+	case FUSE_GETATTR:
+		done = shared_answer(fd, head, size) || lent_answer_getattr(fd, head) ||
+		       known_answer_getattr(fd, head);
+		break;
+	case FUSE_RELEASE: /* nothing was opened: see OPEN above */
+		done = !releases_heard && answer_with(fd, head, 0, NULL, 0);
+		break;
+	case FUSE_GETXATTR:
+		lent_look_at_attributes(head);
+		done = lent_answer_getxattr(fd, head, size) ||
+		       known_answer_getxattr(fd, head, size) ||
+		       xattrless_answer_get(fd, head, size);
+		break;
+	case FUSE_LISTXATTR:
+		lent_look_at_attributes(head);
+		done = xattrless_answer_list(fd, head, size);
+		break;
+	case FUSE_IOCTL:
+		done = known_answer_ioctl(fd, head, size);
+		break;
+	case FUSE_LOOKUP:
+		done = lent_answer_lookup(fd, head, size) || absent_answer(fd, head, size);
+		break;
+	case FUSE_READDIR:
+	case FUSE_READDIRPLUS:
+		done = lent_answer_list(fd, head, size) ||
+		       known_answer_end(fd, head, size);
+		break;
+	case FUSE_READLINK:
+		done = lent_answer_readlink(fd, head);
+		break;
 	}
 	in_a_row = done ? in_a_row + 1 : 0;
 	answered += (unsigned)done;
@@ -165,6 +172,11 @@ static ssize_t hooked_read(int fd, void *buffer, size_t length, void *userdata)
 
 	(void)userdata;
 again:
+	if (in_a_row >= IN_A_ROW) {
+		in_a_row = 0;
+		errno = EINTR;
+		return -1;
+	}
 	size = spin_read(fd, buffer, length);
 	if (size < 0 && errno == EAGAIN) {
 		if (nap(fd))
@@ -186,6 +198,11 @@ again:
 		known_done(head->unique);
 		stats_end(head->unique, answered_error());
 		goto again;
+	}
+	if (head->opcode == FUSE_FORGET || head->opcode == FUSE_BATCH_FORGET) {
+		size = (ssize_t)lent_forget(head, (size_t)size);
+		if (size == 0)
+			goto again;
 	}
 	caller[0] = head->uid;
 	caller[1] = head->gid;

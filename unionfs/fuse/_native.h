@@ -92,6 +92,7 @@ int answer_with_stat(int session, const struct fuse_in_header *head, const struc
 
 int answer_from(int session, const struct fuse_in_header *head, int fd); /* a READ; 0: no memory */
 int answered_error(void); /* of the latest of them */
+int answer_was_taken(void); /* the kernel took the latest: nobody was interrupted */
 
 /* _shared.c */
 int shared_add(uint64_t node, int fd, int own); /* -1: no memory */
@@ -137,6 +138,18 @@ void absent_forget(uint64_t node); /* the kernel forgets it: its names are to be
 int absent_wanted(uint64_t node); /* whether its names are worth sharing */
 void absent_share(uint64_t node, const char *all, size_t size, size_t count); /* ends included */
 int absent_answer(int session, const struct fuse_in_header *head, size_t size); /* of a LOOKUP */
+
+/* _lend.c; answers are 0: Python has to */
+int lent_answer_lookup(int session, const struct fuse_in_header *head, size_t size);
+int lent_answer_list(int session, const struct fuse_in_header *head, size_t size);
+
+/* _lentfile.c; the same */
+int lent_answer_getattr(int session, const struct fuse_in_header *head);
+int lent_answer_readlink(int session, const struct fuse_in_header *head);
+void lent_look_at_attributes(const struct fuse_in_header *head); /* it asks for some: xattrless? */
+int lent_answer_getxattr(int session, const struct fuse_in_header *head, size_t size);
+/* Take out of a FORGET what Python does not know; returns its new size, 0: nothing is left. */
+size_t lent_forget(struct fuse_in_header *head, size_t size);
 
 /* _carry.c */
 size_t carry(struct fuse_in_header *head, size_t size, size_t room); /* the request's new size */

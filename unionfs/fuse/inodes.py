@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from pyfuse3 import ROOT_INODE, EntryAttributes, SetattrFields
 
 from unionfs.fuse import native
+from unionfs.fuse.lending import Lending
 from unionfs.fuse.owners import Owners
+from unionfs.union.layer import Layer
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
 from unionfs.upper.holding import let_go, take_place
@@ -61,6 +63,7 @@ class Inodes:
         self.upper = upper
         self.owners: Owners | None = None  # see ``State.map_owners``
         self.static_nlink = False  # whether every directory shows one link
+        self.lending = Lending(self)
         self.tells_lower = False  # whether the extension may read small files of lower layers
         self._nodes: dict[int, Node] = {ROOT_INODE: tree.root}
         self._spare = _SPARE
@@ -77,11 +80,17 @@ class Inodes:
                 self._devices.setdefault(layer.device, len(self._devices) << _DEVICE_SHIFT)
 
     def __getitem__(self, ino: int) -> Node:
-        """Return the node that the kernel calls *ino*."""
-        return self._nodes[ino]
+        """Return the node that the kernel calls *ino*. Raises KeyError; OSError if it is lost."""
+        try:
+            return self._nodes[ino]
+        except KeyError:
+            node = self.lending.bring(ino)
+            if node is None:
+                raise
+            return node
 
     def find(self, ino: int) -> Node | None:
-        """Return the node that the kernel calls *ino*, None for one that it does not know."""
+        """Return the node that is called *ino*, None for one that is lent or nobody knows."""
         return self._nodes.get(ino)
 
     def known(self) -> Iterator[Node]:
@@ -89,7 +98,7 @@ class Inodes:
         return iter(self._nodes.values())
 
     def __len__(self) -> int:
-        return len(self._nodes)
+        return len(self._nodes) + len(self.lending)
 
     def enter(self, parent: Node, name: bytes, node: Node, fd: int = -1) -> Node:
         """Return the node to show for *name* in *parent*, with its attributes at hand.
@@ -197,18 +206,24 @@ class Inodes:
         self._of_root = (place or 0) | st.st_ino if certain else 0
         return self._of_root
 
-    def shown(self, node: Node) -> None:
-        """Count one more reference that the kernel holds to *node* (a lookup's answer)."""
+    def shown(self, node: Node, times: int = 1) -> None:
+        """Count references more that the kernel holds to *node* (a lookup's answer is one)."""
         if not node.nlookup:
             self._nodes[node.ino] = node
-        node.nlookup += 1
+            if node.kind == _DIR and self.lending.on:
+                self.lending.lend(node)
+        node.nlookup += times
+
+    def base(self, layer: Layer) -> int:
+        """Return what the inode numbers of files of *layer* get added; -1: they are not kept."""
+        return self._devices.get(layer.device, -1)
 
     def forget(self, ino: int, count: int) -> Node | None:
         """Count *count* references less; what nobody can reach any more is let go.
 
         Returns the node if it is the last reference that goes.
         """
-        node = self._nodes.get(ino)
+        node = self._nodes.get(ino) or self.lending.bring(ino)
         if node is None or node.parent is None:
             return None
         node.nlookup -= count
@@ -220,6 +235,7 @@ class Inodes:
         if node.dead:
             self.tree.forget(node)
         elif node.kind == _DIR:
+            self.lending.forgotten(node)
             self._unload(node)
         elif not node.is_known:
             let_go(self.tree, self.upper, node)

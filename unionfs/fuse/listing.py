@@ -13,6 +13,7 @@ import stat
 from array import array
 from bisect import bisect_right
 
+from unionfs.fuse import native
 from unionfs.union.node import Node
 
 _SHARE = 4  # attributes pay when one file in so many is looked up after its directory was listed
@@ -38,6 +39,14 @@ class Listing:
         self.positions = array("Q")
         self.changed = False
         self._last: list[bytes] = []
+
+    @classmethod
+    def begun(cls, names: list[bytes]) -> Listing:
+        """Return one of *names*, without the dots, that readers have positions in already."""
+        made = cls()
+        made.names = [*_DOTS, *names]
+        made.positions = array("Q", range(1, len(made.names) + 1))
+        return made
 
     def refresh(self, now: list[bytes]) -> None:
         """Take in the names *now*, those that are new at the end."""
@@ -111,5 +120,9 @@ class Foresight:
             self._wanted //= 2
 
     def wanted(self) -> None:
-        """Note that a file that was listed by name only is looked up."""
+        """Note that a file that was listed by name only is looked up.
+
+        Perhaps it was the extension that listed it, which does as this class does (``_lend.c``).
+        """
         self._wanted += 1
+        native.lent_wanted()

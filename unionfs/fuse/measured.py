@@ -88,6 +88,7 @@ class Measured:
         return [
             _extension(),
             self._lookups(),
+            self._below(),
             self._opens(),
             self._data(),
             self._ahead(),
@@ -108,6 +109,17 @@ class Measured:
         else:
             because = "the image has none: unionfs check --repair makes it"
         return "lookup", "each layer is read", because
+
+    def _below(self) -> tuple[str, str, str]:
+        if self._operations.inodes.lending.on:
+            return "directories of one layer", "answered by the extension", ""
+        if native.hooks is None:
+            because = "without the extension"
+        elif not self._config.lend:
+            because = "lend=off"
+        else:
+            because = "what is shown is not as on the disk, or handles are used"
+        return "directories of one layer", "answered by Python", because
 
     def _opens(self) -> tuple[str, str, str]:
         if self._operations.files.by_node:

@@ -374,6 +374,7 @@ class NameHandlers(State):
         """A directory that was copied up to be moved shows other attributes than it did."""
         if node.kind == stat.S_IFDIR:
             self.changed(node)
+            self.inodes.lending.moved(node)
 
 
 def _masked(upper: Upper, parent: Node, mode: int, ctx: RequestContext) -> int:

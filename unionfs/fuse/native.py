@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Protocol
 
-VERSION = 26  # of the interface below; an extension that was built from other sources is not used
+VERSION = 27  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 LOWER = 1 << 32  # plus a layer's number: the generation of an entry that is as that layer has it
@@ -23,6 +23,11 @@ CARRIER = b"unionfs.carried"  # the attribute that GETXATTR asks for when it sta
 # Of one kind of request: how many came and failed, the time that they took in all and at most (ns),
 # and how many took how long: from 2^n ns (the first: from 0) to 2^(n+1).
 Counted = tuple[int, int, int, int, tuple[int, ...]]
+
+
+# What was known in a lent directory: its names in the order of their positions, None if it was not
+# listed; and name, number and references of each file.
+TakenBack = tuple[list[bytes] | None, list[tuple[bytes, int, int]]]
 
 
 class Hooks(Protocol):
@@ -146,6 +151,66 @@ class Hooks(Protocol):
         None that any caller may see. While such a request is under way Python is asked.
         """
 
+    def lend_how(self, one_link: bool, xattrs: bool) -> None:
+        """Say whether lent directories show one link each, and whether files have attributes."""
+
+    def lend_layer(
+        self,
+        number: int,
+        fd: int,
+        device: int,
+        base: int,
+        plain: bool,
+        aufs: bool,
+        redirect: bytes,
+        opaque: bytes,
+        metacopy: bytes,
+    ) -> None:
+        """Let directories of a layer be lent: *fd* is its root, as long as anything is.
+
+        Numbers of its files are their inode's plus *base*. *aufs*: names that begin with ``.wh.``
+        are no files. The last are the attributes that mark directories that are not lent (there are
+        none if it is *plain*), and files whose data is elsewhere (empty: there are none). Raises
+        ValueError, MemoryError.
+        """
+
+    def lend(self, node: int, above: int, layer: int, path: bytes) -> bool:
+        """Answer for the directory *node*, which is at *path* from the root of *layer*.
+
+        *above* is its parent's number. Returns whether it is so.
+        """
+
+    def lent_above(self, node: int) -> int:
+        """Return the number of the directory that *node* was told in, 0 if it was not from here."""
+
+    def lent_where(self, node: int) -> tuple[int, bytes, int] | None:
+        """Return where *node* is that was told from here, None for another.
+
+        The number of the lent directory above it that Python knows, the path from there, with a
+        leading slash, and the number of its layer.
+        """
+
+    def lent_moved(self, node: int, above: int) -> None:
+        """Note that the lent directory *node*, if it is one, has another parent."""
+
+    def take_back(self, node: int) -> TakenBack | None:
+        """Answer for the directory *node* no more, None if it is not lent.
+
+        What is known in it is Python's from then on.
+        """
+
+    def lent_roots(self) -> list[int]:
+        """Return the lent directories that Python knows."""
+
+    def lent_total(self) -> int:
+        """Return how many nodes are known in lent directories."""
+
+    def lent_wanted(self) -> None:
+        """Note that a file was looked up that had been listed by its name only."""
+
+    def lent_end(self, node: int) -> bool:
+        """Answer for the directory *node* no more, unless something in it is known: say so."""
+
     def answered(self) -> int:
         """Return how many requests were answered without Python."""
 
@@ -233,6 +298,12 @@ def unshare_dir(node: int) -> None:
     """Answer GETATTR of the directory *node*, which is removed, no more by fstat."""
     if hooks is not None:
         hooks.share_dir(node, -1, False)
+
+
+def lent_wanted() -> None:
+    """Note that a file was looked up that had been listed by its name only."""
+    if hooks is not None:
+        hooks.lent_wanted()
 
 
 def hooked() -> bool:

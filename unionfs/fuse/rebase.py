@@ -48,6 +48,7 @@ class Rebasing:
         self._new: list[Layer] = []
         self._fresh: Upper | None = None
         self._data: dict[Node, int] = {}
+        state.inodes.lending.end()
         _find_names(state)
         try:
             fresh = self._fresh = self._opened(stack.upperdir, WorkDir(stack.workdir, wait=0))

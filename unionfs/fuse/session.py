@@ -153,11 +153,19 @@ class Session:
                 native.hooks.hear_releases()
             if not (self._operations.shared or record):
                 self._operations.serve_by_node(files=not handles)
+                if not handles:
+                    self._lend()
             if not self._operations.shared:
                 self._operations.share_xattrless()
             loop.install_hooked(_fuse_descriptor(), spin=self.config.spin)
         else:
             loop.install(_fuse_descriptor())
+
+    def _lend(self) -> None:
+        """Lend directories to the extension, where it would tell of files what Python does."""
+        operations, config = self._operations, self.config
+        if config.lend and not config.atime and operations.owners is None:
+            operations.inodes.lending.begin(xattrs=operations.acl)
 
     def _pass_through(self) -> None:
         """Prepare for the kernel's reading files by itself. Raises UnavailableError saying why not.

@@ -239,14 +239,19 @@ class Tracer:
 
     def _tell(self, number: int) -> bytes:
         """Return what the node *number* is called, as it is sent, and keep it."""
-        node = self._inodes.find(number)
-        path = layer = b""
-        if node is not None:
-            path, layer = node.path(), self._layer_of(node)
+        path, layer = self._where(number)
         if len(path) > _PATH:
             path = b"/..." + path[-_PATH:]
         told = self._told[number] = NODE.pack(number, len(path), len(layer)) + path + layer
         return told
+
+    def _where(self, number: int) -> tuple[bytes, bytes]:
+        """Return path and layer of the node *number*, both empty if nobody knows it."""
+        node = self._inodes.find(number)
+        if node is not None:
+            return node.path(), self._layer_of(node)
+        found = self._inodes.lending.where(number)
+        return (found[0], self._called(found[1])) if found is not None else (b"", b"")
 
     def _layer_of(self, node: Node) -> bytes:
         """Return the layer that shows *node*, without asking any filesystem."""
@@ -258,6 +263,9 @@ class Tracer:
             layer = node.candidates[0].layer.number
         else:
             return b""
+        return self._called(layer)
+
+    def _called(self, layer: int) -> bytes:
         return self._layers[layer if self._config.upperdir is not None else layer - 1]
 
 

@@ -76,6 +76,7 @@ class MountConfig:
     passthrough: bool = False  # the kernel reads the layers' files itself; read-only mounts only
     record: bool = False  # every open, read and listing comes to the daemon, for who traces it
     merged_index: bool = True  # use ``index``; False: read the layers
+    lend: bool = True  # the extension answers for directories of one layer; False: Python does
     readahead: int | None = None  # KiB; None: automatic; 0: the kernel's own
     spin: int | None = None  # microseconds to busy-poll for the next request; None: automatic
     debug: bool = False
@@ -282,7 +283,7 @@ def _data(name: str, value: bytes) -> dict[str, Any]:
     return {"passthrough": _one_of(name, value, auto=False, cached=False, passthrough=True)}
 
 
-def _merged_index(name: str, value: bytes) -> dict[str, Any]:
+def _auto_or_off(name: str, value: bytes) -> dict[str, Any]:
     return {name: _one_of(name, value, auto=True, off=False)}
 
 
@@ -347,7 +348,8 @@ _VALUED: dict[str, Callable[[str, bytes], dict[str, Any]]] = {
     "spin": _limited,
     "data": _data,
     "readahead": _limited,
-    "merged_index": _merged_index,
+    "merged_index": _auto_or_off,
+    "lend": _auto_or_off,
     "uidmapping": _id_map,
     "gidmapping": _id_map,
     "squash_to_uid": _id,

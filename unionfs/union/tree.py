@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from unionfs.ondisk.marks import DirMarks, read_dir_marks
 from unionfs.ondisk.override import AttributeNames
@@ -25,13 +25,15 @@ class Tree:
 
     ``links`` finds the node of a file with several names by device and inode number; an entry
     lives as long as the node is known to the kernel or loaded (``forget`` ends it). ``merged`` says
-    what the lowers show together, None: they are read; to be set before the first look.
+    what the lowers show together (None: they are read), ``loaded`` is told of each directory when
+    its children have become known; both are set before the first look.
     """
 
     def __init__(self, layers: Sequence[Layer], pool: FdPool) -> None:
         self.layers = list(layers)
         self.pool = pool
         self.merged: MergedIndex | None = None
+        self.loaded: Callable[[Node], None] | None = None
         self._lowest = self.layers[-1]
         self._left: list[Layer] = []
         self.links: dict[tuple[int, int], Node] = {}
@@ -197,12 +199,13 @@ class Tree:
     def load(self, node: Node) -> dict[bytes, Node]:
         """Return the children of the directory *node* by name, reading its parts the first time.
 
-        The children know their kind and where they are; they have not been looked at otherwise.
-        Raises OSError.
+        The children know their kind and place, and were not looked at otherwise. Raises OSError.
         """
         children = node.children
         if children is None:
             children = node.children = self._merge(node)
+            if self.loaded is not None:
+                self.loaded(node)
         return children
 
     def _merge(self, node: Node) -> dict[bytes, Node]:
@@ -330,8 +333,7 @@ class Tree:
     def target(self, node: Node) -> int | bytes:
         """Return what extended-attribute calls take for *node*: a descriptor or a path.
 
-        A file held by its anchor is reached through /proc, which no call follows further.
-        Raises OSError.
+        A file held by its anchor is reached through /proc, no further. Raises OSError.
         """
         if node.kind == _DIR and not node.dead:
             return self.ready(node)[0].fd()

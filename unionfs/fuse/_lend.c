@@ -1,0 +1,326 @@
+/* Which files there are in lent directories (_lent.c): lookups and listings. */
+#define _GNU_SOURCE
+#include "_lent.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#define DOTS 2
+#define LIST 4096 /* bytes of names of attributes; a file with more is Python's */
+
+/* As unionfs.fuse.listing.Foresight, which says why. */
+#define SHARE 4
+#define SAMPLE 32
+#define MEMORY 512
+#define SMALL 512
+static size_t listed, wanted, turn;
+
+enum found { ABSENT, SHOWN, PYTHONS };
+
+/* Whether a directory has marks with which it is more than what is there; also if that is not known. */
+static int is_marked(const struct lent_layer *layer, int fd, const char *name)
+{
+	char path[LENT_REACH], names[LIST];
+	ssize_t size;
+
+	if (layer->plain)
+		return 0;
+	lent_reach(path, fd, name);
+	size = llistxattr(path, names, sizeof(names));
+	for (ssize_t at = 0; at < size; at += (ssize_t)strlen(names + at) + 1)
+		if (strcmp(names + at, layer->redirect) == 0 ||
+		    strcmp(names + at, layer->opaque) == 0)
+			return 1;
+	return size < 0;
+}
+
+static enum found look(const struct lent *dir, int fd, const char *name, struct stat *st)
+{
+	const struct lent_layer *layer = lent_layer(dir);
+
+	if (lent_is_aufs_mark(dir, name))
+		return ABSENT;
+	if (fstatat(fd, name, st, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? ABSENT : PYTHONS;
+	if (S_ISCHR(st->st_mode) && st->st_rdev == 0)
+		return ABSENT;
+	if (st->st_dev != layer->device || st->st_ino <= 1 || st->st_ino > LENT_INODE)
+		return PYTHONS;
+	if (S_ISDIR(st->st_mode) ? is_marked(layer, fd, name) : st->st_nlink > 1)
+		return PYTHONS;
+	return SHOWN;
+}
+
+static struct fuse_attr shown(const struct lent_layer *layer, const struct stat *st)
+{
+	return (struct fuse_attr){
+		.ino = layer->base | st->st_ino,
+		.size = (uint64_t)st->st_size,
+		.blocks = (uint64_t)st->st_blocks,
+		.atime = (uint64_t)st->st_atim.tv_sec,
+		.mtime = (uint64_t)st->st_mtim.tv_sec,
+		.ctime = (uint64_t)st->st_ctim.tv_sec,
+		.atimensec = (uint32_t)st->st_atim.tv_nsec,
+		.mtimensec = (uint32_t)st->st_mtim.tv_nsec,
+		.ctimensec = (uint32_t)st->st_ctim.tv_nsec,
+		.mode = st->st_mode,
+		.nlink = S_ISDIR(st->st_mode) && lent_one_link ? 1 : (uint32_t)st->st_nlink,
+		.uid = st->st_uid,
+		.gid = st->st_gid,
+		.rdev = (uint32_t)st->st_rdev,
+		.blksize = (uint32_t)st->st_blksize,
+	};
+}
+
+/* Say what the kernel is told of a file, which is read by the extension if it is a small one. */
+static void tell(const struct lent *child, int fd, struct fuse_entry_out *out)
+{
+	const struct lent *dir = child->parent;
+
+	memset(out, 0, sizeof(*out));
+	out->nodeid = child->node;
+	out->entry_valid = out->attr_valid = FOREVER;
+	out->attr = child->attr;
+	if (!S_ISREG(child->attr.mode))
+		return;
+	out->generation = (uint64_t)LOWER << 32 | dir->layer; /* lower_told() takes it out again */
+	lower_told(dir->node, child->name, strlen(child->name), out);
+	lower_share(dir->node, dir->layer, fd, lent_layer(dir)->metacopy);
+}
+
+/* Look a name up for the kernel, which gets a reference when the caller says so. */
+static enum found enter(struct lent *dir, int fd, const char *name, struct fuse_entry_out *out,
+			struct lent **child)
+{
+	struct fuse_attr attr;
+	struct stat st;
+	enum found found = look(dir, fd, name, &st);
+
+	if (found != SHOWN)
+		return found;
+	attr = shown(lent_layer(dir), &st);
+	*child = lent_below(dir, name, &attr);
+	if (*child == NULL)
+		return PYTHONS;
+	tell(*child, fd, out);
+	return SHOWN;
+}
+
+/* The same of a name whose inode number is known: a file that the kernel has is not looked at. */
+static enum found enter_again(struct lent *dir, int fd, const char *name, uint64_t node,
+			      struct fuse_entry_out *out, struct lent **child)
+{
+	struct lent *known = lent_find(node);
+
+	if (known == NULL || known->parent != dir || strcmp(known->name, name) != 0)
+		return enter(dir, fd, name, out, child);
+	*child = known;
+	tell(known, fd, out);
+	return SHOWN;
+}
+
+static struct lent *directory(uint64_t node)
+{
+	struct lent *dir = lent_find(node);
+
+	return dir != NULL && (dir->parent == NULL || S_ISDIR(dir->attr.mode)) ? dir : NULL;
+}
+
+static int is_name(const char *name, size_t size)
+{
+	size_t length = strnlen(name, size);
+
+	return length < size && length <= NAME_MAX && strcmp(name, ".") && strcmp(name, "..");
+}
+
+int lent_answer_lookup(int session, const struct fuse_in_header *head, size_t size)
+{
+	const char *name = (const char *)(head + 1);
+	struct lent *dir = directory(head->nodeid), *child;
+	struct fuse_entry_out out;
+	int fd, is_new;
+
+	if (dir == NULL || !is_name(name, size - sizeof(*head)) || (fd = lent_open(dir)) < 0)
+		return 0;
+	switch (enter(dir, fd, name, &out, &child)) {
+	case PYTHONS:
+		return 0;
+	case ABSENT:
+		memset(&out, 0, sizeof(out));
+		out.entry_valid = FOREVER;
+		return answer_with(session, head, 0, &out, sizeof(out));
+	case SHOWN:
+		break;
+	}
+	is_new = child->count == 0;
+	answer_with(session, head, 0, &out, sizeof(out));
+	child->count += answer_was_taken();
+	if (is_new && dir->listing != NULL && !S_ISDIR(out.attr.mode))
+		wanted++;
+	lent_settle(child);
+	return 1;
+}
+
+void lent_wanted(void)
+{
+	wanted++;
+}
+
+static int names_only(const struct lent *dir)
+{
+	if (dir->listing->count <= SMALL && dir->known_files)
+		return 0;
+	turn++;
+	return wanted * SHARE <= listed || turn % SAMPLE == 0;
+}
+
+static void note_listed(size_t count)
+{
+	listed += count;
+	if (listed > MEMORY) {
+		listed /= 2;
+		wanted /= 2;
+	}
+}
+
+/* A reply that is being made: entries, and what the kernel gets references to by it. */
+static char *reply;
+static size_t reply_room;
+static struct lent **given;
+static size_t given_room, given_count;
+
+static int make_room(size_t size, size_t entries)
+{
+	if (size > reply_room) {
+		char *more = realloc(reply, size);
+
+		if (more == NULL)
+			return -1;
+		reply = more;
+		reply_room = size;
+	}
+	if (entries > given_room) {
+		void *more = realloc(given, entries * sizeof(*given));
+
+		if (more == NULL)
+			return -1;
+		given = more;
+		given_room = entries;
+	}
+	return 0;
+}
+
+/* Add an entry, with what the kernel is told of it (READDIRPLUS) or NULL; returns its size. */
+static size_t put(char *at, size_t room, uint64_t position, uint64_t ino, uint32_t kind,
+		  const char *name, size_t length, const struct fuse_entry_out *out, int plus)
+{
+	size_t before = plus ? sizeof(struct fuse_entry_out) : 0;
+	size_t used = before + offsetof(struct fuse_dirent, name) + length;
+	size_t size = FUSE_DIRENT_ALIGN(used);
+	struct fuse_dirent *entry = (struct fuse_dirent *)(void *)(at + before);
+
+	if (size > room)
+		return 0;
+	if (out != NULL)
+		memcpy(at, out, before);
+	else
+		memset(at, 0, before);
+	entry->ino = ino;
+	entry->off = position;
+	entry->namelen = (uint32_t)length;
+	entry->type = kind;
+	memcpy(entry->name, name, length);
+	memset(at + used, 0, size - used);
+	return size;
+}
+
+static uint64_t above(const struct lent *dir)
+{
+	return dir->parent != NULL ? dir->parent->node : dir->above;
+}
+
+/* Add the entry at an index of the listing; 0: there is no room for it. *skip: nor need be. */
+static size_t put_child(struct lent *dir, int fd, size_t index, char *at, size_t room, int plus,
+			int bare, int *skip)
+{
+	const struct entry *entry = &dir->listing->entries[index];
+	const char *name = dir->listing->names + entry->name_at;
+	uint64_t number = lent_layer(dir)->base | entry->ino;
+	struct fuse_entry_out out;
+	struct lent *child = NULL;
+	size_t size;
+
+	if (plus && (entry->kind == DT_DIR || !bare)) {
+		enum found found = enter_again(dir, fd, name, number, &out, &child);
+
+		*skip = found == ABSENT; /* somebody removed it behind our back */
+		if (*skip)
+			return 0;
+	}
+	size = put(at, room, index + DOTS + 1, number, entry->kind, name, entry->length,
+		   child != NULL ? &out : NULL, plus);
+	if (child != NULL && size)
+		given[given_count++] = child;
+	else if (child != NULL)
+		lent_settle(child);
+	return size;
+}
+
+/* Fill the reply from a position on; returns its size. */
+static size_t list(struct lent *dir, int fd, uint64_t from, size_t room, int plus)
+{
+	size_t used = 0, size, count = dir->listing->count, bare_count = 0;
+	int bare = plus && names_only(dir), skip = 0;
+
+	given_count = 0;
+	for (uint64_t at = from; at < count + DOTS; at++) {
+		if (at < DOTS)
+			size = put(reply + used, room - used, at + 1,
+				   number_shown(at ? above(dir) : dir->node), DT_DIR, "..", at + 1,
+				   NULL, plus);
+		else
+			size = put_child(dir, fd, at - DOTS, reply + used, room - used, plus, bare,
+					 &skip);
+		if (size == 0 && !skip)
+			break;
+		skip = 0;
+		used += size;
+		bare_count += bare && at >= DOTS && dir->listing->entries[at - DOTS].kind != DT_DIR;
+	}
+	note_listed(bare_count);
+	return used;
+}
+
+int lent_answer_list(int session, const struct fuse_in_header *head, size_t size)
+{
+	const struct fuse_read_in *in = (const struct fuse_read_in *)(head + 1);
+	struct lent *dir = directory(head->nodeid);
+	int fd, taken;
+
+	if (dir == NULL || size < sizeof(*head) + sizeof(*in))
+		return 0;
+	if (dir->listing != NULL && in->offset >= dir->listing->count + DOTS)
+		return answer_with(session, head, 0, NULL, 0);
+	if ((fd = lent_open(dir)) < 0)
+		return 0;
+	if (dir->listing == NULL && (dir->listing = lent_read(dir, fd)) == NULL)
+		return 0;
+	if (make_room(in->size, dir->listing->count) < 0)
+		return 0;
+	size = list(dir, fd, in->offset, in->size, head->opcode == FUSE_READDIRPLUS);
+	answer_with(session, head, 0, reply, size);
+	taken = answer_was_taken();
+	for (size_t i = 0; i < given_count; i++) {
+		given[i]->count += (unsigned)taken;
+		lent_settle(given[i]);
+	}
+	return 1;
+}

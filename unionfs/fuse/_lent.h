@@ -1,0 +1,72 @@
+/* Lent directories: what their files share. See the head of _lent.c. */
+#ifndef UNIONFS_LENT_H
+#define UNIONFS_LENT_H
+
+#include "_native.h"
+
+struct entry { /* of a listing */
+	uint64_t ino;	  /* as the layer's directory has it */
+	uint32_t name_at; /* in the names */
+	uint8_t kind;	  /* DT_* */
+	uint8_t length;
+};
+
+struct listing { /* what a lent directory holds, in the layer's order, whiteouts left out */
+	size_t count;
+	struct entry *entries;
+	char *names; /* each with a NUL at its end */
+};
+
+struct lent {
+	uint64_t node;
+	struct lent *next;   /* in the table */
+	struct lent *parent; /* NULL: Python's, see below */
+	struct lent *first, *left, *right; /* of its own below it, and beside it */
+	struct listing *listing;	   /* NULL: nobody has listed it */
+	uint64_t count;	    /* references that the kernel got from here */
+	uint64_t above;	    /* of a directory of Python's: its parent's number */
+	size_t known_files; /* how many of those below it are no directories */
+	unsigned layer;
+	struct fuse_attr attr; /* not of a directory of Python's */
+	char *name; /* of a directory of Python's: the path from the layer's root */
+};
+
+struct lent_layer {
+	int fd; /* its root, Python's; -1: nothing of it is lent */
+	dev_t device;
+	uint64_t base;	  /* what its inode numbers get added */
+	int plain;	  /* it has no marks */
+	int aufs;	  /* names that begin with .wh. are no files */
+	char redirect[48]; /* the marks of directories that are not lent, */
+	char opaque[48];
+	char metacopy[48]; /* and of files whose data is elsewhere */
+};
+
+#define LENT_INODE ((1ULL << 56) - 1) /* of a node's number; unionfs.fuse.inodes */
+
+extern int lent_one_link;  /* directories show one link each */
+extern int lent_attributes; /* files have extended attributes */
+
+struct lent *lent_find(uint64_t node);
+const struct lent_layer *lent_layer(const struct lent *lent);
+int lent_open(const struct lent *dir); /* a descriptor for the moment; -1: it cannot be had */
+/* One more below the directory, or the one that there is; NULL: it is another's, or no memory. */
+struct lent *lent_below(struct lent *dir, const char *name, const struct fuse_attr *attr);
+void lent_settle(struct lent *lent); /* nothing may refer to it: then it goes, and who is above */
+struct listing *lent_read(const struct lent *dir, int fd); /* NULL: the directory cannot be lent */
+#define LENT_REACH 300
+void lent_reach(char *path, int fd, const char *name); /* what a call takes for a name below it */
+int lent_is_aufs_mark(const struct lent *dir, const char *name);
+int lent_is_whiteout(int fd, const char *name);
+
+int lent_add_layer(unsigned number, const struct lent_layer *layer); /* -1: no memory */
+/* Lend a directory of Python's, at a path from its layer's root; -1: no. */
+int lent_add(uint64_t node, uint64_t above, unsigned layer, const char *path);
+int lent_end(struct lent *dir);
+void lent_hand_over(struct lent *lent);
+struct lent *lent_next(struct lent *lent); /* of all; NULL: the first, or there are no more */
+size_t lent_total(void);
+void lent_wanted(void); /* a file was looked up that had been listed by name only */
+char *lent_path(const struct lent *lent); /* from the layer's root, to be freed; NULL: no memory */
+
+#endif

@@ -1,0 +1,112 @@
+/* What is asked about a file that the kernel has from here (_lent.c), and that it is forgotten. */
+#define _GNU_SOURCE
+#include "_lent.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#define CAPABILITY "security.capability"
+
+static struct lent *child_of(uint64_t node)
+{
+	struct lent *lent = lent_find(node);
+
+	return lent != NULL && lent->parent != NULL ? lent : NULL;
+}
+
+int lent_answer_getattr(int session, const struct fuse_in_header *head)
+{
+	const struct lent *lent = child_of(head->nodeid);
+	struct fuse_attr_out out = {.attr_valid = FOREVER};
+
+	if (lent == NULL)
+		return 0;
+	out.attr = lent->attr;
+	return answer_with(session, head, 0, &out, sizeof(out));
+}
+
+int lent_answer_readlink(int session, const struct fuse_in_header *head)
+{
+	const struct lent *lent = child_of(head->nodeid);
+	char target[PATH_MAX];
+	ssize_t size;
+	int fd;
+
+	if (lent == NULL || (fd = lent_open(lent->parent)) < 0)
+		return 0;
+	size = readlinkat(fd, lent->name, target, sizeof(target));
+	if (size < 0 || size == sizeof(target))
+		return 0;
+	return answer_with(session, head, 0, target, (size_t)size);
+}
+
+void lent_look_at_attributes(const struct fuse_in_header *head)
+{
+	const struct lent *lent = child_of(head->nodeid);
+	char path[LENT_REACH];
+	int fd;
+
+	if (lent == NULL || !lent_attributes || (fd = lent_open(lent->parent)) < 0)
+		return;
+	lent_reach(path, fd, lent->name);
+	if (llistxattr(path, NULL, 0) == 0)
+		xattrless_share(lent->node, S_ISDIR(lent->attr.mode));
+}
+
+int lent_answer_getxattr(int session, const struct fuse_in_header *head, size_t size)
+{
+	const char *name = (const char *)(head + 1) + sizeof(struct fuse_getxattr_in);
+	const struct lent *lent = child_of(head->nodeid);
+	char path[LENT_REACH];
+	int fd;
+
+	if (lent == NULL || !lent_attributes ||
+	    size < sizeof(*head) + sizeof(struct fuse_getxattr_in) + sizeof(CAPABILITY) ||
+	    memcmp(name, CAPABILITY, sizeof(CAPABILITY)) != 0 || (fd = lent_open(lent->parent)) < 0)
+		return 0;
+	lent_reach(path, fd, lent->name);
+	if (lgetxattr(path, CAPABILITY, NULL, 0) >= 0 || errno != ENODATA)
+		return 0;
+	return answer_with(session, head, ENODATA, NULL, 0);
+}
+
+/* Whether the kernel's references are counted here, and Python need not hear that they go. */
+static int forget(uint64_t node, uint64_t count)
+{
+	struct lent *lent = child_of(node);
+
+	if (lent == NULL || (trace_on && trace_mentions(node)))
+		return 0;
+	lent->count -= count < lent->count ? count : lent->count;
+	lent_settle(lent);
+	return 1;
+}
+
+size_t lent_forget(struct fuse_in_header *head, size_t size)
+{
+	const struct fuse_forget_in *single = (const void *)(head + 1);
+	struct fuse_batch_forget_in *in = (void *)(head + 1);
+	struct fuse_forget_one *one = (void *)(in + 1);
+	uint32_t kept = 0;
+
+	if (head->opcode == FUSE_FORGET)
+		return size >= sizeof(*head) + sizeof(*single) &&
+				       forget(head->nodeid, single->nlookup)
+			       ? 0
+			       : size;
+	if (size < sizeof(*head) + sizeof(*in) ||
+	    (size - sizeof(*head) - sizeof(*in)) / sizeof(*one) < in->count)
+		return size;
+	for (uint32_t i = 0; i < in->count; i++)
+		if (!forget(one[i].nodeid, one[i].nlookup))
+			one[kept++] = one[i];
+	if (kept == in->count)
+		return size;
+	in->count = kept;
+	head->len = (uint32_t)(sizeof(*head) + sizeof(*in) + kept * sizeof(*one));
+	return kept ? head->len : 0;
+}

@@ -1,0 +1,167 @@
+"""Directories that the extension answers for by itself, and what becomes known of them here.
+
+A directory that is in one layer alone is lent to the extension (``_lent.c``) when the kernel is
+told of it. The extension tells what is in it, and goes on so below, without a node here. Whatever
+needs a node gets it: one that is asked for by number (``bring``), all of a loaded directory.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from unionfs.fuse import native
+from unionfs.fuse.listing import Listing
+from unionfs.union.layer import Layer
+from unionfs.union.node import Node
+
+if TYPE_CHECKING:
+    from unionfs.fuse.inodes import Inodes
+
+_NUMBER = (1 << 56) - 1  # of an inode, in a node's number
+
+
+class Lending:
+    """What of the mount's tree is lent; nothing before ``begin``. One thread, between awaits.
+
+    A directory is either lent or loaded (``Node.children``): loading it takes it back.
+    """
+
+    def __init__(self, inodes: Inodes) -> None:
+        self._inodes = inodes
+        self._hooks: native.Hooks | None = None
+        self._layers: set[int] = set()
+        self._forgotten: list[Node] = []
+        self._loading = False
+
+    @property
+    def on(self) -> bool:
+        """Whether directories are lent."""
+        return bool(self._layers)
+
+    def begin(self, *, xattrs: bool) -> None:
+        """From now on lend; before the first request only. *xattrs*: files have attributes."""
+        hooks = self._hooks = native.hooks
+        if hooks is None:
+            return
+        hooks.lend_how(self._inodes.static_nlink, xattrs)
+        for layer in self._inodes.tree.lowers():
+            base = self._inodes.base(layer)
+            if base >= 0 and layer.override is None:
+                self._add(hooks, layer, base)
+        self._inodes.tree.loaded = self._loaded
+
+    def _add(self, hooks: native.Hooks, layer: Layer, base: int) -> None:
+        flavour = layer.flavour
+        plain = layer.plain and not layer.root.whiteout_files
+        metacopy = b"" if plain else flavour.metacopy
+        marks = (flavour.redirect, flavour.opaque, metacopy)
+        hooks.lend_layer(
+            layer.number, layer.root.fd(), layer.device, base, plain, layer.aufs, *marks
+        )
+        self._layers.add(layer.number)
+
+    def lend(self, node: Node) -> None:
+        """Lend the directory *node*, of which the kernel is told, if that can be.
+
+        Not one that several layers have, or whose marks say more than its names do.
+        """
+        parts = node.parts
+        if len(parts) != 1 or node.children is not None or self._hooks is None:
+            return
+        part = parts[0]
+        if part.layer.number not in self._layers or part.whiteout_files:
+            return
+        if part.redirect is None and node.parent is not None and not node.dead:
+            path = part.path().lstrip(b"/")
+            self._hooks.lend(node.ino, node.parent.ino, part.layer.number, path)
+
+    def bring(self, number: int) -> Node | None:
+        """Return the node that the extension told the kernel of as *number*; None: it did not.
+
+        Raises OSError (ESTALE if the file is not there any more).
+        """
+        way = [number]
+        while self._hooks is not None and (above := self._hooks.lent_above(way[-1])):
+            way.append(above)
+        if len(way) == 1:
+            return None
+        for directory in reversed(way[1:]):
+            self._inodes.tree.load(self._inodes[directory])
+        node = self._inodes.find(number)
+        if node is None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return node
+
+    def where(self, number: int) -> tuple[bytes, int] | None:
+        """Return the path and the layer's number of a node as ``bring`` does, without making it."""
+        found = self._hooks.lent_where(number) if self._hooks is not None else None
+        if found is None:
+            return None
+        above, below, layer = found
+        return self._inodes[above].path() + below, layer
+
+    def _loaded(self, node: Node) -> None:
+        """Take the directory *node* back, which has been loaded; it is not, where that fails."""
+        try:
+            found = self._hooks.take_back(node.ino) if self._hooks is not None else None
+        except BaseException:
+            node.children = None
+            raise
+        children = node.children
+        if found is None or children is None:
+            return
+        names, told = found
+        if names is not None:
+            node.listing = Listing.begun(names)
+        for name, number, count in told:
+            child = children.get(name)
+            if child is not None:
+                self._is(child, number, count)
+        self._load_forgotten()
+
+    def _is(self, node: Node, number: int, count: int) -> None:
+        """Note that *node*, not looked at so far, was told as *number*, *count* times."""
+        part = node.source or node.candidates[0]
+        node.identity = part.layer.device, number & _NUMBER
+        node.ino = number
+        if count:
+            self._inodes.shown(node, count)
+        else:
+            self._forgotten.append(node)
+
+    def _load_forgotten(self) -> None:
+        """Load the directories that the kernel has forgotten, but not all that is in them.
+
+        Nobody would find them by their numbers. It is not done within the loading of another one:
+        they may be nested as deep as paths are.
+        """
+        if self._loading:
+            return
+        self._loading = True
+        try:
+            while self._forgotten:
+                self._inodes.tree.load(self._forgotten.pop())
+        finally:
+            self._loading = False
+
+    def moved(self, node: Node) -> None:
+        """Note that the directory *node* has another parent."""
+        if self._hooks is not None and node.parent is not None:
+            self._hooks.lent_moved(node.ino, node.parent.ino)
+
+    def forgotten(self, node: Node) -> None:
+        """Lend the directory *node* no more, which the kernel forgets."""
+        if self._hooks is not None and self._hooks.lent_end(node.ino):
+            self._inodes.tree.load(node)
+
+    def end(self) -> None:
+        """Take everything back, and lend no more. Raises OSError."""
+        self._layers.clear()
+        while self._hooks is not None and (roots := self._hooks.lent_roots()):
+            for number in roots:
+                self._inodes.tree.load(self._inodes[number])
+
+    def __len__(self) -> int:
+        return self._hooks.lent_total() if self._hooks is not None else 0
