@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -42,41 +43,46 @@ static int is_marked(const struct lent_layer *layer, int fd, const char *name)
 	return size < 0;
 }
 
-static enum found look(const struct lent *dir, int fd, const char *name, struct stat *st)
+/* Also where something is mounted on a name, or that is not known (before Linux 5.8), it is Python's. */
+static enum found look(const struct lent *dir, int fd, const char *name, struct statx *stx)
 {
 	const struct lent_layer *layer = lent_layer(dir);
 
 	if (lent_is_aufs_mark(dir, name))
 		return ABSENT;
-	if (fstatat(fd, name, st, AT_SYMLINK_NOFOLLOW) < 0)
+	if (statx(fd, name, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, stx) < 0)
 		return errno == ENOENT ? ABSENT : PYTHONS;
-	if (S_ISCHR(st->st_mode) && st->st_rdev == 0)
+	if (S_ISCHR(stx->stx_mode) && stx->stx_rdev_major == 0 && stx->stx_rdev_minor == 0)
 		return ABSENT;
-	if (st->st_dev != layer->device || st->st_ino <= 1 || st->st_ino > LENT_INODE)
+	if (!(stx->stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) ||
+	    stx->stx_attributes & STATX_ATTR_MOUNT_ROOT)
 		return PYTHONS;
-	if (S_ISDIR(st->st_mode) ? is_marked(layer, fd, name) : st->st_nlink > 1)
+	if (makedev(stx->stx_dev_major, stx->stx_dev_minor) != layer->device ||
+	    stx->stx_ino <= 1 || stx->stx_ino > LENT_INODE)
+		return PYTHONS;
+	if (S_ISDIR(stx->stx_mode) ? is_marked(layer, fd, name) : stx->stx_nlink > 1)
 		return PYTHONS;
 	return SHOWN;
 }
 
-static struct fuse_attr shown(const struct lent_layer *layer, const struct stat *st)
+static struct fuse_attr shown(const struct lent_layer *layer, const struct statx *stx)
 {
 	return (struct fuse_attr){
-		.ino = layer->base | st->st_ino,
-		.size = (uint64_t)st->st_size,
-		.blocks = (uint64_t)st->st_blocks,
-		.atime = (uint64_t)st->st_atim.tv_sec,
-		.mtime = (uint64_t)st->st_mtim.tv_sec,
-		.ctime = (uint64_t)st->st_ctim.tv_sec,
-		.atimensec = (uint32_t)st->st_atim.tv_nsec,
-		.mtimensec = (uint32_t)st->st_mtim.tv_nsec,
-		.ctimensec = (uint32_t)st->st_ctim.tv_nsec,
-		.mode = st->st_mode,
-		.nlink = S_ISDIR(st->st_mode) && lent_one_link ? 1 : (uint32_t)st->st_nlink,
-		.uid = st->st_uid,
-		.gid = st->st_gid,
-		.rdev = (uint32_t)st->st_rdev,
-		.blksize = (uint32_t)st->st_blksize,
+		.ino = layer->base | stx->stx_ino,
+		.size = stx->stx_size,
+		.blocks = stx->stx_blocks,
+		.atime = (uint64_t)stx->stx_atime.tv_sec,
+		.mtime = (uint64_t)stx->stx_mtime.tv_sec,
+		.ctime = (uint64_t)stx->stx_ctime.tv_sec,
+		.atimensec = stx->stx_atime.tv_nsec,
+		.mtimensec = stx->stx_mtime.tv_nsec,
+		.ctimensec = stx->stx_ctime.tv_nsec,
+		.mode = stx->stx_mode,
+		.nlink = S_ISDIR(stx->stx_mode) && lent_one_link ? 1 : stx->stx_nlink,
+		.uid = stx->stx_uid,
+		.gid = stx->stx_gid,
+		.rdev = (uint32_t)makedev(stx->stx_rdev_major, stx->stx_rdev_minor),
+		.blksize = stx->stx_blksize,
 	};
 }
 
@@ -101,12 +107,12 @@ static enum found enter(struct lent *dir, int fd, const char *name, struct fuse_
 			struct lent **child)
 {
 	struct fuse_attr attr;
-	struct stat st;
-	enum found found = look(dir, fd, name, &st);
+	struct statx stx;
+	enum found found = look(dir, fd, name, &stx);
 
 	if (found != SHOWN)
 		return found;
-	attr = shown(lent_layer(dir), &st);
+	attr = shown(lent_layer(dir), &stx);
 	*child = lent_below(dir, name, &attr);
 	if (*child == NULL)
 		return PYTHONS;
@@ -247,9 +253,9 @@ static uint64_t above(const struct lent *dir)
 	return dir->parent != NULL ? dir->parent->node : dir->above;
 }
 
-/* Add the entry at an index of the listing; 0: there is no room for it. *skip: nor need be. */
+/* Add the entry at an index of the listing; 0: there is no room for it, or as *found says. */
 static size_t put_child(struct lent *dir, int fd, size_t index, char *at, size_t room, int plus,
-			int bare, int *skip)
+			int bare, enum found *found)
 {
 	const struct entry *entry = &dir->listing->entries[index];
 	const char *name = dir->listing->names + entry->name_at;
@@ -259,26 +265,38 @@ static size_t put_child(struct lent *dir, int fd, size_t index, char *at, size_t
 	size_t size;
 
 	if (plus && (entry->kind == DT_DIR || !bare)) {
-		enum found found = enter_again(dir, fd, name, number, &out, &child);
-
-		*skip = found == ABSENT; /* somebody removed it behind our back */
-		if (*skip)
+		*found = enter_again(dir, fd, name, number, &out, &child);
+		if (*found == PYTHONS && entry->kind != DT_DIR)
+			*found = SHOWN; /* by name only, since it has several */
+		if (*found != SHOWN)
 			return 0;
 	}
 	size = put(at, room, index + DOTS + 1, number, entry->kind, name, entry->length,
 		   child != NULL ? &out : NULL, plus);
-	if (child != NULL && size)
+	if (child != NULL && size) {
+		child->count++;
 		given[given_count++] = child;
-	else if (child != NULL)
+	} else if (child != NULL) {
 		lent_settle(child);
+	}
 	return size;
 }
 
-/* Fill the reply from a position on; returns its size. */
-static size_t list(struct lent *dir, int fd, uint64_t from, size_t room, int plus)
+/* Let the kernel not have what the reply would have given it. */
+static void take_again(void)
+{
+	for (size_t i = 0; i < given_count; i++) {
+		given[i]->count--;
+		lent_settle(given[i]);
+	}
+}
+
+/* Fill the reply from a position on; returns its size, -1: it is for Python to make. */
+static ssize_t list(struct lent *dir, int fd, uint64_t from, size_t room, int plus)
 {
 	size_t used = 0, size, count = dir->listing->count, bare_count = 0;
-	int bare = plus && names_only(dir), skip = 0;
+	int bare = plus && names_only(dir);
+	enum found found = SHOWN;
 
 	given_count = 0;
 	for (uint64_t at = from; at < count + DOTS; at++) {
@@ -288,22 +306,27 @@ static size_t list(struct lent *dir, int fd, uint64_t from, size_t room, int plu
 				   NULL, plus);
 		else
 			size = put_child(dir, fd, at - DOTS, reply + used, room - used, plus, bare,
-					 &skip);
-		if (size == 0 && !skip)
+					 &found);
+		if (found == PYTHONS) {
+			take_again();
+			return -1;
+		}
+		if (size == 0 && found == SHOWN)
 			break;
-		skip = 0;
+		found = SHOWN; /* what is absent was removed behind our back */
 		used += size;
 		bare_count += bare && at >= DOTS && dir->listing->entries[at - DOTS].kind != DT_DIR;
 	}
 	note_listed(bare_count);
-	return used;
+	return (ssize_t)used;
 }
 
 int lent_answer_list(int session, const struct fuse_in_header *head, size_t size)
 {
 	const struct fuse_read_in *in = (const struct fuse_read_in *)(head + 1);
 	struct lent *dir = directory(head->nodeid);
-	int fd, taken;
+	ssize_t used;
+	int fd;
 
 	if (dir == NULL || size < sizeof(*head) + sizeof(*in))
 		return 0;
@@ -315,12 +338,11 @@ int lent_answer_list(int session, const struct fuse_in_header *head, size_t size
 		return 0;
 	if (make_room(in->size, dir->listing->count) < 0)
 		return 0;
-	size = list(dir, fd, in->offset, in->size, head->opcode == FUSE_READDIRPLUS);
-	answer_with(session, head, 0, reply, size);
-	taken = answer_was_taken();
-	for (size_t i = 0; i < given_count; i++) {
-		given[i]->count += (unsigned)taken;
-		lent_settle(given[i]);
-	}
+	used = list(dir, fd, in->offset, in->size, head->opcode == FUSE_READDIRPLUS);
+	if (used < 0)
+		return 0;
+	answer_with(session, head, 0, reply, (size_t)used);
+	if (!answer_was_taken())
+		take_again();
 	return 1;
 }

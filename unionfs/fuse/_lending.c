@@ -193,6 +193,51 @@ static PyObject *native_lent_total(PyObject *self, PyObject *unused)
 	return PyLong_FromSize_t(lent_total());
 }
 
+static PyObject *native_lent_lose(PyObject *self, PyObject *arg)
+{
+	struct lent *lent = lent_of(arg);
+
+	(void)self;
+	if (PyErr_Occurred())
+		return NULL;
+	if (lent != NULL)
+		lent_lose(lent);
+	Py_RETURN_NONE;
+}
+
+static PyObject *native_lent_take(PyObject *self, PyObject *arg)
+{
+	unsigned long long node = PyLong_AsUnsignedLongLong(arg);
+
+	(void)self;
+	if (PyErr_Occurred())
+		return NULL;
+	if (lent_take(node) < 0)
+		return PyErr_NoMemory();
+	Py_RETURN_NONE;
+}
+
+static PyObject *native_lent_leave(PyObject *self, PyObject *arg)
+{
+	unsigned long long node = PyLong_AsUnsignedLongLong(arg);
+
+	(void)self;
+	if (PyErr_Occurred())
+		return NULL;
+	lent_leave(node);
+	Py_RETURN_NONE;
+}
+
+static PyObject *native_lent_has(PyObject *self, PyObject *arg)
+{
+	const struct lent *lent = lent_of(arg);
+
+	(void)self;
+	if (PyErr_Occurred())
+		return NULL;
+	return PyBool_FromLong(lent != NULL && lent->parent != NULL);
+}
+
 static PyObject *native_lent_wanted(PyObject *self, PyObject *unused)
 {
 	(void)self, (void)unused;
@@ -231,6 +276,11 @@ static PyMethodDef methods[] = {
 	{"lent_roots", native_lent_roots, METH_NOARGS,
 	 "Return the numbers of the lent directories that Python knows."},
 	{"lent_total", native_lent_total, METH_NOARGS, "Return how many nodes are known in lent directories."},
+	{"lent_lose", native_lent_lose, METH_O,
+	 "Forget a lent node and all that is known below it."},
+	{"lent_take", native_lent_take, METH_O, "Tell of no file by this number, which Python gave."},
+	{"lent_leave", native_lent_leave, METH_O, "Python has given that number no more."},
+	{"lent_has", native_lent_has, METH_O, "Return whether a file was told from here by a number."},
 	{"lent_wanted", native_lent_wanted, METH_NOARGS,
 	 "Note that a file was looked up that had been listed by its name only."},
 	{"lent_end", native_lent_end, METH_O,

@@ -197,6 +197,8 @@ struct lent *lent_below(struct lent *dir, const char *name, const struct fuse_at
 
 	if (lent != NULL)
 		return lent->parent == dir && strcmp(lent->name, name) == 0 ? lent : NULL;
+	if (lent_is_taken(attr->ino))
+		return NULL; /* the file is at two places, by a mount or as layers are in one another */
 	lent = add(attr->ino, name);
 	if (lent == NULL)
 		return NULL;
@@ -235,7 +237,7 @@ int lent_open(const struct lent *dir)
 	size_t at;
 	struct open_how how = {
 		.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NOATIME,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV,
 	};
 	char *path;
 	long fd;
@@ -390,6 +392,22 @@ void lent_hand_over(struct lent *lent)
 	}
 	free(lent->name);
 	lent->name = path;
+}
+
+void lent_lose(struct lent *lent)
+{
+	struct lent *above = lent->parent;
+
+	while (lent->first != NULL) { /* the lowest goes first */
+		struct lent *lowest = lent->first;
+
+		while (lowest->first != NULL)
+			lowest = lowest->first;
+		drop(lowest);
+	}
+	drop(lent);
+	if (above != NULL)
+		lent_settle(above);
 }
 
 struct lent *lent_next(struct lent *lent)

@@ -64,9 +64,15 @@ int lent_add_layer(unsigned number, const struct lent_layer *layer); /* -1: no m
 int lent_add(uint64_t node, uint64_t above, unsigned layer, const char *path);
 int lent_end(struct lent *dir);
 void lent_hand_over(struct lent *lent);
+void lent_lose(struct lent *lent); /* with all that is below it */
 struct lent *lent_next(struct lent *lent); /* of all; NULL: the first, or there are no more */
 size_t lent_total(void);
 void lent_wanted(void); /* a file was looked up that had been listed by name only */
 char *lent_path(const struct lent *lent); /* from the layer's root, to be freed; NULL: no memory */
+
+/* _taken.c */
+int lent_take(uint64_t node); /* Python has a node of that number; -1: no memory */
+void lent_leave(uint64_t node); /* no more */
+int lent_is_taken(uint64_t node);
 
 #endif

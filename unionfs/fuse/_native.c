@@ -201,8 +201,10 @@ again:
 	}
 	if (head->opcode == FUSE_FORGET || head->opcode == FUSE_BATCH_FORGET) {
 		size = (ssize_t)lent_forget(head, (size_t)size);
-		if (size == 0)
+		if (size == 0) {
+			in_a_row++;
 			goto again;
+		}
 	}
 	caller[0] = head->uid;
 	caller[1] = head->gid;

@@ -17,6 +17,7 @@
 #include "_native.h"
 
 #include <errno.h>
+#include <linux/fuse.h>
 #include <sched.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -87,6 +88,14 @@ static int is_rested(long long now)
 
 void spin_request(const struct fuse_in_header *head, uint64_t now)
 {
+	switch (head->opcode) { /* not those of the kernel's own */
+	case FUSE_FORGET:
+	case FUSE_BATCH_FORGET:
+	case FUSE_INTERRUPT:
+	case FUSE_RELEASE:
+	case FUSE_RELEASEDIR:
+		return;
+	}
 	asked_ns[head->pid & (CLIENTS - 1)] = now;
 }
 

@@ -8,6 +8,7 @@ layers are on several (as overlayfs's ``xino``).
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -80,14 +81,11 @@ class Inodes:
                 self._devices.setdefault(layer.device, len(self._devices) << _DEVICE_SHIFT)
 
     def __getitem__(self, ino: int) -> Node:
-        """Return the node that the kernel calls *ino*. Raises KeyError; OSError if it is lost."""
-        try:
-            return self._nodes[ino]
-        except KeyError:
-            node = self.lending.bring(ino)
-            if node is None:
-                raise
-            return node
+        """Return the node that the kernel calls *ino*. Raises OSError (ESTALE if it is lost)."""
+        node = self._nodes.get(ino) or self.lending.bring(ino)
+        if node is None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return node
 
     def find(self, ino: int) -> Node | None:
         """Return the node that is called *ino*, None for one that is lent or nobody knows."""
@@ -136,7 +134,11 @@ class Inodes:
         return node.attr  # type: ignore[no-any-return]
 
     def _fill(self, node: Node, st: os.stat_result) -> None:
-        if not node.ino or self._nodes.get(node.ino, node) is not node:
+        if (
+            not node.ino
+            or self._nodes.get(node.ino, node) is not node
+            or self.lending.has(node.ino)
+        ):
             node.ino = self._number(node, st)
         attr = EntryAttributes()
         attr.st_ino = node.ino
@@ -181,7 +183,9 @@ class Inodes:
         if place is None or not 1 < node.born < 1 << _DEVICE_SHIFT:
             return 0
         number = place | node.born
-        return 0 if number in self._nodes or number == self._of_root else number
+        if number in self._nodes or number == self._of_root or self.lending.has(number):
+            return 0
+        return number
 
     def _number(self, node: Node, st: os.stat_result) -> int:
         """Return the number for *node*: its identity's, unless a living node has that."""
@@ -189,7 +193,8 @@ class Inodes:
         place = self._devices.get(device)
         if place is not None and 1 < ino < 1 << _DEVICE_SHIFT:
             number = place | ino
-            if self._nodes.get(number, node) is node and number != self._of_root:
+            free = self._nodes.get(number, node) is node and number != self._of_root
+            if free and not self.lending.has(number):
                 return number
         self._spare += 1
         return self._spare
@@ -209,9 +214,8 @@ class Inodes:
     def shown(self, node: Node, times: int = 1) -> None:
         """Count references more that the kernel holds to *node* (a lookup's answer is one)."""
         if not node.nlookup:
+            self.lending.shown(node)
             self._nodes[node.ino] = node
-            if node.kind == _DIR and self.lending.on:
-                self.lending.lend(node)
         node.nlookup += times
 
     def base(self, layer: Layer) -> int:
@@ -231,6 +235,7 @@ class Inodes:
             return None
         node.nlookup = 0
         del self._nodes[ino]
+        self.lending.left(ino)
         node.attr = None
         if node.dead:
             self.tree.forget(node)

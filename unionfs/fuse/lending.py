@@ -32,6 +32,7 @@ class Lending:
         self._inodes = inodes
         self._hooks: native.Hooks | None = None
         self._layers: set[int] = set()
+        self._paused: set[int] = set()
         self._forgotten: list[Node] = []
         self._loading = False
 
@@ -62,13 +63,16 @@ class Lending:
         )
         self._layers.add(layer.number)
 
-    def lend(self, node: Node) -> None:
-        """Lend the directory *node*, of which the kernel is told, if that can be.
+    def shown(self, node: Node) -> None:
+        """Note that the kernel is told of *node*; a directory is lent, if that can be.
 
         Not one that several layers have, or whose marks say more than its names do.
         """
-        parts = node.parts
-        if len(parts) != 1 or node.children is not None or self._hooks is None:
+        if self._hooks is None:
+            return
+        self._hooks.lent_take(node.ino)
+        parts = node.parts if node.is_dir else ()
+        if len(parts) != 1 or node.children is not None:
             return
         part = parts[0]
         if part.layer.number not in self._layers or part.whiteout_files:
@@ -87,8 +91,10 @@ class Lending:
             way.append(above)
         if len(way) == 1:
             return None
-        for directory in reversed(way[1:]):
-            self._inodes.tree.load(self._inodes[directory])
+        for above in reversed(way[1:]):
+            directory = self._inodes.find(above)
+            if directory is not None:  # else it is forgotten, and was loaded with that above it
+                self._inodes.tree.load(directory)
         node = self._inodes.find(number)
         if node is None:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
@@ -119,6 +125,8 @@ class Lending:
             child = children.get(name)
             if child is not None:
                 self._is(child, number, count)
+            elif self._hooks is not None:  # somebody removed it behind our back
+                self._hooks.lent_lose(number)
         self._load_forgotten()
 
     def _is(self, node: Node, number: int, count: int) -> None:
@@ -142,7 +150,8 @@ class Lending:
         self._loading = True
         try:
             while self._forgotten:
-                self._inodes.tree.load(self._forgotten.pop())
+                self._inodes.tree.load(self._forgotten[-1])
+                self._forgotten.pop()
         finally:
             self._loading = False
 
@@ -156,12 +165,29 @@ class Lending:
         if self._hooks is not None and self._hooks.lent_end(node.ino):
             self._inodes.tree.load(node)
 
-    def end(self) -> None:
-        """Take everything back, and lend no more. Raises OSError."""
-        self._layers.clear()
+    def left(self, number: int) -> None:
+        """Note that the kernel has forgotten the node *number*."""
+        if self._hooks is not None:
+            self._hooks.lent_leave(number)
+
+    def has(self, number: int) -> bool:
+        """Return whether the extension told of a file by *number* that is not known here."""
+        return self._hooks is not None and self._hooks.lent_has(number)
+
+    def pause(self) -> None:
+        """Take everything back, and lend nothing until ``resume``. Raises OSError."""
+        self._layers, self._paused = set(), self._layers
         while self._hooks is not None and (roots := self._hooks.lent_roots()):
             for number in roots:
-                self._inodes.tree.load(self._inodes[number])
+                node = self._inodes.find(number)
+                if node is None or node.children is not None:
+                    self._hooks.lent_lose(number)
+                else:
+                    self._inodes.tree.load(node)
+
+    def resume(self) -> None:
+        """Lend again after a ``pause``."""
+        self._layers |= self._paused
 
     def __len__(self) -> int:
         return self._hooks.lent_total() if self._hooks is not None else 0

@@ -46,6 +46,7 @@ class Listing:
         made = cls()
         made.names = [*_DOTS, *names]
         made.positions = array("Q", range(1, len(made.names) + 1))
+        made._last = made.names
         return made
 
     def refresh(self, now: list[bytes]) -> None:

@@ -118,7 +118,7 @@ class Measured:
         elif not self._config.lend:
             because = "lend=off"
         else:
-            because = "what is shown is not as on the disk, or handles are used"
+            because = "it is not what the layers say, or handles are used, or it was rebased"
         return "directories of one layer", "answered by Python", because
 
     def _opens(self) -> tuple[str, str, str]:

@@ -205,6 +205,18 @@ class Hooks(Protocol):
     def lent_total(self) -> int:
         """Return how many nodes are known in lent directories."""
 
+    def lent_lose(self, node: int) -> None:
+        """Forget the lent *node* and all that is known below it."""
+
+    def lent_take(self, node: int) -> None:
+        """Tell of no file by the number *node*, which Python gave to one. Raises MemoryError."""
+
+    def lent_leave(self, node: int) -> None:
+        """Note that Python's node of the number *node* is forgotten."""
+
+    def lent_has(self, node: int) -> bool:
+        """Return whether a file was told by the number *node*, which Python does not know."""
+
     def lent_wanted(self) -> None:
         """Note that a file was looked up that had been listed by its name only."""
 

@@ -48,9 +48,9 @@ class Rebasing:
         self._new: list[Layer] = []
         self._fresh: Upper | None = None
         self._data: dict[Node, int] = {}
-        state.inodes.lending.end()
-        _find_names(state)
         try:
+            state.inodes.lending.pause()
+            _find_names(state)
             fresh = self._fresh = self._opened(stack.upperdir, WorkDir(stack.workdir, wait=0))
             self._rebase = Rebase(self._upper, fresh, state.inodes.known())
             self._open_data(fresh)
@@ -100,6 +100,7 @@ class Rebasing:
 
     def give_up(self) -> None:
         """Close what was opened; the mount goes on as it was."""
+        self._state.inodes.lending.resume()
         for fd in self._data.values():
             os.close(fd)
         if self._fresh is not None:
