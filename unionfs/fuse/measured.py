@@ -117,6 +117,8 @@ class Measured:
             because = "without the extension"
         elif not self._config.lend:
             because = "lend=off"
+        elif self._operations.tree.merged is not None:
+            because = "the merged index has it"
         else:
             because = "it is not what the layers say, or handles are used, or it was rebased"
         return "directories of one layer", "answered by Python", because

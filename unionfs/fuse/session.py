@@ -162,9 +162,13 @@ class Session:
             loop.install(_fuse_descriptor())
 
     def _lend(self) -> None:
-        """Lend directories to the extension, where it would tell of files what Python does."""
+        """Lend directories to the extension, where it would tell of files what Python does.
+
+        A merged index tells it with fewer reads of a cold disk than the layers themselves.
+        """
         operations, config = self._operations, self.config
-        if config.lend and not config.atime and operations.owners is None:
+        as_on_disk = not config.atime and operations.owners is None
+        if config.lend and as_on_disk and self._tree.merged is None:
             operations.inodes.lending.begin(xattrs=operations.acl)
 
     def _pass_through(self) -> None:
