@@ -21,7 +21,7 @@ from tests.support.files import as_user, read, refused, write
 from tests.support.layers import apply, emit
 from tests.support.mounts import HelperMount
 from tests.support.ordinary import GID, UID, User
-from tests.support.stacks import File, Layers, build_stack
+from tests.support.stacks import Dir, File, Layers, build_stack
 from unionfs.ondisk.flavour import Flavour
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
@@ -71,6 +71,24 @@ def test_who_may_write_takes_set_id_bits(union, scratch):
         os.chmod(root + name, 0o4755)
         with_bits = as_user(lambda: os.chmod(root + name, 0o755))  # noqa: B023
         assert (with_bits, os.stat(root + name).st_mode & 0o7777) == (errno.EPERM, 0o4755)
+
+
+def test_set_id_bits_that_no_write_takes_are_the_owners(union, scratch):
+    """Directories have none; the group's members leave set-group-ID where the group has no x."""
+    made = [Dir(b"d", mode=0o2777), File(b"f", mode=0o2767, gid=3000)]
+    root = union(build_stack(scratch + b"/s", [made])).root
+    for name in (b"/d", b"/f"):
+        mode = os.stat(root + name).st_mode & 0o7777
+        told = as_user(lambda: os.chmod(root + name, mode & 0o777), groups=(3000,))  # noqa: B023
+        assert (told, os.stat(root + name).st_mode & 0o7777) == (errno.EPERM, mode), name
+
+
+@pytest.mark.needs_extension
+def test_with_the_extension_set_id_bits_are_the_owners(union, scratch):
+    """There the kernel asks for none, so whoever does calls chmod(2)."""
+    root = union(build_stack(scratch + b"/s", [[File(b"f", mode=0o6777)]])).root
+    told = as_user(lambda: os.chmod(root + b"/f", 0o777))
+    assert (told, os.stat(root + b"/f").st_mode & 0o7777) == (errno.EPERM, 0o6777)
 
 
 def _append(path: bytes) -> None:
