@@ -44,7 +44,7 @@ test: ## Run the whole test suite, real mounts included (PYTEST='-k name' to cho
 	@scripts/setup.sh test
 	$(RUN_TESTS)
 
-test-full: ## As test, at full size: four hours and more
+test-full: ## As test, at full size, which takes hours
 	@scripts/setup.sh test
 	HYPOTHESIS_PROFILE=full $(RUN_TESTS)
 

@@ -6,13 +6,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
-#include <unistd.h>
 
 #define DOTS 2
 #define LIST 4096 /* bytes of names of attributes; a file with more is Python's */
@@ -58,7 +56,7 @@ static enum found look(const struct lent *dir, int fd, const char *name, struct 
 	    stx->stx_attributes & STATX_ATTR_MOUNT_ROOT)
 		return PYTHONS;
 	if (makedev(stx->stx_dev_major, stx->stx_dev_minor) != layer->device ||
-	    stx->stx_ino <= 1 || stx->stx_ino > LENT_INODE)
+	    stx->stx_ino <= 1 || stx->stx_ino > INODE)
 		return PYTHONS;
 	if (S_ISDIR(stx->stx_mode) ? is_marked(layer, fd, name) : stx->stx_nlink > 1)
 		return PYTHONS;

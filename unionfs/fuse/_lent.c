@@ -291,7 +291,7 @@ static int add_entry(const struct lent *dir, struct listing *listing, size_t *us
 
 	if (strcmp(found->d_name, ".") == 0 || strcmp(found->d_name, "..") == 0)
 		return 0;
-	if (found->d_ino <= 1 || found->d_ino > LENT_INODE || found->d_type == DT_UNKNOWN)
+	if (found->d_ino <= 1 || found->d_ino > INODE || found->d_type == DT_UNKNOWN)
 		return -1;
 	if (lent_is_aufs_mark(dir, found->d_name))
 		return 0;

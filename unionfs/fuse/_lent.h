@@ -20,7 +20,7 @@ struct listing { /* what a lent directory holds, in the layer's order, whiteouts
 struct lent {
 	uint64_t node;
 	struct lent *next;   /* in the table */
-	struct lent *parent; /* NULL: Python's, see below */
+	struct lent *parent; /* NULL: it is Python's, see _lent.c */
 	struct lent *first, *left, *right; /* of its own below it, and beside it */
 	struct listing *listing;	   /* NULL: nobody has listed it */
 	uint64_t count;	    /* references that the kernel got from here */
@@ -42,8 +42,6 @@ struct lent_layer {
 	char metacopy[48]; /* and of files whose data is elsewhere */
 };
 
-#define LENT_INODE ((1ULL << 56) - 1) /* of a node's number; unionfs.fuse.inodes */
-
 extern int lent_one_link;  /* directories show one link each */
 extern int lent_attributes; /* files have extended attributes */
 
@@ -62,13 +60,15 @@ int lent_is_whiteout(int fd, const char *name);
 int lent_add_layer(unsigned number, const struct lent_layer *layer); /* -1: no memory */
 /* Lend a directory of Python's, at a path from its layer's root; -1: no. */
 int lent_add(uint64_t node, uint64_t above, unsigned layer, const char *path);
-int lent_end(struct lent *dir);
-void lent_hand_over(struct lent *lent);
+int lent_end(struct lent *dir); /* one of Python's is lent no more; 1: it is, some are below it */
+void lent_hand_over(struct lent *lent); /* what is below a directory of Python's, to Python */
 void lent_lose(struct lent *lent); /* with all that is below it */
 struct lent *lent_next(struct lent *lent); /* of all; NULL: the first, or there are no more */
 size_t lent_total(void);
-void lent_wanted(void); /* a file was looked up that had been listed by name only */
 char *lent_path(const struct lent *lent); /* from the layer's root, to be freed; NULL: no memory */
+
+/* _lend.c */
+void lent_wanted(void); /* a file was looked up that had been listed by name only */
 
 /* _taken.c */
 int lent_take(uint64_t node); /* Python has a node of that number; -1: no memory */

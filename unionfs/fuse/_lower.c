@@ -27,7 +27,6 @@
 #define PARTS 64
 #define NAME 44
 #define MARK 32
-#define INODE ((1ULL << 56) - 1) /* of a node's number; unionfs.fuse.inodes */
 
 struct file {
 	uint64_t node; /* 0: none */

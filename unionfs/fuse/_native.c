@@ -152,8 +152,7 @@ static int answer(int fd, const struct fuse_in_header *head, size_t size)
 		break;
 	case FUSE_READDIR:
 	case FUSE_READDIRPLUS:
-		done = lent_answer_list(fd, head, size) ||
-		       known_answer_end(fd, head, size);
+		done = lent_answer_list(fd, head, size) || known_answer_end(fd, head, size);
 		break;
 	case FUSE_READLINK:
 		done = lent_answer_readlink(fd, head);
@@ -194,17 +193,17 @@ again:
 	absent_request(head, (size_t)size);
 	lower_request(head, (size_t)size);
 	passing_request(head);
-	if (answer(fd, head, (size_t)size)) {
-		known_done(head->unique);
-		stats_end(head->unique, answered_error());
-		goto again;
-	}
 	if (head->opcode == FUSE_FORGET || head->opcode == FUSE_BATCH_FORGET) {
 		size = (ssize_t)lent_forget(head, (size_t)size);
 		if (size == 0) {
 			in_a_row++;
 			goto again;
 		}
+	}
+	if (answer(fd, head, (size_t)size)) {
+		known_done(head->unique);
+		stats_end(head->unique, answered_error());
+		goto again;
 	}
 	caller[0] = head->uid;
 	caller[1] = head->gid;
