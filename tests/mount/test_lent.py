@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -48,6 +49,12 @@ NAMES = {
     *(b"f%03d" % number for number in range(MANY)),
     *(b"sub", b"link", b"fifo", b"twice", b"again", b"prog", b"noted"),
 }
+
+
+@pytest.fixture(params=[False, True], ids=["layers", "index"])
+def union(union: Callable, request: pytest.FixtureRequest) -> partial:
+    """Mount layers; without and with a merged index of them."""
+    return partial(union, indexed=request.param)
 
 
 @pytest.fixture
@@ -118,6 +125,21 @@ def test_a_walk_through_it_needs_no_python(union: Callable, layers: Layers) -> N
         assert os.listdir(root + ONE + b"/sub/below") == [b"x"]
 
     assert by_python(root, work) == 0
+
+
+def test_an_index_tells_of_what_several_layers_have(union: partial, layers: Layers) -> None:
+    root = union(layers).root
+    os.lstat(root + b"/m")
+    os.listdir(root)  # as above: whether to ask
+
+    def work() -> None:
+        assert set(os.listdir(root + b"/m")) == {b"low", b"one", b"high"}
+        for name in (b"low", b"high", b"one"):
+            os.lstat(root + b"/m/" + name)
+        assert not os.path.lexists(root + b"/m/no")
+        assert os.lstat(root + b"/m/low").st_size == 10
+
+    assert (by_python(root, work) == 0) == union.keywords["indexed"]
 
 
 def test_it_can_be_turned_off(union: Callable, layers: Layers) -> None:

@@ -86,7 +86,7 @@ def union(scratch: bytes, spawners: Spawners) -> Iterator[Callable[..., Mounted]
 
         def mount(layers: Layers, **how: Any) -> Mounted:
             target = scratch + b"/union%d" % next(count)
-            if PROGRAM != OURS or how.keys() - {"options", "descriptors"}:
+            if PROGRAM != OURS or how.keys() - {"options", "descriptors", "indexed"}:
                 return stack.enter_context(HelperMount(layers, target, **how))
             return stack.enter_context(SessionMount(layers, target, spawners.chosen(), **how))
 

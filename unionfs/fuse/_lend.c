@@ -41,32 +41,10 @@ static int is_marked(const struct lent_layer *layer, int fd, const char *name)
 	return size < 0;
 }
 
-/* Also where something is mounted on a name, or that is not known (before Linux 5.8), it is Python's. */
-static enum found look(const struct lent *dir, int fd, const char *name, struct statx *stx)
-{
-	const struct lent_layer *layer = lent_layer(dir);
-
-	if (lent_is_aufs_mark(dir, name))
-		return ABSENT;
-	if (statx(fd, name, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, stx) < 0)
-		return errno == ENOENT ? ABSENT : PYTHONS;
-	if (S_ISCHR(stx->stx_mode) && stx->stx_rdev_major == 0 && stx->stx_rdev_minor == 0)
-		return ABSENT;
-	if (!(stx->stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) ||
-	    stx->stx_attributes & STATX_ATTR_MOUNT_ROOT)
-		return PYTHONS;
-	if (makedev(stx->stx_dev_major, stx->stx_dev_minor) != layer->device ||
-	    stx->stx_ino <= 1 || stx->stx_ino > INODE)
-		return PYTHONS;
-	if (S_ISDIR(stx->stx_mode) ? is_marked(layer, fd, name) : stx->stx_nlink > 1)
-		return PYTHONS;
-	return SHOWN;
-}
-
-static struct fuse_attr shown(const struct lent_layer *layer, const struct statx *stx)
+static struct fuse_attr shown(const struct statx *stx)
 {
 	return (struct fuse_attr){
-		.ino = layer->base | stx->stx_ino,
+		.ino = stx->stx_ino,
 		.size = stx->stx_size,
 		.blocks = stx->stx_blocks,
 		.atime = (uint64_t)stx->stx_atime.tv_sec,
@@ -76,7 +54,7 @@ static struct fuse_attr shown(const struct lent_layer *layer, const struct statx
 		.mtimensec = stx->stx_mtime.tv_nsec,
 		.ctimensec = stx->stx_ctime.tv_nsec,
 		.mode = stx->stx_mode,
-		.nlink = S_ISDIR(stx->stx_mode) && lent_one_link ? 1 : stx->stx_nlink,
+		.nlink = stx->stx_nlink,
 		.uid = stx->stx_uid,
 		.gid = stx->stx_gid,
 		.rdev = (uint32_t)makedev(stx->stx_rdev_major, stx->stx_rdev_minor),
@@ -84,50 +62,109 @@ static struct fuse_attr shown(const struct lent_layer *layer, const struct statx
 	};
 }
 
-/* Say what the kernel is told of a file, which is read by the extension if it is a small one. */
-static void tell(const struct lent *child, int fd, struct fuse_entry_out *out)
+/* Look at a name in a layer, with the inode number that it has there.
+ *
+ * Also where something is mounted on it, or that is not known (before Linux 5.8), it is Python's.
+ */
+static enum found look(const struct lent *dir, unsigned number, const char *name,
+		       struct fuse_attr *attr)
 {
-	const struct lent *dir = child->parent;
+	const struct lent_layer *layer = lent_layer(number);
+	struct statx stx;
+	int fd = lent_open(dir, number);
 
+	if (fd < 0)
+		return PYTHONS;
+	if (listing_is_aufs_mark(number, name))
+		return ABSENT;
+	if (statx(fd, name, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &stx) < 0)
+		return errno == ENOENT ? ABSENT : PYTHONS;
+	if (S_ISCHR(stx.stx_mode) && stx.stx_rdev_major == 0 && stx.stx_rdev_minor == 0)
+		return ABSENT;
+	if (!(stx.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) ||
+	    stx.stx_attributes & STATX_ATTR_MOUNT_ROOT)
+		return PYTHONS;
+	if (makedev(stx.stx_dev_major, stx.stx_dev_minor) != layer->device || stx.stx_ino <= 1 ||
+	    stx.stx_ino > INODE)
+		return PYTHONS;
+	if (S_ISDIR(stx.stx_mode) && is_marked(layer, fd, name))
+		return PYTHONS;
+	*attr = shown(&stx);
+	return SHOWN;
+}
+
+/* The same as a merged index has it, which may not know attributes. */
+static enum found look_up(struct lent *dir, const char *name, unsigned *layer,
+			  struct fuse_attr *attr)
+{
+	struct listing *listing = listing_of(dir);
+	const struct entry *entry;
+	enum found found;
+
+	if (listing == NULL || listing_find(listing, name, &entry) < 0)
+		return PYTHONS;
+	if (entry == NULL)
+		return ABSENT;
+	*layer = entry->layer;
+	if (listing->stats != NULL) {
+		*attr = listing_attr(listing, entry);
+		attr->ino = entry->ino;
+		return SHOWN;
+	}
+	found = look(dir, entry->layer, name, attr);
+	return found == SHOWN && attr->ino == entry->ino ? SHOWN : PYTHONS;
+}
+
+/* Say what the kernel is told of a file, which is read by the extension if it is a small one. */
+static void tell(const struct lent *child, struct fuse_entry_out *out)
+{
 	memset(out, 0, sizeof(*out));
 	out->nodeid = child->node;
 	out->entry_valid = out->attr_valid = FOREVER;
 	out->attr = child->attr;
 	if (!S_ISREG(child->attr.mode))
 		return;
-	out->generation = (uint64_t)LOWER << 32 | dir->layer; /* lower_told() takes it out again */
-	lower_told(dir->node, child->name, strlen(child->name), out);
-	lower_share(dir->node, dir->layer, fd, lent_layer(dir)->metacopy);
+	out->generation = (uint64_t)LOWER << 32 | child->layer; /* lower_told() takes it out again */
+	lower_told(child->parent->node, child->name, strlen(child->name), out);
 }
 
 /* Look a name up for the kernel, which gets a reference when the caller says so. */
-static enum found enter(struct lent *dir, int fd, const char *name, struct fuse_entry_out *out,
+static enum found enter(struct lent *dir, const char *name, struct fuse_entry_out *out,
 			struct lent **child)
 {
 	struct fuse_attr attr;
-	struct statx stx;
-	enum found found = look(dir, fd, name, &stx);
+	unsigned layer = dir->layer;
+	enum found found = lent_rows != NULL ? look_up(dir, name, &layer, &attr)
+					     : look(dir, layer, name, &attr);
 
 	if (found != SHOWN)
 		return found;
-	attr = shown(lent_layer(dir), &stx);
-	*child = lent_below(dir, name, &attr);
+	if (!S_ISDIR(attr.mode) && attr.nlink > 1)
+		return PYTHONS;
+	attr.ino |= lent_layer(layer)->base;
+	*child = lent_below(dir, layer, name, &attr);
 	if (*child == NULL)
 		return PYTHONS;
-	tell(*child, fd, out);
+	if (S_ISDIR(attr.mode) && lent_rows != NULL && listing_of(*child) == NULL) {
+		lent_settle(*child);
+		return PYTHONS;
+	}
+	if (S_ISDIR(attr.mode) && (lent_one_link || (lent_rows != NULL && (*child)->listing->is_merged)))
+		(*child)->attr.nlink = 1;
+	tell(*child, out);
 	return SHOWN;
 }
 
 /* The same of a name whose inode number is known: a file that the kernel has is not looked at. */
-static enum found enter_again(struct lent *dir, int fd, const char *name, uint64_t node,
+static enum found enter_again(struct lent *dir, const char *name, uint64_t node,
 			      struct fuse_entry_out *out, struct lent **child)
 {
 	struct lent *known = lent_find(node);
 
 	if (known == NULL || known->parent != dir || strcmp(known->name, name) != 0)
-		return enter(dir, fd, name, out, child);
+		return enter(dir, name, out, child);
 	*child = known;
-	tell(known, fd, out);
+	tell(known, out);
 	return SHOWN;
 }
 
@@ -150,11 +187,11 @@ int lent_answer_lookup(int session, const struct fuse_in_header *head, size_t si
 	const char *name = (const char *)(head + 1);
 	struct lent *dir = directory(head->nodeid), *child;
 	struct fuse_entry_out out;
-	int fd, is_new;
+	int is_new;
 
-	if (dir == NULL || !is_name(name, size - sizeof(*head)) || (fd = lent_open(dir)) < 0)
+	if (dir == NULL || lent_layer(dir->layer) == NULL || !is_name(name, size - sizeof(*head)))
 		return 0;
-	switch (enter(dir, fd, name, &out, &child)) {
+	switch (enter(dir, name, &out, &child)) {
 	case PYTHONS:
 		return 0;
 	case ABSENT:
@@ -167,7 +204,7 @@ int lent_answer_lookup(int session, const struct fuse_in_header *head, size_t si
 	is_new = child->count == 0;
 	answer_with(session, head, 0, &out, sizeof(out));
 	child->count += answer_was_taken();
-	if (is_new && dir->listing != NULL && !S_ISDIR(out.attr.mode))
+	if (is_new && dir->is_listed && !S_ISDIR(out.attr.mode))
 		wanted++;
 	lent_settle(child);
 	return 1;
@@ -252,18 +289,18 @@ static uint64_t above(const struct lent *dir)
 }
 
 /* Add the entry at an index of the listing; 0: there is no room for it, or as *found says. */
-static size_t put_child(struct lent *dir, int fd, size_t index, char *at, size_t room, int plus,
+static size_t put_child(struct lent *dir, size_t index, char *at, size_t room, int plus,
 			int bare, enum found *found)
 {
 	const struct entry *entry = &dir->listing->entries[index];
 	const char *name = dir->listing->names + entry->name_at;
-	uint64_t number = lent_layer(dir)->base | entry->ino;
+	uint64_t number = lent_layer(entry->layer)->base | entry->ino;
 	struct fuse_entry_out out;
 	struct lent *child = NULL;
 	size_t size;
 
 	if (plus && (entry->kind == DT_DIR || !bare)) {
-		*found = enter_again(dir, fd, name, number, &out, &child);
+		*found = enter_again(dir, name, number, &out, &child);
 		if (*found == PYTHONS && entry->kind != DT_DIR)
 			*found = SHOWN; /* by name only, since it has several */
 		if (*found != SHOWN)
@@ -290,7 +327,7 @@ static void take_again(void)
 }
 
 /* Fill the reply from a position on; returns its size, -1: it is for Python to make. */
-static ssize_t list(struct lent *dir, int fd, uint64_t from, size_t room, int plus)
+static ssize_t list(struct lent *dir, uint64_t from, size_t room, int plus)
 {
 	size_t used = 0, size, count = dir->listing->count, bare_count = 0;
 	int bare = plus && names_only(dir);
@@ -303,7 +340,7 @@ static ssize_t list(struct lent *dir, int fd, uint64_t from, size_t room, int pl
 				   number_shown(at ? above(dir) : dir->node), DT_DIR, "..", at + 1,
 				   NULL, plus);
 		else
-			size = put_child(dir, fd, at - DOTS, reply + used, room - used, plus, bare,
+			size = put_child(dir, at - DOTS, reply + used, room - used, plus, bare,
 					 &found);
 		if (found == PYTHONS) {
 			take_again();
@@ -323,20 +360,17 @@ int lent_answer_list(int session, const struct fuse_in_header *head, size_t size
 {
 	const struct fuse_read_in *in = (const struct fuse_read_in *)(head + 1);
 	struct lent *dir = directory(head->nodeid);
+	const struct listing *listing;
 	ssize_t used;
-	int fd;
 
-	if (dir == NULL || size < sizeof(*head) + sizeof(*in))
+	if (dir == NULL || size < sizeof(*head) + sizeof(*in) || (listing = listing_of(dir)) == NULL)
 		return 0;
-	if (dir->listing != NULL && in->offset >= dir->listing->count + DOTS)
+	dir->is_listed = 1;
+	if (in->offset >= listing->count + DOTS)
 		return answer_with(session, head, 0, NULL, 0);
-	if ((fd = lent_open(dir)) < 0)
+	if (make_room(in->size, listing->count) < 0)
 		return 0;
-	if (dir->listing == NULL && (dir->listing = lent_read(dir, fd)) == NULL)
-		return 0;
-	if (make_room(in->size, dir->listing->count) < 0)
-		return 0;
-	used = list(dir, fd, in->offset, in->size, head->opcode == FUSE_READDIRPLUS);
+	used = list(dir, in->offset, in->size, head->opcode == FUSE_READDIRPLUS);
 	if (used < 0)
 		return 0;
 	answer_with(session, head, 0, reply, (size_t)used);

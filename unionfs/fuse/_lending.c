@@ -45,6 +45,39 @@ static PyObject *native_lend_layer(PyObject *self, PyObject *args)
 	Py_RETURN_NONE;
 }
 
+static PyObject *rows_from; /* returns a directory's row */
+
+static char *row_of(const char *path, size_t *size)
+{
+	PyGILState_STATE state = PyGILState_Ensure();
+	PyObject *row = PyObject_CallFunction(rows_from, "y", path);
+	char *copy = NULL;
+
+	if (row != NULL && PyBytes_Check(row)) {
+		*size = (size_t)PyBytes_GET_SIZE(row);
+		copy = malloc(*size + 1);
+		if (copy != NULL)
+			memcpy(copy, PyBytes_AS_STRING(row), *size + 1);
+	}
+	Py_XDECREF(row);
+	PyErr_Clear(); /* whoever is asked instead meets the error again, and says it */
+	PyGILState_Release(state);
+	return copy;
+}
+
+static PyObject *native_lend_rows(PyObject *self, PyObject *args)
+{
+	PyObject *from;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "Op", &from, &lent_rows_have_attributes))
+		return NULL;
+	Py_INCREF(from);
+	Py_XSETREF(rows_from, from);
+	lent_rows = row_of;
+	Py_RETURN_NONE;
+}
+
 static PyObject *native_lend(PyObject *self, PyObject *args)
 {
 	unsigned long long node, above;
@@ -155,7 +188,7 @@ static PyObject *native_take_back(PyObject *self, PyObject *arg)
 		return NULL;
 	if (dir == NULL || dir->parent != NULL)
 		Py_RETURN_NONE;
-	names = names_of(dir->listing);
+	names = names_of(dir->is_listed ? dir->listing : NULL);
 	told = names != NULL ? told_of(dir) : NULL;
 	if (told == NULL) {
 		Py_XDECREF(names);
@@ -261,6 +294,9 @@ static PyMethodDef methods[] = {
 	{"lend_layer", native_lend_layer, METH_VARARGS,
 	 "Let directories of a layer be lent: its number, root, device, what its inode numbers get added,"
 	 " whether it has no marks, whether names that begin with .wh. are no files, and those of redirected and of opaque directories, and of metacopies."},
+	{"lend_rows", native_lend_rows, METH_VARARGS,
+	 "Lend what a merged index has: what returns a directory's row (its path from a layer's root), and"
+	 " whether attributes in it hold."},
 	{"lend", native_lend, METH_VARARGS,
 	 "Answer for a directory: its node's number, its parent's, its layer's, its path from there."},
 	{"lent_above", native_lent_above, METH_O,

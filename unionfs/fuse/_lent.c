@@ -2,7 +2,9 @@
  *
  * Most directories of an image are in one layer alone, and nothing ever changes in them. Python lends
  * such a directory when it tells the kernel of it: from then on the extension answers its lookups and
- * listings from the layer's directory itself (_lend.c), and lends what is below in the same way.
+ * listings from the layer's directory itself (_lend.c), and lends what is below in the same way. Where
+ * a merged index says what the lowers show (unionfs.union.merged), it says that here, too (_listing.c),
+ * and directories that several lowers have are lent as well; their paths are the same in all of them.
  * Python does not know of those files until it has to: a request about one that it does not know, or
  * a change in a directory, takes back that directory, with the numbers that were told of what is in
  * it, and how many references the kernel has. So a directory is either lent or loaded (Node.children),
@@ -18,7 +20,6 @@
 #define _GNU_SOURCE
 #include "_lent.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
@@ -46,6 +47,7 @@ static size_t roots; /* of these are Python's */
 
 static struct {
 	uint64_t node; /* 0: none */
+	unsigned layer;
 	int fd;
 } open_dirs[OPEN];
 
@@ -65,9 +67,9 @@ int lent_add_layer(unsigned number, const struct lent_layer *layer)
 	return 0;
 }
 
-const struct lent_layer *lent_layer(const struct lent *lent)
+const struct lent_layer *lent_layer(unsigned number)
 {
-	return &layers[lent->layer];
+	return number < layer_count && layers[number].fd >= 0 ? &layers[number] : NULL;
 }
 
 static size_t place_of(uint64_t node)
@@ -157,16 +159,6 @@ static void close_dir(uint64_t node)
 		}
 }
 
-static void drop_listing(struct lent *lent)
-{
-	if (lent->listing != NULL) {
-		free(lent->listing->entries);
-		free(lent->listing->names);
-		free(lent->listing);
-	}
-	lent->listing = NULL;
-}
-
 /* Nothing is below it. */
 static void drop(struct lent *lent)
 {
@@ -176,7 +168,7 @@ static void drop(struct lent *lent)
 		roots--;
 	take_out(lent);
 	close_dir(lent->node);
-	drop_listing(lent);
+	listing_drop(lent->listing);
 	free(lent->name);
 	free(lent);
 }
@@ -191,7 +183,8 @@ void lent_settle(struct lent *lent)
 	}
 }
 
-struct lent *lent_below(struct lent *dir, const char *name, const struct fuse_attr *attr)
+struct lent *lent_below(struct lent *dir, unsigned layer, const char *name,
+			const struct fuse_attr *attr)
 {
 	struct lent *lent = lent_find(attr->ino);
 
@@ -203,7 +196,7 @@ struct lent *lent_below(struct lent *dir, const char *name, const struct fuse_at
 	if (lent == NULL)
 		return NULL;
 	lent->attr = *attr;
-	lent->layer = dir->layer;
+	lent->layer = layer;
 	lent->parent = dir;
 	lent->right = dir->first;
 	if (dir->first != NULL)
@@ -231,7 +224,7 @@ char *lent_path(const struct lent *lent)
 	return path;
 }
 
-int lent_open(const struct lent *dir)
+int lent_open(const struct lent *dir, unsigned layer)
 {
 	static size_t kept;
 	size_t at;
@@ -244,16 +237,16 @@ int lent_open(const struct lent *dir)
 
 	if (kept == 0)
 		kept = descriptors_kept(OPEN);
-	at = dir->node & (kept - 1);
-	if (open_dirs[at].node == dir->node)
+	at = (dir->node ^ layer) & (kept - 1);
+	if (open_dirs[at].node == dir->node && open_dirs[at].layer == layer)
 		return open_dirs[at].fd;
-	path = lent_path(dir);
+	path = lent_layer(layer) != NULL ? lent_path(dir) : NULL;
 	if (path == NULL)
 		return -1;
-	fd = syscall(SYS_openat2, lent_layer(dir)->fd, path, &how, sizeof(how));
+	fd = syscall(SYS_openat2, lent_layer(layer)->fd, path, &how, sizeof(how));
 	if (fd < 0 && errno == EPERM) { /* not our directory, and we are not root */
 		how.flags &= ~(uint64_t)O_NOATIME;
-		fd = syscall(SYS_openat2, lent_layer(dir)->fd, path, &how, sizeof(how));
+		fd = syscall(SYS_openat2, lent_layer(layer)->fd, path, &how, sizeof(how));
 	}
 	free(path);
 	if (fd < 0)
@@ -261,6 +254,7 @@ int lent_open(const struct lent *dir)
 	if (open_dirs[at].node)
 		close(open_dirs[at].fd);
 	open_dirs[at].node = dir->node;
+	open_dirs[at].layer = layer;
 	open_dirs[at].fd = (int)fd;
 	return (int)fd;
 }
@@ -270,89 +264,11 @@ void lent_reach(char *path, int fd, const char *name)
 	snprintf(path, LENT_REACH, "/proc/self/fd/%d/%s", fd, name);
 }
 
-int lent_is_aufs_mark(const struct lent *dir, const char *name)
-{
-	return lent_layer(dir)->aufs && strncmp(name, ".wh.", 4) == 0;
-}
-
-int lent_is_whiteout(int fd, const char *name)
-{
-	struct stat st;
-
-	return fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISCHR(st.st_mode) &&
-	       st.st_rdev == 0;
-}
-
-/* Add an entry of a directory to its listing; -1: it cannot be lent, or there is no memory. */
-static int add_entry(const struct lent *dir, struct listing *listing, size_t *used, size_t *room,
-		     int fd, const struct dirent64 *found)
-{
-	size_t length = strlen(found->d_name), n = listing->count;
-
-	if (strcmp(found->d_name, ".") == 0 || strcmp(found->d_name, "..") == 0)
-		return 0;
-	if (found->d_ino <= 1 || found->d_ino > INODE || found->d_type == DT_UNKNOWN)
-		return -1;
-	if (lent_is_aufs_mark(dir, found->d_name))
-		return 0;
-	if (found->d_type == DT_CHR && lent_is_whiteout(fd, found->d_name))
-		return 0;
-	if ((n & (n - 1)) == 0) { /* it is full at each power of two */
-		void *more = realloc(listing->entries, (n ? 2 * n : 1) * sizeof(struct entry));
-
-		if (more == NULL)
-			return -1;
-		listing->entries = more;
-	}
-	if (*used + length + 1 > *room) {
-		char *more = realloc(listing->names, *room ? 2 * *room : LEAST);
-
-		if (more == NULL)
-			return -1;
-		listing->names = more;
-		*room = *room ? 2 * *room : LEAST;
-	}
-	listing->entries[n] = (struct entry){
-		.ino = found->d_ino,
-		.name_at = (uint32_t)*used,
-		.kind = found->d_type,
-		.length = (uint8_t)length,
-	};
-	memcpy(listing->names + *used, found->d_name, length + 1);
-	*used += length + 1;
-	listing->count++;
-	return 0;
-}
-
-struct listing *lent_read(const struct lent *dir, int fd)
-{
-	struct lent holder = {.listing = calloc(1, sizeof(struct listing))};
-	_Alignas(struct dirent64) char buffer[1 << 15];
-	size_t used = 0, room = 0;
-	long got = -1;
-
-	if (holder.listing == NULL || lseek(fd, 0, SEEK_SET) < 0)
-		goto failed;
-	while ((got = syscall(SYS_getdents64, fd, buffer, sizeof(buffer))) > 0)
-		for (long at = 0; at < got;) {
-			const struct dirent64 *found = (const void *)(buffer + at);
-
-			if (add_entry(dir, holder.listing, &used, &room, fd, found) < 0)
-				goto failed;
-			at += found->d_reclen;
-		}
-	if (got == 0)
-		return holder.listing;
-failed:
-	drop_listing(&holder);
-	return NULL;
-}
-
 int lent_add(uint64_t node, uint64_t above, unsigned layer, const char *path)
 {
 	struct lent *lent = lent_find(node);
 
-	if (layer >= layer_count || layers[layer].fd < 0 || lent != NULL)
+	if (lent_layer(layer) == NULL || lent != NULL)
 		return -1;
 	lent = add(node, path);
 	if (lent == NULL)

@@ -7,6 +7,7 @@
 struct entry { /* of a listing */
 	uint64_t ino;	  /* as the layer's directory has it */
 	uint32_t name_at; /* in the names */
+	uint16_t layer;	  /* that shows it */
 	uint8_t kind;	  /* DT_* */
 	uint8_t length;
 };
@@ -14,7 +15,10 @@ struct entry { /* of a listing */
 struct listing { /* what a lent directory holds, in the layer's order, whiteouts left out */
 	size_t count;
 	struct entry *entries;
-	char *names; /* each with a NUL at its end */
+	char *names;	     /* each with a NUL at its end; of an index: its whole row */
+	const char *stats;   /* there: what stat(2) says of each; NULL: files have to be asked */
+	uint32_t *by_name;   /* indexes and 1; NULL: nobody has looked for a name */
+	int is_merged;	     /* several layers have the directory */
 };
 
 struct lent {
@@ -22,11 +26,12 @@ struct lent {
 	struct lent *next;   /* in the table */
 	struct lent *parent; /* NULL: it is Python's, see _lent.c */
 	struct lent *first, *left, *right; /* of its own below it, and beside it */
-	struct listing *listing;	   /* NULL: nobody has listed it */
+	struct listing *listing;	   /* NULL: it was not needed yet */
+	int is_listed;	    /* somebody has asked for it */
 	uint64_t count;	    /* references that the kernel got from here */
 	uint64_t above;	    /* of a directory of Python's: its parent's number */
 	size_t known_files; /* how many of those below it are no directories */
-	unsigned layer;
+	unsigned layer;	    /* that shows it; of several the topmost */
 	struct fuse_attr attr; /* not of a directory of Python's */
 	char *name; /* of a directory of Python's: the path from the layer's root */
 };
@@ -46,16 +51,15 @@ extern int lent_one_link;  /* directories show one link each */
 extern int lent_attributes; /* files have extended attributes */
 
 struct lent *lent_find(uint64_t node);
-const struct lent_layer *lent_layer(const struct lent *lent);
-int lent_open(const struct lent *dir); /* a descriptor for the moment; -1: it cannot be had */
+const struct lent_layer *lent_layer(unsigned number); /* NULL: nothing of it is lent */
+/* A descriptor for the moment of a directory in a layer; -1: it cannot be had. */
+int lent_open(const struct lent *dir, unsigned layer);
 /* One more below the directory, or the one that there is; NULL: it is another's, or no memory. */
-struct lent *lent_below(struct lent *dir, const char *name, const struct fuse_attr *attr);
+struct lent *lent_below(struct lent *dir, unsigned layer, const char *name,
+			const struct fuse_attr *attr);
 void lent_settle(struct lent *lent); /* nothing may refer to it: then it goes, and who is above */
-struct listing *lent_read(const struct lent *dir, int fd); /* NULL: the directory cannot be lent */
 #define LENT_REACH 300
 void lent_reach(char *path, int fd, const char *name); /* what a call takes for a name below it */
-int lent_is_aufs_mark(const struct lent *dir, const char *name);
-int lent_is_whiteout(int fd, const char *name);
 
 int lent_add_layer(unsigned number, const struct lent_layer *layer); /* -1: no memory */
 /* Lend a directory of Python's, at a path from its layer's root; -1: no. */
@@ -66,6 +70,21 @@ void lent_lose(struct lent *lent); /* with all that is below it */
 struct lent *lent_next(struct lent *lent); /* of all; NULL: the first, or there are no more */
 size_t lent_total(void);
 char *lent_path(const struct lent *lent); /* from the layer's root, to be freed; NULL: no memory */
+
+/* _listing.c */
+int listing_is_aufs_mark(unsigned layer, const char *name);
+/* What the directory holds, read the first time; NULL: that cannot be told here. */
+struct listing *listing_of(struct lent *dir);
+/* The entry of a name, NULL if it is not there; -1: no memory. */
+int listing_find(struct listing *listing, const char *name, const struct entry **entry);
+/* What the row of an index says of an entry, but for its numbers and its layer's. */
+struct fuse_attr listing_attr(const struct listing *listing, const struct entry *entry);
+void listing_drop(struct listing *listing);
+
+/* The row of a directory in the merged index, to be freed; NULL: it cannot be had. */
+typedef char *(*lent_row)(const char *path, size_t *size);
+extern lent_row lent_rows; /* NULL: there is no index */
+extern int lent_rows_have_attributes;
 
 /* _lend.c */
 void lent_wanted(void); /* a file was looked up that had been listed by name only */

@@ -36,7 +36,7 @@ int lent_answer_readlink(int session, const struct fuse_in_header *head)
 	ssize_t size;
 	int fd;
 
-	if (lent == NULL || (fd = lent_open(lent->parent)) < 0)
+	if (lent == NULL || (fd = lent_open(lent->parent, lent->layer)) < 0)
 		return 0;
 	size = readlinkat(fd, lent->name, target, sizeof(target));
 	if (size < 0 || size == sizeof(target))
@@ -50,7 +50,7 @@ void lent_look_at_attributes(const struct fuse_in_header *head)
 	char path[LENT_REACH];
 	int fd;
 
-	if (lent == NULL || !lent_attributes || (fd = lent_open(lent->parent)) < 0)
+	if (lent == NULL || !lent_attributes || (fd = lent_open(lent->parent, lent->layer)) < 0)
 		return;
 	lent_reach(path, fd, lent->name);
 	if (llistxattr(path, NULL, 0) == 0)
@@ -66,12 +66,21 @@ int lent_answer_getxattr(int session, const struct fuse_in_header *head, size_t 
 
 	if (lent == NULL || !lent_attributes ||
 	    size < sizeof(*head) + sizeof(struct fuse_getxattr_in) + sizeof(CAPABILITY) ||
-	    memcmp(name, CAPABILITY, sizeof(CAPABILITY)) != 0 || (fd = lent_open(lent->parent)) < 0)
+	    memcmp(name, CAPABILITY, sizeof(CAPABILITY)) != 0 || (fd = lent_open(lent->parent, lent->layer)) < 0)
 		return 0;
 	lent_reach(path, fd, lent->name);
 	if (lgetxattr(path, CAPABILITY, NULL, 0) >= 0 || errno != ENODATA)
 		return 0;
 	return answer_with(session, head, ENODATA, NULL, 0);
+}
+
+void lent_share(uint64_t node, uint32_t layer)
+{
+	const struct lent *dir = lent_find(node);
+	int fd;
+
+	if (dir != NULL && (fd = lent_open(dir, layer)) >= 0)
+		lower_share(node, layer, fd, lent_layer(layer)->metacopy);
 }
 
 /* Whether the kernel's references are counted here, and Python need not hear that they go. */

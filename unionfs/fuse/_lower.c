@@ -4,8 +4,9 @@
  * open here. Entries of files that are as a lower layer has them come marked from Python, with the
  * layer's number, in the generation, which the kernel is not shown: so where a file is follows from
  * directory, layer and name. When Python has opened the first file of a directory it shares that
- * layer's descriptor of it, and the next ones are opened, read and closed here. What is longer than
- * the request, or in any way not what was expected, is left to Python, which keeps it open.
+ * layer's descriptor of it (a lent directory is opened here: _lent.c), and the next ones are opened,
+ * read and closed here. What is longer than the request, or in any way not what was expected, is left
+ * to Python, which keeps it open.
  *
  * That lasts until a request that may change the file arrives, or one that does not say which files
  * it changes (_known.c). The layers themselves do not change.
@@ -182,6 +183,8 @@ int lower_answer_read(int session, const struct fuse_in_header *head, size_t siz
 	    file->era != known_era(0) || known_may_change(head->nodeid, 0))
 		return 0;
 	part = part_at(file->dir, file->layer);
+	if (part->dir != file->dir || part->layer != file->layer)
+		lent_share(file->dir, file->layer);
 	if (part->dir != file->dir || part->layer != file->layer)
 		return 0;
 	fd = openat(part->fd, file->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);

@@ -149,6 +149,7 @@ int lent_answer_getattr(int session, const struct fuse_in_header *head);
 int lent_answer_readlink(int session, const struct fuse_in_header *head);
 void lent_look_at_attributes(const struct fuse_in_header *head); /* it asks for some: xattrless? */
 int lent_answer_getxattr(int session, const struct fuse_in_header *head, size_t size);
+void lent_share(uint64_t node, uint32_t layer); /* a small file there is to be read: lower_share() */
 /* Take out of a FORGET what Python does not know; returns its new size, 0: nothing is left. */
 size_t lent_forget(struct fuse_in_header *head, size_t size);
 

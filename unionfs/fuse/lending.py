@@ -1,8 +1,9 @@
 """Directories that the extension answers for by itself, and what becomes known of them here.
 
 A directory that is in one layer alone is lent to the extension (``_lent.c``) when the kernel is
-told of it. The extension tells what is in it, and goes on so below, without a node here. Whatever
-needs a node gets it: one that is asked for by number (``bring``), all of a loaded directory.
+told of it; with a merged index any that the upper does not have. The extension tells what is in it,
+and goes on so below, without a node here. Whatever needs a node gets it: one that is asked for by
+number (``bring``), all of a loaded directory.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from unionfs.fuse import native
 from unionfs.fuse.listing import Listing
-from unionfs.union.layer import Layer
+from unionfs.union.layer import Layer, Part
 from unionfs.union.node import Node
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ class Lending:
             base = self._inodes.base(layer)
             if base >= 0 and layer.override is None:
                 self._add(hooks, layer, base)
+        merged = self._inodes.tree.merged
+        if merged is not None:
+            hooks.lend_rows(lambda path: merged.row(b"/" + path), merged.has_attributes)
         self._inodes.tree.loaded = self._loaded
 
     def _add(self, hooks: native.Hooks, layer: Layer, base: int) -> None:
@@ -66,13 +70,16 @@ class Lending:
     def shown(self, node: Node) -> None:
         """Note that the kernel is told of *node*; a directory is lent, if that can be.
 
-        Not one that several layers have, or whose marks say more than its names do.
+        Not one that several layers have, unless an index says what they show; nor one whose marks
+        say more than its names do.
         """
         if self._hooks is None:
             return
         self._hooks.lent_take(node.ino)
         parts = node.parts if node.is_dir else ()
-        if len(parts) != 1 or node.children is not None:
+        if not parts or node.children is not None:
+            return
+        if len(parts) > 1 and self._inodes.tree.merged is None:
             return
         part = parts[0]
         if part.layer.number not in self._layers or part.whiteout_files:
@@ -131,13 +138,22 @@ class Lending:
 
     def _is(self, node: Node, number: int, count: int) -> None:
         """Note that *node*, not looked at so far, was told as *number*, *count* times."""
-        part = node.source or node.candidates[0]
+        part = node.source or self._top(node)
         node.identity = part.layer.device, number & _NUMBER
         node.ino = number
         if count:
             self._inodes.shown(node, count)
         else:
             self._forgotten.append(node)
+
+    def _top(self, node: Node) -> Part:
+        """Return the layer's directory whose numbers the directory *node* shows, in two ways.
+
+        As long as it was not looked at (``Tree``): where there is an index all lowers are
+        candidates, otherwise those that have the name.
+        """
+        tree = self._inodes.tree
+        return node.candidates[0] if tree.merged is None else tree.ready(node)[0]
 
     def _load_forgotten(self) -> None:
         """Load the directories that the kernel has forgotten, but not all that is in them.

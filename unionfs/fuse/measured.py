@@ -112,13 +112,13 @@ class Measured:
 
     def _below(self) -> tuple[str, str, str]:
         if self._operations.inodes.lending.on:
-            return "directories of one layer", "answered by the extension", ""
+            merged = self._operations.tree.merged is not None
+            because = "and those of several: the merged index has them" if merged else ""
+            return "directories of one layer", "answered by the extension", because
         if native.hooks is None:
             because = "without the extension"
         elif not self._config.lend:
             because = "lend=off"
-        elif self._operations.tree.merged is not None:
-            because = "the merged index has it"
         else:
             because = "it is not what the layers say, or handles are used, or it was rebased"
         return "directories of one layer", "answered by Python", because

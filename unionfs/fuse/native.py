@@ -11,9 +11,10 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from typing import Protocol
 
-VERSION = 27  # of the interface below; an extension that was built from other sources is not used
+VERSION = 28  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 LOWER = 1 << 32  # plus a layer's number: the generation of an entry that is as that layer has it
@@ -172,6 +173,13 @@ class Hooks(Protocol):
         are no files. The last are the attributes that mark directories that are not lent (there are
         none if it is *plain*), and files whose data is elsewhere (empty: there are none). Raises
         ValueError, MemoryError.
+        """
+
+    def lend_rows(self, row: Callable[[bytes], bytes], attributes: bool) -> None:
+        """Lend what a merged index says of all layers that are lent, before any directory is.
+
+        *row* returns the row of the directory at a path from the layers' roots (``union.merged``);
+        *attributes*: those in it hold. It is called when a request is read, by the loop's thread.
         """
 
     def lend(self, node: int, above: int, layer: int, path: bytes) -> bool:

@@ -162,13 +162,10 @@ class Session:
             loop.install(_fuse_descriptor())
 
     def _lend(self) -> None:
-        """Lend directories to the extension, where it would tell of files what Python does.
-
-        A merged index tells it with fewer reads of a cold disk than the layers themselves.
-        """
+        """Lend directories to the extension, where it would tell of files what Python does."""
         operations, config = self._operations, self.config
         as_on_disk = not config.atime and operations.owners is None
-        if config.lend and as_on_disk and self._tree.merged is None:
+        if config.lend and as_on_disk:
             operations.inodes.lending.begin(xattrs=operations.acl)
 
     def _pass_through(self) -> None:

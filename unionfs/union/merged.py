@@ -12,12 +12,12 @@ change time of each layer's root: a store that was copied has others, and its mo
 until an index is made there. Owners are as the machine's first user namespace has them; in
 another, or where a layer's root shows another owner than then (an idmapped mount), files are asked.
 
-A row's content, little-endian: how many layers have the directory (u16), whether the lowest of
-them hides what is below (u8), how many names there are (u32), the numbers of those layers (u16
-each, topmost first); then of each name the inode number (u64), the kind (``S_IF*``, u16) and the
-number of the layer that shows it (u16), each as a column; of each name what stat(2) says
-(``_STAT``: mode, nlink, uid, gid, size, blocks, rdev, blksize, then atime, mtime and ctime in ns);
-and the names with NUL between.
+A row's content, which the extension reads as well (``_listing.c``), little-endian: how many layers
+have the directory (u16), whether the lowest of them hides what is below (u8), how many names there
+are (u32), the numbers of those layers (u16 each, topmost first); then of each name the inode number
+(u64), the kind (``S_IF*``, u16) and the number of the layer that shows it (u16), each as a column;
+of each name what stat(2) says (``_STAT``: mode, nlink, uid, gid, size, blocks, rdev, blksize, then
+atime, mtime and ctime in ns); and the names with NUL between.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class MergedIndex:
 
         None if they show no directory there. Raises sqlite3.Error if the file cannot be read.
         """
-        content = self._content(path)
+        content = self.row(path)
         return _unpack(content) if content else None
 
     def layers(self, path: bytes) -> tuple[Sequence[int], bool]:
@@ -123,7 +123,7 @@ class MergedIndex:
         And whether the last of them hides what is below. None have what is no directory. Raises as
         ``directory``.
         """
-        content = self._content(path)
+        content = self.row(path)
         if not content:
             return (), False
         depth, opaque, _ = _HEAD.unpack_from(content)
@@ -135,7 +135,7 @@ class MergedIndex:
         Raises sqlite3.Error, struct.error where that is not there.
         """
         if directory is not self._latest:
-            self._columns = self._content(directory.path())
+            self._columns = self.row(directory.path())
             self._latest = directory
         content = self._columns
         depth, _, count = _HEAD.unpack_from(content)
@@ -156,7 +156,11 @@ class MergedIndex:
             )
         )
 
-    def _content(self, path: bytes) -> bytes:
+    def row(self, path: bytes) -> bytes:
+        """Return the row of the directory *path* as it is in the file, empty if there is none.
+
+        Raises sqlite3.Error.
+        """
         kept = self._kept
         content = kept.get(path)
         if content is None:
