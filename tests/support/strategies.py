@@ -217,9 +217,10 @@ def _special(name: str) -> st.SearchStrategy[Op]:
 
 # Of chown(-1, -1) the kernel's FUSE leaves only "drop set-id bits", as before a write, which is
 # everybody's right: that others than the owner get EPERM if the file has such bits is lost there.
-_chown = _op("chown", _any_or_root, _ids, _ids).filter(
-    lambda op: op.uid == 0 or op.args[1:] != (-1, -1)
-)
+def _who_may(chown: st.SearchStrategy[Op]) -> st.SearchStrategy[Op]:
+    return chown.filter(lambda op: op.uid == 0 or op.args[1:] != (-1, -1))
+
+
 _sizes, _offsets = st.sampled_from(SIZES), st.sampled_from(OFFSETS)
 Weighted = tuple[tuple[int, st.SearchStrategy[Op]], ...]
 
@@ -240,7 +241,7 @@ _NAMES_OPS: Weighted = (
 _LINK: Weighted = ((3, _op("link", _not_dir, _new)),)
 _ATTRIBUTE_OPS: Weighted = (
     (2, _op("chmod", _any_or_root, _chmod_modes)),
-    (2, _chown),
+    (2, _who_may(_op("chown", _any_or_root, _ids, _ids))),
     (2, _op("utime", _any_or_root, _times, _times)),
     (2, _op("setxattr", _any_or_root, _xattr_names, _values, _xattr_flags)),
     (1, _op("removexattr", _any_or_root, _xattr_names)),
@@ -264,7 +265,7 @@ _DATA_OPS: Weighted = (
     (1, _op("htruncate", _handles, _sizes)),
     (1, _op("hsync", _handles)),
     (1, _op("hchmod", _handles, _file_modes)),
-    (1, _op("hchown", _handles, _ids, _ids)),
+    (1, _who_may(_op("hchown", _handles, _ids, _ids))),
     (1, _op("hutime", _handles, st.sampled_from(TIMES))),
     (1, _op("hsetxattr", _handles, _xattr_names, _values)),
     (1, _op("hgetxattr", _handles, _xattr_names)),
