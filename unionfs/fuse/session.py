@@ -191,8 +191,16 @@ class Session:
         return self.config
 
     async def serve(self) -> None:
-        """Answer requests until the file system is unmounted or ``terminate`` is called."""
-        await pyfuse3.main(max_tasks=_WORKERS)
+        """Answer requests until the file system is unmounted or ``terminate`` is called.
+
+        Or until the connection is aborted (Documentation/filesystems/fuse.rst, "Aborting a
+        filesystem connection"): the kernel says ENODEV of that, as of an unmount, or ECONNABORTED
+        where libfuse asked for the difference, which pyfuse3 knows nothing of.
+        """
+        try:
+            await pyfuse3.main(max_tasks=_WORKERS)
+        except* ConnectionAbortedError:
+            pass
 
     async def freeze(self) -> None:
         """Answer nothing more, and return when nothing is under way. Raises OSError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from typing import ClassVar
@@ -11,6 +12,7 @@ import pytest
 
 from tests.support.worlds import run
 from unionfs.fuse import loop, native
+from unionfs.fuse.session import Session
 
 
 @pytest.fixture
@@ -76,3 +78,21 @@ def test_reads_do_not_nap_while_a_task_waits_for_a_thread(monkeypatch, pipe):
             pass
         assert set(Hooks.limits) == {0}
     assert Hooks.limits[-1] > 0
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"), [(ConnectionAbortedError(), True), (OSError(errno.EIO, "no"), False)]
+)
+def test_an_aborted_connection_is_the_end_of_the_mount(monkeypatch, error, ends):
+    """Not a failure of the daemon's, as any other error of the device is."""
+
+    async def main(max_tasks: int) -> None:
+        raise ExceptionGroup("pyfuse3's tasks", [error])
+
+    monkeypatch.setattr(pyfuse3, "main", main)
+    session = object.__new__(Session)
+    if ends:
+        run(session.serve())
+    else:
+        with pytest.raises(ExceptionGroup):
+            run(session.serve())
