@@ -304,6 +304,8 @@ void lent_hand_over(struct lent *lent)
 	roots++;
 	if (path == NULL) { /* it is found nowhere then, and Python has to answer */
 		lent->layer = 0;
+		listing_drop(lent->listing);
+		lent->listing = NULL;
 		return;
 	}
 	free(lent->name);
