@@ -46,7 +46,7 @@ test: ## Run the whole test suite, real mounts included (PYTEST='-k name' to cho
 
 test-full: ## As test, at full size, which takes hours
 	@scripts/setup.sh test
-	HYPOTHESIS_PROFILE=full $(RUN_TESTS)
+	HYPOTHESIS_PROFILE=full $(RUN_TESTS) --timeout=3600
 
 test-pure: ## As test, without the C extension
 	@scripts/setup.sh test

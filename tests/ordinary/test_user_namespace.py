@@ -178,7 +178,8 @@ def _inside(user: User, place: Path) -> list[str]:
         left_out.append("needs_extension")
     words = [user.python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     words += ["-m", " and ".join(f"not {name}" for name in left_out)]
-    words += ["--basetemp", str(place / "tmp"), *([] if FULL else ["-k", _TABLES])]
+    words += ["--basetemp", str(place / "tmp")]
+    words += ["--timeout=3600"] if FULL else ["-k", _TABLES]
     for module, names in _NOT_THERE.items():
         for name in names:
             words += ["--deselect", _path(f"{module}.py::{name}")]
