@@ -38,3 +38,10 @@ def test_as_a_local_filesystem(arena, mount_indexed, stack, ops):
 @given(stack=stacks(), ops=operations("names", length=LENGTH))
 def test_names_and_directories(arena, mount_indexed, stack, ops):
     run_example(arena, mount_indexed, stack, ops)
+
+
+@pytest.mark.timeout(TIMEOUT)
+@settings(common_settings, max_examples=max(common_settings.max_examples // 4, 1))
+@given(stack=stacks(links=True), ops=operations("forgetting", length=LENGTH))
+def test_what_is_forgotten_in_between(arena, mount_indexed, stack, ops):
+    run_example(arena, mount_indexed, stack, ops)

@@ -6,6 +6,7 @@ plain copy of what the kernel shows. Beside file operations a sequence may hold
 
 * ``compare``: look at all three trees as a whole,
 * ``remount``: unmount and mount both again,
+* ``forget``: let the kernel forget what nobody uses, so that it has to ask again,
 * ``swap``: the kernel mounts what we wrote and we mount what the kernel wrote,
 * ``generation``: the upper becomes the topmost lower of a new stack.
 
@@ -26,7 +27,7 @@ from tests.support.identity import Identity
 from tests.support.mounts import KernelOverlay, Mounted
 from tests.support.ops import HANDLE_OPERATIONS, Op, World, perform
 from tests.support.picks import resolve
-from tests.support.stacks import Layers, Stack, build_stack
+from tests.support.stacks import IN_NAMESPACE, Layers, Stack, build_stack
 
 READING = frozenset(
     [
@@ -188,6 +189,10 @@ class Example:
     def _do_remount(self) -> None:
         self._unmount()
         self._mount()
+
+    def _do_forget(self) -> None:
+        if not IN_NAMESPACE:  # only the machine's root may
+            kernel.forget()
 
     def _do_generation(self) -> None:
         """Begin again with more layers; the plain tree too, from what the kernel shows now.

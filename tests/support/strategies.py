@@ -277,18 +277,20 @@ _SPECIALS: Weighted = (
     (1, _special("swap")),
 )
 _GENERATION: Weighted = ((2, _special("generation")),)
+_FORGET: Weighted = ((10, _special("forget")),)
 
 
 def operations(about: str, *, length: int) -> st.SearchStrategy[list[Op]]:
-    """Sequences of up to *length* operations about "everything", "names", "generations" or "swaps".
+    """Sequences of up to *length* operations about "everything", "names" and others.
 
     With "generations" the upper becomes a lower now and then; with "swaps" the drivers often change
-    places.
+    places; with "forgetting" the kernel often forgets what nobody uses.
     """
     weighted = {
         "everything": (*_NAMES_OPS, *_LINK, *_ATTRIBUTE_OPS, *_DATA_OPS, *_SPECIALS),
         "names": (*_NAMES_OPS, *_LINK, *_SPECIALS),
         "generations": (*_NAMES_OPS, *_ATTRIBUTE_OPS, *_SPECIALS, *_GENERATION),
+        "forgetting": (*_NAMES_OPS, *_LINK, *_ATTRIBUTE_OPS, *_DATA_OPS, *_SPECIALS, *_FORGET),
         "swaps": (*_NAMES_OPS, *_LINK, *_ATTRIBUTE_OPS, *_DATA_OPS, *[(4, _special("swap"))]),
     }[about]
     return _slots([strategy for weight, strategy in weighted for _ in range(weight)], length)
