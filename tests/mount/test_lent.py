@@ -16,6 +16,8 @@ import pytest
 
 from tests.support import kernel, trees
 from tests.support.files import ino, opened, read, refused, write
+from tests.support.kernel import forget
+from tests.support.spawner import ASKED
 from tests.support.stacks import (
     IN_NAMESPACE,
     Dir,
@@ -51,9 +53,9 @@ NAMES = {
 }
 
 
-@pytest.fixture(params=[False, True], ids=["layers", "index"])
+@pytest.fixture(params=[False, True, ASKED], ids=["layers", "index", "asked"])
 def union(union: Callable, request: pytest.FixtureRequest) -> partial:
-    """Mount layers; without and with a merged index of them."""
+    """Mount layers; without and with a merged index of them, also one that knows no attributes."""
     return partial(union, indexed=request.param)
 
 
@@ -103,12 +105,6 @@ def is_forgotten(root: bytes) -> bool:
     return False
 
 
-def forget() -> None:
-    """Let the kernel forget what nobody uses."""
-    with open("/proc/sys/vm/drop_caches", "w") as file:
-        file.write("2")
-
-
 def test_a_walk_through_it_needs_no_python(union: Callable, layers: Layers) -> None:
     root = union(layers).root
     os.listdir(root)  # the first question of each kind is Python's: whether to ask
@@ -139,7 +135,7 @@ def test_an_index_tells_of_what_several_layers_have(union: partial, layers: Laye
         assert not os.path.lexists(root + b"/m/no")
         assert os.lstat(root + b"/m/low").st_size == 10
 
-    assert (by_python(root, work) == 0) == union.keywords["indexed"]
+    assert (by_python(root, work) == 0) == bool(union.keywords["indexed"])
 
 
 def test_it_can_be_turned_off(union: Callable, layers: Layers) -> None:

@@ -275,7 +275,7 @@ class SessionMount(_Daemon):
 
     *descriptors*: how many the daemon may have open.
     With *container* it reads the layers as those of a container of the store, with *indexed* it has
-    a merged index of the lowers, if they can have one.
+    a merged index of the lowers, if they can have one; ASKED: in which attributes do not hold.
     """
 
     def __init__(
@@ -287,7 +287,7 @@ class SessionMount(_Daemon):
         options: Sequence[bytes] = UNION_OPTIONS,
         descriptors: int | None = None,
         container: bool = False,
-        indexed: bool = False,
+        indexed: bool | str = False,
     ) -> None:
         self.root = _made(target)
         self.log = target + b".log"

@@ -6,10 +6,11 @@ does, from the words of ``-o`` on. Protocol: one JSON object a line on standard 
 standard output.
 
 ``{"mount": OPTIONS, "target": PATH, "log": PATH, "descriptors": N or null, "container": BOOL,
-"indexed": BOOL}`` mounts in helper form, or as a container of the store is mounted, which reads no
-AUFS names; with a merged index of the lowers, where they can have one. It answers ``{"pid": N}``
-when mounted, or ``{"error": TEXT}``. ``{"wait": PID}`` answers
-``{"status": N}`` when that daemon has left.
+"indexed": BOOL or ASKED}`` mounts in helper form, or as a container of the store is mounted, which
+reads no AUFS names; with a merged index of the lowers, where they can have one, or (ASKED) with one
+from where owners are others, so that files are asked for attributes. It answers ``{"pid": N}`` when
+mounted, or ``{"error": TEXT}``. ``{"wait": PID}`` answers ``{"status": N}`` when that daemon has
+left.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ import resource
 import signal
 import sys
 import traceback
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from unionfs.options import MountConfig
 
+ASKED = "asked"
 # A daemon that hangs is killed; its mount then answers ENOTCONN and not never. In the full run some
 # are used for minutes.
 LIFE_SECONDS = 7200 if os.environ.get("HYPOTHESIS_PROFILE") == "full" else 300
@@ -75,7 +78,10 @@ def _daemon(request, ready: int) -> int:
         parsed = parse_helper_options([request["mount"]], privileged=os.getuid() == 0)
         config = replace(parsed, aufs=not request["container"])
         if request["indexed"]:
-            config = replace(config, index=_index(config, os.fsencode(request["log"] + ".index")))
+            index = _index(config, os.fsencode(request["log"] + ".index"))
+            if index is not None and request["indexed"] == ASKED:
+                _disown(index)
+            config = replace(config, index=index)
 
         def tell() -> None:
             os.write(ready, b"mounted")
@@ -108,6 +114,13 @@ def _index(config: MountConfig, path: bytes) -> bytes | None:
     except NotIndexableError:
         return None
     return path
+
+
+def _disown(index: bytes) -> None:
+    import sqlite3
+
+    with closing(sqlite3.connect(os.fsdecode(index))) as rows, rows:
+        rows.execute("UPDATE about SET owners = x'00'")
 
 
 def _own_descriptors(log: str) -> None:

@@ -87,8 +87,8 @@ static enum found look(const struct lent *dir, unsigned number, const char *name
 	if (makedev(stx.stx_dev_major, stx.stx_dev_minor) != layer->device || stx.stx_ino <= 1 ||
 	    stx.stx_ino > INODE)
 		return PYTHONS;
-	if (S_ISDIR(stx.stx_mode) && is_marked(layer, fd, name))
-		return PYTHONS;
+	if (S_ISDIR(stx.stx_mode) && lent_rows == NULL && is_marked(layer, fd, name))
+		return PYTHONS; /* an index has heeded the marks */
 	*attr = shown(&stx);
 	return SHOWN;
 }
