@@ -306,6 +306,7 @@ void lent_hand_over(struct lent *lent)
 		lent->layer = 0;
 		listing_drop(lent->listing);
 		lent->listing = NULL;
+		lent->is_listed = 0;
 		return;
 	}
 	free(lent->name);

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from unionfs.fuse import native
 from unionfs.fuse.listing import Listing
-from unionfs.union.layer import Layer, Part
+from unionfs.union.layer import Layer
 from unionfs.union.node import Node
 
 if TYPE_CHECKING:
@@ -138,22 +138,13 @@ class Lending:
 
     def _is(self, node: Node, number: int, count: int) -> None:
         """Note that *node*, not looked at so far, was told as *number*, *count* times."""
-        part = node.source or self._top(node)
+        part = node.source or node.candidates[0]
         node.identity = part.layer.device, number & _NUMBER
         node.ino = number
         if count:
             self._inodes.shown(node, count)
         else:
             self._forgotten.append(node)
-
-    def _top(self, node: Node) -> Part:
-        """Return the layer's directory whose numbers the directory *node* shows, in two ways.
-
-        As long as it was not looked at (``Tree``): where there is an index all lowers are
-        candidates, otherwise those that have the name.
-        """
-        tree = self._inodes.tree
-        return node.candidates[0] if tree.merged is None else tree.ready(node)[0]
 
     def _load_forgotten(self) -> None:
         """Load the directories that the kernel has forgotten, but not all that is in them.

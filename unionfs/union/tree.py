@@ -240,13 +240,13 @@ class Tree:
     ) -> None:
         """Add to *children* of *node* what its *lowers* show, but for the names that are *closed*.
 
-        All lowers are candidates for a directory below: which of them have it, the index says then.
+        Of a directory below, the layer that shows it and all lower ones are candidates: which of them
+        have it, the index says then.
         """
         assert self.merged is not None
         found = self.merged.directory(lowers[0].path())
         assert found is not None
-        homes = {part.layer.number: part for part in lowers}
-        candidates = tuple(lowers)
+        homes = {part.layer.number: at for at, part in enumerate(lowers)}
         columns = zip(found.names, found.born, found.kinds, found.homes, strict=True)
         for place, (name, born, kind, home) in enumerate(columns):
             child = children.get(name)
@@ -256,9 +256,9 @@ class Tree:
                 child = children[name] = Node(node, name, kind)
                 child.born, child.place = born, place
             if kind == _DIR:
-                child.candidates = (*child.candidates, *candidates)
+                child.candidates = (*child.candidates, *lowers[homes[home] :])
             else:
-                child.source = homes[home]
+                child.source = lowers[homes[home]]
 
     def lookup(self, node: Node, name: bytes) -> Node | None:
         """Return the child *name* of the directory *node*, or None. Raises OSError."""

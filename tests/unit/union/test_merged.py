@@ -176,6 +176,23 @@ def test_no_lower_directory_is_read(
     assert len(shown(tree)) > 10
 
 
+def test_the_first_candidate_is_what_shows_a_directory(
+    lowers: list[Path], upper: Path, index: bytes
+) -> None:
+    """Whoever does not need the others has not to read the directory's row."""
+    (lowers[2] / "all/low/est").mkdir(parents=True)
+    write(os.fsdecode(index) + "2", opened(lowers))
+    for over in (None, upper):
+        tree = opened(lowers, over)
+        tree.merged = MergedIndex.open(index + b"2", tree.lowers())
+        pending = [tree.root]
+        while pending:
+            below = [child for child in tree.load(pending.pop()).values() if child.is_dir]
+            first = [child.candidates[0].layer.number for child in below]
+            assert first == [tree.ready(child)[0].layer.number for child in below]
+            pending += below
+
+
 def test_it_holds_for_the_directories_that_it_was_made_of(
     tmp_path: Path, lowers: list[Path], index: bytes
 ) -> None:
