@@ -8,7 +8,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -16,6 +16,7 @@ import pytest
 
 from tests.support import kernel, trees
 from tests.support.files import ino, opened, read, refused, write
+from tests.support.indexes import mistake, write_index
 from tests.support.kernel import forget
 from tests.support.spawner import ASKED
 from tests.support.stacks import (
@@ -30,6 +31,7 @@ from tests.support.stacks import (
     build_stack,
 )
 from tests.support.watching import watch
+from unionfs.options import MountConfig
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_extension]
 
@@ -136,6 +138,21 @@ def test_an_index_tells_of_what_several_layers_have(union: partial, layers: Laye
         assert os.lstat(root + b"/m/low").st_size == 10
 
     assert (by_python(root, work) == 0) == bool(union.keywords["indexed"])
+
+
+@pytest.mark.parametrize("union", [True], indirect=True)
+def test_a_damaged_index_tells_of_no_other_file(union: partial, layers: Layers) -> None:
+    """What the columns of an entry say does not fit together: it is left to Python."""
+    index = os.path.dirname(layers.lowers[0]) + b"/index"
+    write_index(MountConfig(layers.lowers, userxattr=IN_NAMESPACE), index)
+    mistake(index, ONE, b"sub")
+    root = union(layers, indexed=os.fsdecode(index)).root
+    os.lstat(root + ONE + b"/f001")  # a listing has attributes then
+    os.listdir(root + ONE)
+    found: dict[int, bytes] = {}
+    for name in sorted(NAMES - {b"twice", b"again"}):
+        with suppress(OSError):
+            assert found.setdefault(ino(root + ONE + b"/" + name), name) == name
 
 
 def test_it_can_be_turned_off(union: Callable, layers: Layers) -> None:

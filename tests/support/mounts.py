@@ -275,7 +275,8 @@ class SessionMount(_Daemon):
 
     *descriptors*: how many the daemon may have open.
     With *container* it reads the layers as those of a container of the store, with *indexed* it has
-    a merged index of the lowers, if they can have one; ASKED: in which attributes do not hold.
+    a merged index of the lowers, if they can have one; ASKED: in which attributes do not hold; else
+    the file that is one.
     """
 
     def __init__(

@@ -6,11 +6,11 @@ does, from the words of ``-o`` on. Protocol: one JSON object a line on standard 
 standard output.
 
 ``{"mount": OPTIONS, "target": PATH, "log": PATH, "descriptors": N or null, "container": BOOL,
-"indexed": BOOL or ASKED}`` mounts in helper form, or as a container of the store is mounted, which
-reads no AUFS names; with a merged index of the lowers, where they can have one, or (ASKED) with one
-from where owners are others, so that files are asked for attributes. It answers ``{"pid": N}`` when
-mounted, or ``{"error": TEXT}``. ``{"wait": PID}`` answers ``{"status": N}`` when that daemon has
-left.
+"indexed": BOOL, ASKED or PATH}`` mounts in helper form, or as a container of the store is mounted,
+which reads no AUFS names; with a merged index of the lowers, where they can have one, or (ASKED)
+with one from where owners are others, so that files are asked for attributes, or with that file. It
+answers ``{"pid": N}`` when mounted, or ``{"error": TEXT}``. ``{"wait": PID}`` answers
+``{"status": N}`` when that daemon has left.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import resource
 import signal
 import sys
 import traceback
-from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -78,10 +77,7 @@ def _daemon(request, ready: int) -> int:
         parsed = parse_helper_options([request["mount"]], privileged=os.getuid() == 0)
         config = replace(parsed, aufs=not request["container"])
         if request["indexed"]:
-            index = _index(config, os.fsencode(request["log"] + ".index"))
-            if index is not None and request["indexed"] == ASKED:
-                _disown(index)
-            config = replace(config, index=index)
+            config = replace(config, index=_index(config, request["indexed"], request["log"]))
 
         def tell() -> None:
             os.write(ready, b"mounted")
@@ -98,29 +94,15 @@ def _daemon(request, ready: int) -> int:
     return 0
 
 
-def _index(config: MountConfig, path: bytes) -> bytes | None:
-    """Write the index of the lowers of *config* to *path*; return that, None if none can be."""
-    from unionfs.inspect.stack import Source, Stack, called
-    from unionfs.union.merged import NotIndexableError, write
-    from unionfs.union.stack import flavour_of
+def _index(config: MountConfig, which: bool | str, log: str) -> bytes | None:
+    from tests.support.indexes import disown, write_index
 
-    flavour = flavour_of(config.userxattr)
-    source = Source("", called(config.lowerdirs, ()), flavour=flavour, aufs=config.aufs)
-    if os.path.exists(path):
-        os.unlink(path)
-    try:
-        with Stack(source) as stack:
-            write(os.fsdecode(path), stack.tree)
-    except NotIndexableError:
-        return None
-    return path
-
-
-def _disown(index: bytes) -> None:
-    import sqlite3
-
-    with closing(sqlite3.connect(os.fsdecode(index))) as rows, rows:
-        rows.execute("UPDATE about SET owners = x'00'")
+    if which not in (True, ASKED):
+        return os.fsencode(which)
+    index = write_index(config, os.fsencode(log + ".index"))
+    if index is not None and which == ASKED:
+        disown(index)
+    return index
 
 
 def _own_descriptors(log: str) -> None:

@@ -106,13 +106,15 @@ static enum found look_up(struct lent *dir, const char *name, unsigned *layer,
 	if (entry == NULL)
 		return ABSENT;
 	*layer = entry->layer;
-	if (listing->stats != NULL) {
+	if (listing->stats == NULL) {
+		found = look(dir, entry->layer, name, attr);
+		if (found != SHOWN || attr->ino != entry->ino)
+			return PYTHONS;
+	} else {
 		*attr = listing_attr(listing, entry);
 		attr->ino = entry->ino;
-		return SHOWN;
 	}
-	found = look(dir, entry->layer, name, attr);
-	return found == SHOWN && attr->ino == entry->ino ? SHOWN : PYTHONS;
+	return IFTODT(attr->mode) == entry->kind ? SHOWN : PYTHONS;
 }
 
 /* Say what the kernel is told of a file, which is read by the extension if it is a small one. */
@@ -147,6 +149,7 @@ static enum found enter(struct lent *dir, const char *name, struct fuse_entry_ou
 		return PYTHONS;
 	if (S_ISDIR(attr.mode) && lent_rows != NULL && listing_of(*child) == NULL) {
 		lent_settle(*child);
+		*child = NULL;
 		return PYTHONS;
 	}
 	if (S_ISDIR(attr.mode) && (lent_one_link || (lent_rows != NULL && (*child)->listing->is_merged)))

@@ -240,8 +240,8 @@ class Tree:
     ) -> None:
         """Add to *children* of *node* what its *lowers* show, but for the names that are *closed*.
 
-        Of a directory below, the layer that shows it and all lower ones are candidates: which of them
-        have it, the index says then.
+        Of a directory below, the layer that shows it and all under that are candidates: which of
+        them have it, the index says then.
         """
         assert self.merged is not None
         found = self.merged.directory(lowers[0].path())
