@@ -255,6 +255,16 @@ ROWS = (
     Row("copy-up-256M", "ms", _copy_up, real=True),
     Row("python-imports-3", "ms", _python, needs="usr/bin/python3", real=True),
     Row("compile-c-3", "ms", _compile, needs="usr/bin/gcc", real=True),
+    Row(
+        "python-imports-3-image",
+        "ms",
+        _python,
+        needs="usr/bin/python3",
+        on=IMAGE,
+        stored=True,
+        real=True,
+    ),
+    Row("compile-c-3-image", "ms", _compile, needs="usr/bin/gcc", on=IMAGE, stored=True, real=True),
     *(
         row
         for tall in (TALL, TALLER)
