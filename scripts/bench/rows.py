@@ -264,7 +264,6 @@ ROWS = (
         stored=True,
         real=True,
     ),
-    Row("compile-c-3-image", "ms", _compile, needs="usr/bin/gcc", on=IMAGE, stored=True, real=True),
     *(
         row
         for tall in (TALL, TALLER)
