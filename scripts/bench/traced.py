@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -85,7 +84,7 @@ def _traced(root: str, words: tuple[str, ...]) -> Iterator[None]:
     try:
         yield
     finally:
-        trace.send_signal(signal.SIGINT)
+        trace.terminate()  # not SIGINT, without which a shell starts its jobs in the background
         said = trace.communicate()[1]
     if said:
         raise ChildProcessError(f"trace: {os.fsdecode(said).strip()}")
