@@ -383,13 +383,13 @@ def test_layers_in_one_another_are_two(union: Callable, scratch: bytes) -> None:
     for _ in range(2):
         assert read(root + b"/d/f") == read(root + b"/in/d/f") == b"oneoneoneo"
         assert ino(root + b"/d/f") != ino(root + b"/in/d/f")
-        forget_here(root)
+        forget_here()
     write(root + b"/in/d/f", b"changed")
     assert read(root + b"/d/f") == b"oneoneoneo"
     statistics(root)
 
 
-def forget_here(root: bytes) -> None:
-    """Let the kernel forget what it can of the mount on *root*, if it lets us."""
+def forget_here() -> None:
+    """Let the kernel forget what it can, if it lets us."""
     if not IN_NAMESPACE:
         forget()

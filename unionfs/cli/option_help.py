@@ -20,6 +20,6 @@ EXPLAINED = """\
   record                let unionfs trace see every open, read and listing; slower
   readahead=KIB         let the kernel read so far ahead, in mounts of root (auto, off)
   merged_index=off      read the layers of an image, although what they show is written down (auto)
-  lend=off              answer for directories of one layer without the C extension (auto)
+  lend=off              answer for lower directories without the C extension (auto)
   spin=MICROSECONDS     wait awake for the next request (off, auto; default: auto)
 """

@@ -112,7 +112,6 @@ static enum found look_up(struct lent *dir, const char *name, unsigned *layer,
 			return PYTHONS;
 	} else {
 		*attr = listing_attr(listing, entry);
-		attr->ino = entry->ino;
 	}
 	return IFTODT(attr->mode) == entry->kind ? SHOWN : PYTHONS;
 }
@@ -128,6 +127,16 @@ static void tell(const struct lent *child, struct fuse_entry_out *out)
 		return;
 	out->generation = (uint64_t)LOWER << 32 | child->layer; /* lower_told() takes it out again */
 	lower_told(child->parent->node, child->name, strlen(child->name), out);
+}
+
+/* Give a directory the links that it shows, which an index knows with what it holds; -1: it does not. */
+static int count_links(struct lent *dir)
+{
+	if (lent_rows != NULL && listing_of(dir) == NULL)
+		return -1;
+	if (lent_one_link || (dir->listing != NULL && dir->listing->is_merged))
+		dir->attr.nlink = 1;
+	return 0;
 }
 
 /* Look a name up for the kernel, which gets a reference when the caller says so. */
@@ -147,13 +156,11 @@ static enum found enter(struct lent *dir, const char *name, struct fuse_entry_ou
 	*child = lent_below(dir, layer, name, &attr);
 	if (*child == NULL)
 		return PYTHONS;
-	if (S_ISDIR(attr.mode) && lent_rows != NULL && listing_of(*child) == NULL) {
+	if (S_ISDIR(attr.mode) && count_links(*child) < 0) {
 		lent_settle(*child);
 		*child = NULL;
 		return PYTHONS;
 	}
-	if (S_ISDIR(attr.mode) && (lent_one_link || (lent_rows != NULL && (*child)->listing->is_merged)))
-		(*child)->attr.nlink = 1;
 	tell(*child, out);
 	return SHOWN;
 }

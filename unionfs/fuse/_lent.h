@@ -77,7 +77,7 @@ int listing_is_aufs_mark(unsigned layer, const char *name);
 struct listing *listing_of(struct lent *dir);
 /* The entry of a name, NULL if it is not there; -1: no memory. */
 int listing_find(struct listing *listing, const char *name, const struct entry **entry);
-/* What the row of an index says of an entry, but for its numbers and its layer's. */
+/* What the row of an index says of an entry, with the inode number that it has in its layer. */
 struct fuse_attr listing_attr(const struct listing *listing, const struct entry *entry);
 void listing_drop(struct listing *listing);
 

@@ -252,6 +252,7 @@ struct fuse_attr listing_attr(const struct listing *listing, const struct entry 
 	mtime = (int64_t)le64toh((uint64_t)stat.mtime_ns);
 	ctime = (int64_t)le64toh((uint64_t)stat.ctime_ns);
 	return (struct fuse_attr){
+		.ino = entry->ino,
 		.size = le64toh(stat.size),
 		.blocks = le64toh(stat.blocks),
 		.atime = seconds(atime),

@@ -76,7 +76,7 @@ class MountConfig:
     passthrough: bool = False  # the kernel reads the layers' files itself; read-only mounts only
     record: bool = False  # every open, read and listing comes to the daemon, for who traces it
     merged_index: bool = True  # use ``index``; False: read the layers
-    lend: bool = True  # the extension answers for directories of one layer; False: Python does
+    lend: bool = True  # the extension answers for lower directories; False: Python does
     readahead: int | None = None  # KiB; None: automatic; 0: the kernel's own
     spin: int | None = None  # microseconds to busy-poll for the next request; None: automatic
     debug: bool = False
