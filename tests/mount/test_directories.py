@@ -178,10 +178,39 @@ def test_rewinding_shows_what_is_there_now(scratch, union):
 def test_dots_have_the_numbers_of_their_directories(scratch, union):
     layers = build_stack(scratch + b"/s", [[File(b"d/e/f")], [File(b"d/e/g")]])
     root = union(layers).root
-    with opened(root + b"/d/e", os.O_RDONLY | os.O_DIRECTORY) as fd:
-        dots = {e.name: e.ino for e in getdents(fd)}
+    dots = _dots(root + b"/d/e")
     assert dots[b"."] == os.lstat(root + b"/d/e").st_ino
     assert dots[b".."] == os.lstat(root + b"/d").st_ino
+
+
+def _dots(path: bytes) -> dict[bytes, int]:
+    with opened(path, os.O_RDONLY | os.O_DIRECTORY) as fd:
+        return {entry.name: entry.ino for entry in getdents(fd)}
+
+
+@compared
+def test_a_moved_directory_lists_the_number_of_its_new_parent(scratch, union):
+    layers = build_stack(scratch + b"/s", [[File(b"p/d/f"), File(b"q/e/g")], [Dir(b"p/e")]])
+    root = union(layers).root
+    places = [root + b"/p/d", root + b"/q/e"]
+    for _ in range(2):  # the second one is what the kernel has
+        first, second = map(_dots, places)
+    os.rename(places[0], root + b"/q/d")
+    assert _dots(root + b"/q/d")[b".."] == second[b".."]
+    kernel.renameat2(root + b"/q/e", root + b"/p/e", kernel.RENAME_EXCHANGE)
+    assert _dots(root + b"/p/e")[b".."] == first[b".."]
+
+
+def test_links_of_what_is_cut_off_from_its_lower_parts(scratch, union):
+    """Merged directories have one link, as the kernel's overlayfs has it; others count theirs."""
+    long = b"l" * 200
+    path = long + b"/" + long + b"/d"
+    layers = build_stack(scratch + b"/s", [[Dir(path + b"/sub")]])
+    root = union(layers).root
+    os.rename(root + b"/" + path + b"/sub", root + b"/" + path + b"/moved")
+    assert os.lstat(root + b"/" + path + b"/moved").st_nlink == 1
+    os.rename(root + b"/" + path, root + b"/d")
+    assert [os.lstat(root + b"/d" + name).st_nlink for name in (b"", b"/moved")] == [3, 2]
 
 
 def test_the_number_of_the_root_stays(scratch, union):

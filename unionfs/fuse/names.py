@@ -19,7 +19,7 @@ from unionfs.union.protection import check_change, check_gets, check_loses
 from unionfs.union.tree import Tree
 from unionfs.upper import create, remove
 from unionfs.upper.create import Owner
-from unionfs.upper.rename import check_types, rename, take_lower_parts
+from unionfs.upper.rename import check_types, rename
 from unionfs.upper.upper import Upper
 
 _NAME_MAX = 255
@@ -323,14 +323,7 @@ class NameHandlers(State):
                 check_loses(self.tree, new, target)
         create.check_name(name_new)
         same_parent = old is new
-        if flags & pyfuse3.RENAME_EXCHANGE and target is not None:
-            await self._make_movable(source, same_parent=same_parent)
-            await self._make_movable(target, same_parent=same_parent)
-        elif not flags or target is None:
-            if target is not None:
-                await self._make_room(source, target)
-            if source.source is not None or not source.unmarked or source.kind == stat.S_IFDIR:
-                await self._make_movable(source, same_parent=same_parent)
+        whole = await self._prepare(source, target, flags, same_parent=same_parent)
         upper, old = self._parent(parent_inode_old)
         if not same_parent:
             _, new = self._parent(parent_inode_new)
@@ -341,13 +334,32 @@ class NameHandlers(State):
                 rename(upper, old, name_old, new, name_new, flags)
             finally:
                 self.files.catch_up()
+                for node in whole:
+                    self.changed_below(node)
         else:
             rename(upper, old, name_old, new, name_new, flags)
         if target is not None:
             self.files.names_changed(target)
-        self._directory_moved(source)
+        self._directory_moved(source, old)
         if target is not None and flags & pyfuse3.RENAME_EXCHANGE:
-            self._directory_moved(target)
+            self._directory_moved(target, new)
+
+    async def _prepare(
+        self, source: Node, target: Node | None, flags: int, *, same_parent: bool
+    ) -> list[Node]:
+        """Copy up what a rename needs; return the directories that it will have all of in the upper
+        and cut off from their lower parts.
+        """
+        moved = [source]
+        if target is not None and flags & pyfuse3.RENAME_EXCHANGE:
+            moved.append(target)
+        elif target is not None:
+            if flags:
+                return []  # which it refuses
+            await self._make_room(source, target)
+        if len(moved) == 1 and source.source is None and source.unmarked and not source.is_dir:
+            return []
+        return [node for node in moved if await self.make_movable(node, same_parent=same_parent)]
 
     async def _make_room(self, source: Node, target: Node) -> None:
         """See that *source* may replace *target*, and copy that up if other names of it stay."""
@@ -358,23 +370,15 @@ class NameHandlers(State):
         if not target.is_dir and target.identity in self.tree.links:
             await self.own_data(target)
 
-    async def _make_movable(self, node: Node, *, same_parent: bool) -> None:
-        """Copy up *node*, which is to be moved: of a directory all, if no mark can say where the
-        rest of it is. ``rename`` does what is left of that, and lets nobody in meanwhile.
+    def _directory_moved(self, node: Node, old: Node) -> None:
+        """A directory that was copied up to be moved shows other attributes than it did, and what
+        the kernel has of its listing the number of *old*, its parent, for ``..``.
         """
-        upper = self.writer()
-        if not node.is_dir:
-            await self.own_data(node)
-            return
-        self.copy_up_dir(upper, node)
-        if not take_lower_parts(upper, node, same_parent=same_parent):
-            await self.copy_up_tree(node)
-
-    def _directory_moved(self, node: Node) -> None:
-        """A directory that was copied up to be moved shows other attributes than it did."""
-        if node.kind == stat.S_IFDIR:
+        if node.is_dir:
             self.changed(node)
-            self.inodes.lending.moved(node)
+            if node.parent is not old:
+                self._forget_cached(node)
+                self.inodes.lending.moved(node)
 
 
 def _masked(upper: Upper, parent: Node, mode: int, ctx: RequestContext) -> int:

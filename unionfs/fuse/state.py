@@ -23,6 +23,7 @@ from unionfs.union.tree import Tree
 from unionfs.upper.attributes import IsMember
 from unionfs.upper.copyup import Cut, FileCopy, copy_removed_dir, ensure_dir
 from unionfs.upper.data import DataCopy, lacks_data
+from unionfs.upper.rename import take_lower_parts
 from unionfs.upper.upper import Upper
 
 _INLINE = 1 << 20  # bytes that are copied at once rather than in a thread (about 0.2 ms)
@@ -170,6 +171,22 @@ class State:
         while (event := self._copying.get(node)) is not None:
             await event.wait()
 
+    async def make_movable(self, node: Node, *, same_parent: bool) -> bool:
+        """Copy up *node*, which is to be moved: of a directory all, if no mark can say where the
+        rest of it is. ``rename`` does what is left of that, and lets nobody in meanwhile.
+
+        Returns whether it has to be all of a directory.
+        """
+        upper = self.writer()
+        if not node.is_dir:
+            await self.own_data(node)
+            return False
+        self.copy_up_dir(upper, node)
+        if take_lower_parts(upper, node, same_parent=same_parent):
+            return False
+        await self.copy_up_tree(node)
+        return True
+
     async def copy_up_tree(self, node: Node) -> None:
         """Bring the directory *node* and all that is below it into the upper, data included.
 
@@ -219,6 +236,14 @@ class State:
                 pyfuse3.invalidate_inode(node.ino, attr_only=True)
             except OSError:
                 pass  # ENOENT: it has forgotten the node, so there is nothing to correct
+
+    def changed_below(self, node: Node) -> None:
+        """Tell the kernel so of the directory *node* and all directories known below it."""
+        pending = [node]
+        while pending:
+            each = pending.pop()
+            self.changed(each)
+            pending += [child for child in (each.children or {}).values() if child.is_dir]
 
     async def flush_maps(self, node: Node) -> bool:
         """Let the kernel send what programs wrote into their maps of *node*; say whether it did.
