@@ -43,6 +43,17 @@ change("dir/before-")
 os.rename("lower", "dir/lower")  # from now on who is in dir may have been elsewhere
 change("dir/after-")
 """
+HELD = """
+import errno, os, sys
+os.chdir(sys.argv[1])
+file = os.open("held/below/file", os.O_RDWR)
+for mode in (0o600, 0o700):
+    os.chmod("held", mode)
+    try:
+        print(oct(mode), os.write(file, b"x"))
+    except OSError as error:
+        print(oct(mode), errno.errorcode[error.errno])
+"""
 LOOK = """
 import os, sys
 def fail(error):
@@ -69,3 +80,20 @@ def test_as_in_a_directory_of_his(user: User, tmp_path: Path) -> None:
     with mounted(user, place, "") as merged:
         seen, expected = user.script(LOOK, merged), user.script(LOOK, plain)
         assert sorted(seen.splitlines()) == sorted(expected.splitlines())
+
+
+def test_what_is_open_in_a_directory_that_is_closed(user: User, tmp_path: Path) -> None:
+    """It waits until the directory is open again: his daemon has no more rights than he has."""
+    place = user.home / tmp_path.name
+    for name in ("plain", "lower", "kept/lower"):
+        (place / name / "held/below").mkdir(parents=True)
+        (place / name / "held/below/file").touch()
+    for name in ("upper", "work", "merged"):
+        (place / name).mkdir()
+        (place / "kept" / name).mkdir()
+    subprocess.run(["chown", "-R", f"{UID}:{GID}", place], check=True)
+    assert user.script(HELD, place / "plain") == "0o600 1\n0o700 1\n"
+    with mounted(user, place, "") as merged:
+        assert user.script(HELD, merged) == "0o600 EACCES\n0o700 1\n"
+    with mounted(user, place / "kept", ",xattr_permissions=2") as merged:
+        assert user.script(HELD, merged) == "0o600 1\n0o700 1\n"

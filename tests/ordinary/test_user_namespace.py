@@ -9,12 +9,12 @@ of its own.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.again import module_path, run_again
 from tests.support.examples import FULL, TIMEOUT
 from tests.support.ordinary import SUBORDINATE, User
 
@@ -148,19 +148,14 @@ def test_again(user: User, name: str) -> None:
     place = user.home.parent / f"userns-{name.replace('/', '-')}"
     place.mkdir()
     os.chown(place, SUBORDINATE, SUBORDINATE)
-    env = {**user.env, "UNIONFS_TEST_USERNS": "1", "TMPDIR": str(place), "HOME": str(place)}
-    env |= _size(name)
-    words = [sys.executable, "-m", "tests.support.userns", str(SUBORDINATE)]
-    done = subprocess.run(
-        [*words, *_inside(user, place), *_asked_for(name)],
-        cwd=user.env["PYTHONPATH"].split(":")[0],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
+    run_again(
+        user,
+        place,
+        _asked_for(name),
+        left_out=[_NOT_THERE],
+        env={"UNIONFS_TEST_USERNS": "1", **_size(name)},
+        prefix=[sys.executable, "-m", "tests.support.userns", str(SUBORDINATE)],
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "skipped" not in done.stdout, done.stdout
 
 
 def _size(name: str) -> dict[str, str]:
@@ -171,25 +166,9 @@ def _size(name: str) -> dict[str, str]:
     return size | ({"UNIONFS_TEST_DISK": "1"} if name == _ON_DISK else {})
 
 
-def _inside(user: User, place: Path) -> list[str]:
-    """Return the words of the pytest in there, but for what it is to run."""
-    left_out = ["needs_kernel_overlay", "needs_loop"]
-    if user.env["UNIONFS_PURE"] == "1":
-        left_out.append("needs_extension")
-    words = [user.python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    words += ["-m", " and ".join(f"not {name}" for name in left_out)]
-    words += ["--basetemp", str(place / "tmp")]
-    words += ["--timeout=3600"] if FULL else ["-k", _TABLES]
-    for module, names in _NOT_THERE.items():
-        for name in names:
-            words += ["--deselect", _path(f"{module}.py::{name}")]
-    return words
-
-
 def _asked_for(name: str) -> list[str]:
     """Return what is to run. A busy disk may give a removed file's number to the next one."""
-    return [*map(_path, _PARTS[name]), *(["-k", "not again"] if name == _ON_DISK else [])]
-
-
-def _path(part: str) -> str:
-    return part if part.startswith("tests/") else f"tests/mount/{part}"
+    asked = [module_path(part) for part in _PARTS[name]]
+    if not FULL:
+        return [*asked, "-k", _TABLES]
+    return [*asked, *(["-k", "not again"] if name == _ON_DISK else [])]

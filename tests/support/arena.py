@@ -6,6 +6,7 @@ import os
 import tempfile
 
 from tests.support import kernel
+from tests.support.stacks import ORDINARY
 
 
 def holds_user_attributes(folder: bytes) -> bool:
@@ -21,9 +22,9 @@ def holds_user_attributes(folder: bytes) -> bool:
 def make_arena(folder: bytes) -> bool:
     """Mount a tmpfs on *folder* for layers that need no disk; return whether that was done.
 
-    UNIONFS_TEST_DISK=1 keeps the layers on the disk's own filesystem.
+    UNIONFS_TEST_DISK=1 keeps the layers on the disk's own filesystem, and so does an ordinary user.
     """
-    if os.environ.get("UNIONFS_TEST_DISK"):
+    if os.environ.get("UNIONFS_TEST_DISK") or ORDINARY:
         return False
     kernel.mount(b"unionfs-test", folder, b"tmpfs", 0, b"mode=755")
     if holds_user_attributes(folder):

@@ -17,7 +17,7 @@ from tests.support import kernel
 from tests.support.answers import digest, pattern
 from tests.support.callers import answer_of
 from tests.support.rawcalls import link_fd
-from tests.support.stacks import Dir, File, Layer, Link, Symlink
+from tests.support.stacks import ORDINARY, Dir, File, Layer, Link, Symlink
 
 Step = tuple[Any, ...]  # the name of a method of Holder, and its arguments
 
@@ -34,6 +34,8 @@ _FLAGS = (
     os.O_PATH | os.O_DIRECTORY,
     os.O_TMPFILE | os.O_RDWR,
 )
+# Of files and directories. Who closes a directory to himself keeps his own daemon out.
+_MODES = (0o755, 0o700, *(() if ORDINARY else (0o644, 0o600)))
 _RENAMES = (0, 0, 0, kernel.RENAME_EXCHANGE, kernel.RENAME_EXCHANGE, kernel.RENAME_NOREPLACE)
 
 
@@ -238,7 +240,7 @@ class Chooser:
     def _steps(self) -> dict[str, tuple[int, Callable[[], tuple[Any, ...]]]]:
         pick = self._rng.choice
         base, slot, old, new = self._base, self._slot, self._old, self._new
-        modes, sizes = (0o644, 0o600, 0o755, 0o700), (0, 50, 7000)
+        sizes = (0, 50, 7000)
         return {
             "open": (8, lambda: (slot(), *old(), pick(self._flags))),
             "create": (2, lambda: (slot(), *new())),
@@ -253,8 +255,8 @@ class Chooser:
             "link": (2, lambda: (*old(), *new())),
             "link_held": (2, lambda: (slot(), *new())),
             "stat": (2, old),
-            "chmod": (1, lambda: (*old(), pick(modes))),
-            "held_chmod": (2, lambda: (slot(), pick(modes))),
+            "chmod": (1, lambda: (*old(), pick(_MODES))),
+            "held_chmod": (2, lambda: (slot(), pick(_MODES))),
             "held_write": (3, lambda: (slot(), pick(sizes), self._rng.randrange(256), 100)),
             "held_truncate": (1, lambda: (slot(), pick(sizes))),
             "held_read": (2, lambda: (slot(),)),

@@ -7,10 +7,14 @@ hide itself.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import re
 import struct
+import subprocess
 from typing import NamedTuple
+
+from tests.support.stacks import ORDINARY
 
 AT_FDCWD = -100
 AT_SYMLINK_NOFOLLOW = 0x100
@@ -102,7 +106,16 @@ def mount(source: bytes, target: bytes, kind: bytes, flags: int = 0, data: bytes
 
 
 def umount(target: bytes, flags: int = UMOUNT_NOFOLLOW) -> None:
-    _check(_libc.umount2(target, flags), target)
+    if ORDINARY:
+        _fusermount(target, "-uz" if flags & MNT_DETACH else "-u")
+    else:
+        _check(_libc.umount2(target, flags), target)
+
+
+def _fusermount(target: bytes, how: str) -> None:
+    done = subprocess.run(["fusermount3", how, target], capture_output=True, check=False)
+    if done.returncode:
+        raise OSError(errno.EBUSY, os.fsdecode(done.stderr.strip()), os.fsdecode(target))
 
 
 def abort_fuse(target: bytes, folder: bytes) -> None:

@@ -20,13 +20,14 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from tests.support import kernel
-from tests.support.stacks import IN_NAMESPACE, Layers
+from tests.support.stacks import IN_NAMESPACE, ORDINARY, Layers
 
 KERNEL_OPTIONS = b"redirect_dir=on,index=on,xino=on,nfs_export=off,metacopy=off"
 # For layers without any redirect, to be only looked at: in a user namespace too.
 READING_OPTIONS = b"userxattr" if IN_NAMESPACE else KERNEL_OPTIONS
 METACOPY_OPTIONS = KERNEL_OPTIONS.replace(b"metacopy=off", b"metacopy=on")
-UNION_OPTIONS = (b"dev", b"suid")  # as a local filesystem; mount programs are nodev otherwise
+# As a local filesystem; mount programs are nodev otherwise, and an ordinary user always.
+UNION_OPTIONS = () if ORDINARY else (b"dev", b"suid")
 OURS = [sys.executable, "-m", "unionfs"]
 # Another program to put in our place, to try the tests themselves: "fuse-overlayfs", say, or
 # "kernel" for the kernel's overlayfs in both places of the property tests.

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 
 # What a driver may mark directories with: in a user namespace (``tests.support.userns``) user.*.
 IN_NAMESPACE = bool(os.environ.get("UNIONFS_TEST_USERNS"))
+# And there is not even a namespace: an ordinary user (``tests.support.ordinary``) by himself, who
+# gives no file away and mounts by fusermount3 alone.
+ORDINARY = bool(os.environ.get("UNIONFS_TEST_ORDINARY"))
 MARKS = "user" if IN_NAMESPACE else "trusted"
 Xattrs = tuple[tuple[str, bytes], ...]
 PAST_NS = 1_000_000_000_123_456_789  # September 2001, with nanoseconds to lose
@@ -68,7 +71,8 @@ class Symlink:
 
     def make(self, at: bytes) -> None:
         os.symlink(self.target, at)
-        os.lchown(at, self.uid, self.gid)
+        if not ORDINARY:
+            os.lchown(at, self.uid, self.gid)
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,8 @@ Stack = Sequence[Layer]
 
 
 def _owner(entry: Dir | File, at: bytes) -> None:
-    os.chown(at, entry.uid, entry.gid)
+    if not ORDINARY:
+        os.chown(at, entry.uid, entry.gid)
     os.chmod(at, entry.mode)
     for name, value in entry.xattrs:
         if not (IN_NAMESPACE and name.startswith("trusted.")):

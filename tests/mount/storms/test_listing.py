@@ -17,7 +17,7 @@ import pytest
 from tests.support import kernel
 from tests.support.examples import FULL
 from tests.support.files import opened, write
-from tests.support.stacks import Dir, Entry, File, Symlink, Whiteout, build_stack
+from tests.support.stacks import ORDINARY, Dir, Entry, File, Symlink, Whiteout, build_stack
 from tests.support.storm import in_processes
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
@@ -74,7 +74,8 @@ class _Churn:
         name = self.rand.choice(self.stay)
         st = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
         if stat.S_ISLNK(st.st_mode):
-            os.chown(name, self.own, -1, dir_fd=self.fd, follow_symlinks=False)
+            owner = -1 if ORDINARY else self.own
+            os.chown(name, owner, -1, dir_fd=self.fd, follow_symlinks=False)
         else:
             os.chmod(name, 0o700 | self.own, dir_fd=self.fd)
         if stat.S_ISDIR(st.st_mode):

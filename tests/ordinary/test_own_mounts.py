@@ -1,0 +1,104 @@
+"""The mounts' own tests again in an ordinary user's own mounts: no namespace, no capability.
+
+By a pytest of its own, as himself: a bit of each; in the full run each module whole, also where
+owners are beside the files (then the daemon checks permissions, and the user is root there). What
+he cannot do in a plain directory either is left out: give files away, mount, be others.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.support.again import module_path, run_again
+from tests.support.examples import FULL, TIMEOUT
+from tests.support.ordinary import GID, UID, User
+
+pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
+
+_SMALL = (
+    "test_directories.py::test_renaming_a_directory_never_says_exdev",
+    "test_rename_flags.py",
+    "test_identity_tools.py::test_rsync[extension]",
+    "renames/test_held.py::test_as_in_a_plain_directory[1]",
+    "storms/test_copy_up.py::test_every_change_of_every_process_is_there[extension]",
+    "data/test_fio.py::test_what_was_written_is_read[lower-aio]",
+    "data/both/test_mapping.py::test_access_behind_the_end_is_sigbus",
+    "apps/test_git.py::test_status_right_after_copy_up[extension]",
+    "apps/test_lmdb.py::test_killed_in_the_middle[daemon-write]",
+    "apps/test_sqlite.py::test_rewritten[extension-wal]",
+)
+_MODULES = (
+    "test_coherence", "test_daemon_death", "test_delta_cost", "test_directories",
+    "test_identity_links", "test_identity_open", "test_identity_tools", "test_layer_forms",
+    "test_links", "test_lower_reads", "test_many_open", "test_no_extension", "test_open_modes",
+    "test_remembered", "test_rename_flags", "test_set_id", "test_side_by_side", "test_sockets",
+    "test_told", "test_traced", "test_traced_end", "test_unforeseen",
+    "apps/test_git", "apps/test_lmdb", "apps/test_sqlite",
+    "crash/test_mapped", "crash/test_together",
+    "data/test_fio", "data/test_sparse", "data/test_unseen",
+    "data/both/test_mapping", "data/both/test_racing", "data/both/test_uring",
+    "renames/test_held", "storms/test_copy_up", "storms/test_listing", "storms/test_moving",
+)  # fmt: skip
+# What an ordinary user cannot do, by name.
+_NOT_HIS = {
+    # to give files away
+    "test_coherence": ["test_attributes_seen_through_an_old_descriptor"],
+    "test_identity_open": ["test_open_descriptors"],
+    "test_links": ["test_removed_lower_file_open_for_reading_only"],
+    "test_set_id": ["test_root_of_a_namespace_of_his_own_is_in_no_other_group"],
+    # to be somebody else
+    "test_sockets": ["test_who_may_not_write_may_not_connect"],
+    "test_told": ["test_paths_on_disk_are_for_the_owner_outside"],
+    "test_traced": ["test_it_is_for_the_owner_outside"],
+    # to mount
+    "test_identity_links": ["test_a_walk_of_many_links_is_forgotten"],
+    "test_lower_reads": ["test_every_file_has_the_content_that_its_layer_says"],
+    # to open what its mode closes to him
+    "test_layer_forms": ["test_numbers_agree_for_files_of_many_layers"],
+}
+# What is otherwise where new files are shown as root's, and attributes are beside the files.
+_KEPT_OTHERWISE = {
+    # git works in no directory of somebody else's
+    "test_identity_tools": ["test_git"],
+    "apps/test_git": ["test_worked_with_packed_and_cloned"],
+    # what is in the attributes on the disk, and how many answers the extension gives
+    "test_told": [
+        "test_they_are_not_listed_and_nobody_sets_them",
+        "test_noxattrinfo_turns_them_off",
+    ],
+    "test_traced": [
+        "test_it_is_not_listed_and_nobody_sets_it",
+        "test_what_the_extension_answers_is_told_too",
+    ],
+}
+# Compared with his own plain directory, whose files are his.
+_OF_OWNERS = ("crash/test_together", "renames/test_held", "test_sockets")
+_KEPT = "xattr_permissions=2"
+_PARTS = {name: (f"{name}.py",) for name in _MODULES} if FULL else {"a bit of each": _SMALL}
+_RUNS = [(name, "") for name in _PARTS]
+if FULL:
+    _RUNS += [(name, _KEPT) for name in _PARTS if name not in _OF_OWNERS]
+
+
+@pytest.mark.timeout(TIMEOUT)
+@pytest.mark.parametrize(("name", "options"), _RUNS)
+def test_again(user: User, name: str, options: str) -> None:
+    place = user.home.parent / f"own-{name.replace('/', '-')}-{options}"
+    place.mkdir()
+    os.chown(place, UID, GID)
+    left_out = [_NOT_HIS, _KEPT_OTHERWISE] if options else [_NOT_HIS]
+    size = {"HYPOTHESIS_PROFILE": "full" if FULL else "default", "UNIONFS_TEST_EXAMPLES": "5"}
+    run_again(
+        user,
+        place,
+        [module_path(part) for part in _PARTS[name]],
+        left_out=left_out,
+        env={
+            "UNIONFS_TEST_USERNS": "1",
+            "UNIONFS_TEST_ORDINARY": "1",
+            "UNIONFS_TEST_OPTIONS": options,
+            **size,
+        },
+    )
