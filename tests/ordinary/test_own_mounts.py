@@ -8,6 +8,8 @@ he cannot do in a plain directory either is left out: give files away, mount, be
 from __future__ import annotations
 
 import os
+from itertools import chain
+from pathlib import Path
 
 import pytest
 
@@ -30,9 +32,10 @@ _SMALL = (
     "apps/test_sqlite.py::test_rewritten[extension-wal]",
 )
 _MODULES = (
-    "test_coherence", "test_daemon_death", "test_delta_cost", "test_directories",
-    "test_identity_links", "test_identity_open", "test_identity_tools", "test_layer_forms",
-    "test_links", "test_lower_reads", "test_many_open", "test_no_extension", "test_open_modes",
+    "test_coherence", "test_daemon_death", "test_delta_cost", "test_directories", "test_extension",
+    "test_fewer_attributes", "test_identity_links", "test_identity_open", "test_identity_tools",
+    "test_layer_forms", "test_leaving", "test_links", "test_lower_reads", "test_many_open",
+    "test_no_extension", "test_open_modes", "test_options", "test_refusals", "test_relay",
     "test_remembered", "test_rename_flags", "test_set_id", "test_side_by_side", "test_sockets",
     "test_told", "test_traced", "test_traced_end", "test_unforeseen",
     "apps/test_git", "apps/test_lmdb", "apps/test_sqlite",
@@ -41,6 +44,37 @@ _MODULES = (
     "data/both/test_mapping", "data/both/test_racing", "data/both/test_uring",
     "renames/test_held", "storms/test_copy_up", "storms/test_listing", "storms/test_moving",
 )  # fmt: skip
+# Modules that he cannot run, and why.
+_LEFT_OUT = {
+    "he gives no file away, nor is he anybody else": (
+        "test_attributes", "test_callers", "test_identity", "test_override", "test_owners",
+        "test_pure", "test_running", "parity/test_calls", "parity/test_kept_owners",
+        "parity/test_limits", "parity/test_recorded",
+    ),
+    "he mounts nothing else, nor makes the kernel forget": (
+        "test_absent", "test_full_disk", "test_lent", "test_on_overlayfs", "test_xattrless",
+        "crash/test_commands_power_cut", "crash/test_power_cut",
+        "data/test_full_disk", "data/test_power_loss",
+    ),
+    "of the kernel's overlayfs, or of what root alone can have": (
+        "test_bench_floor", "test_file_flags", "test_metacopy", "test_passthrough",
+        "parity/test_exceptions",
+    ),
+    "files of modes that close them to him, or of others": (
+        "test_explained", "test_reference_unpacker", "test_whole_trees", "apps/test_dpkg",
+        "renames/test_generations", "renames/test_matrix", "storms/test_linear",
+    ),
+    "his own are in tests/ordinary or tests/cli": (
+        "apps/test_postgres", "crash/test_commands", "crash/test_failing",
+        "crash/test_killed", "crash/test_rebase_mounted", "crash/test_sequences",
+        "data/both/test_fsx", "storms/test_stress_ng",
+    ),
+}  # fmt: skip
+_OF_CALLERS = ("test_with_the_extension[caller of a write]", "test_without_it[caller of a write]")
+_READ_AHEAD = (  # which only the machine's root sets
+    "test_the_kernel_reads_ahead_as_far_as_said[atime-512]",
+    "test_the_kernel_reads_ahead_as_far_as_said[readahead=1024-1024]",
+)
 # What an ordinary user cannot do, by name.
 _NOT_HIS = {
     # to give files away
@@ -49,10 +83,18 @@ _NOT_HIS = {
     "test_links": ["test_removed_lower_file_open_for_reading_only"],
     "test_set_id": ["test_root_of_a_namespace_of_his_own_is_in_no_other_group"],
     # to be somebody else
+    "test_extension": [*_OF_CALLERS, *_READ_AHEAD],
+    "test_fewer_attributes": ["test_acls_count_for_nothing"],
+    "test_relay": [
+        *_OF_CALLERS,
+        *_READ_AHEAD,
+        "test_unmounted_it_leaves_what_is_mounted_below",
+    ],
     "test_sockets": ["test_who_may_not_write_may_not_connect"],
     "test_told": ["test_paths_on_disk_are_for_the_owner_outside"],
     "test_traced": ["test_it_is_for_the_owner_outside"],
     # to mount
+    "test_refusals": ["test_a_filesystem_that_is_read_only_is_named"],
     "test_identity_links": ["test_a_walk_of_many_links_is_forgotten"],
     "test_lower_reads": ["test_every_file_has_the_content_that_its_layer_says"],
     # to open what its mode closes to him
@@ -73,13 +115,24 @@ _KEPT_OTHERWISE = {
         "test_what_the_extension_answers_is_told_too",
     ],
 }
-# Compared with his own plain directory, whose files are his.
-_OF_OWNERS = ("crash/test_together", "renames/test_held", "test_sockets")
+# Compared with his own plain directory, whose files are his; or what the extension does of this.
+_OF_OWNERS = (
+    "crash/test_together", "renames/test_held", "test_extension", "test_refusals", "test_relay",
+    "test_sockets",
+)  # fmt: skip
 _KEPT = "xattr_permissions=2"
 _PARTS = {name: (f"{name}.py",) for name in _MODULES} if FULL else {"a bit of each": _SMALL}
 _RUNS = [(name, "") for name in _PARTS]
 if FULL:
     _RUNS += [(name, _KEPT) for name in _PARTS if name not in _OF_OWNERS]
+
+
+def test_every_module_is_decided_about() -> None:
+    """Each is run, or said why not."""
+    mount = Path(__file__).parents[1] / "mount"
+    there = [str(path.relative_to(mount).with_suffix("")) for path in mount.rglob("test_*.py")]
+    assert sorted([*_MODULES, *chain.from_iterable(_LEFT_OUT.values())]) == sorted(there)
+    assert {*_NOT_HIS, *_KEPT_OTHERWISE, *_OF_OWNERS} <= set(_MODULES)
 
 
 @pytest.mark.timeout(TIMEOUT)
