@@ -45,7 +45,7 @@ def run_again(
         capture_output=True,
         text=True,
         check=False,
-        **({} if prefix else {"user": UID, "group": GID, "extra_groups": []}),  # type: ignore[call-overload]
+        **({} if prefix else {"user": UID, "group": GID, "extra_groups": []}),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "skipped" not in done.stdout, done.stdout

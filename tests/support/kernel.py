@@ -113,6 +113,7 @@ def umount(target: bytes, flags: int = UMOUNT_NOFOLLOW) -> None:
 
 
 def _fusermount(target: bytes, how: str) -> None:
+    """Unmount as an ordinary user does. The program says no errno; tests wait while it is EBUSY."""
     done = subprocess.run(["fusermount3", how, target], capture_output=True, check=False)
     if done.returncode:
         raise OSError(errno.EBUSY, os.fsdecode(done.stderr.strip()), os.fsdecode(target))

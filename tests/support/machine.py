@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import cache
 
 from tests.support import ptrace
+from tests.support.stacks import IN_NAMESPACE, ORDINARY
 from unionfs.syscalls.mount import mount, umount
 
 _NOT_A_DISK = {b"tmpfs", b"ramfs", b"overlay", b"aufs"}
@@ -49,11 +50,11 @@ def filesystem(path: str) -> bytes:
 @cache
 def lacks_root() -> str | None:
     """Root in a container without CAP_SYS_ADMIN cannot write ``trusted.*``: so that is tried."""
-    if os.environ.get("UNIONFS_TEST_ORDINARY"):
+    if ORDINARY:
         return None  # a run again as an ordinary user, of what he can do
     if os.geteuid() != 0:
         return "not root"
-    if os.environ.get("UNIONFS_TEST_USERNS"):
+    if IN_NAMESPACE:
         return None  # a run again in a user namespace, of what can be had there
     with tempfile.TemporaryDirectory(dir=test_root()) as place:
         try:

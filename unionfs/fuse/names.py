@@ -350,15 +350,16 @@ class NameHandlers(State):
         """Copy up what a rename needs; return the directories that it will have all of in the upper
         and cut off from their lower parts.
         """
-        moved = [source]
         if target is not None and flags & pyfuse3.RENAME_EXCHANGE:
-            moved.append(target)
-        elif target is not None:
-            if flags:
-                return []  # which it refuses
-            await self._make_room(source, target)
-        if len(moved) == 1 and source.source is None and source.unmarked and not source.is_dir:
-            return []
+            moved = [source, target]
+        elif target is not None and flags:
+            return []  # ``rename`` refuses it
+        else:
+            if target is not None:
+                await self._make_room(source, target)
+            if source.source is None and source.unmarked and not source.is_dir:
+                return []  # a file of the upper's own: nothing goes with it
+            moved = [source]
         return [node for node in moved if await self.make_movable(node, same_parent=same_parent)]
 
     async def _make_room(self, source: Node, target: Node) -> None:

@@ -238,7 +238,7 @@ class State:
                 pass  # ENOENT: it has forgotten the node, so there is nothing to correct
 
     def changed_below(self, node: Node) -> None:
-        """Tell the kernel so of the directory *node* and all directories known below it."""
+        """``changed``, of the directory *node* and of all directories that are known below it."""
         pending = [node]
         while pending:
             each = pending.pop()
