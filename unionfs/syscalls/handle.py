@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from typing import NamedTuple
 
@@ -53,8 +54,13 @@ def handle_of(dir_fd: int, name: bytes = b"") -> FileHandle:
 def open_handle(mount_fd: int, handle: FileHandle, flags: int = os.O_PATH) -> int:
     """Open the file of *handle* on the filesystem of *mount_fd*; needs CAP_DAC_READ_SEARCH.
 
-    Raises OSError: ESTALE if the file is gone, EPERM without the capability.
+    Raises OSError: ESTALE if the file is gone, EPERM without the capability. Gone is what has no
+    name: the kernel still opens that while somebody else holds it, be it a sync of the disk.
     """
     raw = _Raw(size=len(handle.data), kind=handle.kind)
     ctypes.memmove(raw.data, handle.data, len(handle.data))
-    return check(_open_by_handle_at(mount_fd, ctypes.byref(raw), flags | os.O_CLOEXEC))
+    fd = check(_open_by_handle_at(mount_fd, ctypes.byref(raw), flags | os.O_CLOEXEC))
+    if os.fstat(fd).st_nlink:
+        return fd
+    os.close(fd)
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))

@@ -133,6 +133,20 @@ def test_handles_find_their_file_until_it_is_gone(tmp_path: Path) -> None:
     os.close(fd)
 
 
+@pytest.mark.needs_root
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_what_somebody_holds_without_a_name_is_gone(tmp_path: Path, kind: str) -> None:
+    path, fd = tmp_path / "name", os.open(tmp_path, os.O_RDONLY)
+    path.touch() if kind == "file" else path.mkdir()
+    handle, held = handle_of(fd, b"name"), os.open(path, os.O_RDONLY)
+    os.close(open_handle(fd, handle))
+    path.unlink() if kind == "file" else path.rmdir()
+    with pytest.raises(OSError, match="Stale"):
+        open_handle(fd, handle)
+    os.close(held)
+    os.close(fd)
+
+
 def test_the_filesystems_uuid_is_asked_for_once_and_errors_of_the_disk_are_raised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
