@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import leftovers, machine
+from tests.support import leftovers, loaded, machine
 from tests.support.ordinary import User, ordinary_user
 
 # A real mount has no steady speed, so no deadline for one example. `make test-full` asks for more.
@@ -40,6 +40,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.environ["TMPDIR"] = tempfile.tempdir = machine.test_root()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Share the tests among one process more than there are processors, as many tests wait."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -87,6 +93,7 @@ def nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     where = None if leftovers.in_own_namespace() else ours
     before = {entry.mount_id for entry in leftovers.fuse_mounts(where)}
     yield
+    loaded.end()
     mounts = [entry for entry in leftovers.fuse_mounts(where) if entry.mount_id not in before]
     processes = leftovers.wait_for_none(mark, seconds=5)
     leftovers.clear(mounts, processes)

@@ -120,7 +120,7 @@ def test_plain_directories_in_helper_form(tmp_path: Path, target: Path, options:
     words = f"lowerdir={tmp_path}/high:{tmp_path}/low"
     words += f",upperdir={tmp_path}/upper,workdir={tmp_path}/work{options}"
     cli = Cli(tmp_path / "no-store")
-    cli("-o", words, str(target))
+    subprocess.run([*WORD, "-o", words, target], check=True, timeout=60, env=cli.env)
     try:
         (target / "gone").unlink()
         shown, gone = cli.json("explain", str(target), "/f", "/gone")
