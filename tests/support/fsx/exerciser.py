@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from tests.support import kernel
 from tests.support.fsx.ops import LIMIT, OPENERS, PAGE, Op, sectors
 
 _PATTERN = random.Random(0).randbytes(2 * LIMIT)
@@ -64,6 +65,15 @@ class Subject:
         if found is None:
             found = self.maps[slot] = mmap.mmap(fd, len(self.model))
         return found
+
+    def before_growing(self, at: int, end: int) -> None:
+        """Before a write from *at* to *end*: have a mapping's changes of the last page written.
+
+        Otherwise the kernel may lose bytes of it: see ``kernel.loses_what_grows``.
+        """
+        size = len(self.model)
+        if self.maps and at < -(-size // PAGE) * PAGE and size < end and kernel.loses_what_grows():
+            kernel.write_back(self.fd(1))
 
     def resize(self, size: int) -> None:
         """Let the model be *size* bytes long."""
@@ -202,6 +212,7 @@ class Exerciser:
 
     def _write(self, subject: Subject, op: Op) -> None:
         data = _PATTERN[op.fill : op.fill + op.size]
+        subject.before_growing(op.at, op.at + len(data))
         count = os.pwrite(subject.fd(_WRITERS[op.who]), data, op.at)
         subject.put(op.at, data)
         _all(count, len(data))
@@ -209,6 +220,7 @@ class Exerciser:
     def _append(self, subject: Subject, op: Op) -> None:
         at = len(subject.model)
         data = _PATTERN[op.fill : op.fill + min(op.size, LIMIT - at)]
+        subject.before_growing(at, at + len(data))
         count = os.write(subject.fd(_APPENDER), data)
         subject.put(at, data)
         _all(count, len(data))
@@ -216,6 +228,7 @@ class Exerciser:
     def _direct_write(self, subject: Subject, op: Op) -> None:
         at, size = sectors(op.at, op.size)
         self._buffer[:size] = _PATTERN[op.fill : op.fill + size]
+        subject.before_growing(at, at + size)
         count = os.pwritev(subject.fd(_DIRECT_WRITER), [memoryview(self._buffer)[:size]], at)
         subject.put(at, self._buffer[:size])
         _all(count, size)
@@ -247,6 +260,7 @@ class Exerciser:
         data = bytes(source.model[start : start + op.size])
         if source is subject and start < op.at + len(data) and op.at < start + len(data):
             return
+        subject.before_growing(op.at, op.at + len(data))
         done = 0
         while done < len(data):
             left = len(data) - done
