@@ -60,7 +60,10 @@ def open_handle(mount_fd: int, handle: FileHandle, flags: int = os.O_PATH) -> in
     raw = _Raw(size=len(handle.data), kind=handle.kind)
     ctypes.memmove(raw.data, handle.data, len(handle.data))
     fd = check(_open_by_handle_at(mount_fd, ctypes.byref(raw), flags | os.O_CLOEXEC))
-    if os.fstat(fd).st_nlink:
-        return fd
-    os.close(fd)
-    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    try:
+        if not os.fstat(fd).st_nlink:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
