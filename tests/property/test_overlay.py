@@ -4,7 +4,7 @@ Each example compares a plain directory, the kernel's overlayfs and our union st
 its end what each driver makes of what the other one wrote (``tests.support.overlay_example``). A
 failing example is shown as a program to run by itself.
 
-``make test-full`` (or ``UNIONFS_TEST_FULL=1``) runs ten times as many, and longer ones.
+``make test-full`` (or ``UNIONFS_TEST_FULL=1``) runs a thousand of each, and longer ones.
 """
 
 from __future__ import annotations

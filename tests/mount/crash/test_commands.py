@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.timeout(TIMEOUT),
 ]
 
-POINTS = 100_000 if FULL else 6  # at most so many of a command's calls are tried
+POINTS = 100_000 if FULL else 4  # at most so many of a command's calls are tried
 SETTLED = 20.0  # seconds for a daemon to tell or to leave
 
 

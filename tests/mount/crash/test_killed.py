@@ -43,7 +43,7 @@ WHOLE = (  # at every point in `make test` too
     "rename a merged directory",
     "rename a directory over one full of whiteouts",
 )
-SAMPLED = 4  # of so many points of the others one is taken
+SAMPLED = 6  # of so many points of the others one is taken
 PASSES = 3  # until a state was seen: what the kernel asks besides gives calls other numbers
 SLACK = 3  # calls by which two runs of a change may differ
 GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)  # what a caller of a killed daemon is told

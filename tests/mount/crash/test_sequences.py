@@ -49,7 +49,7 @@ KEPT = "kept owners"
 FORMS = ("root", KEPT)
 EVERY = {
     ("root", 1): 1,
-    ("root", 2): 1,
+    ("root", 2): 3,
     ("root", 3): 61,
     (KEPT, 1): 5,
     (KEPT, 2): 13,

@@ -21,7 +21,7 @@ from tests.support.stacks import Layers
 # Not those: the attribute takes room in the inode, and of what another program left in the upper
 # the disk's own ACLs are not shown, and special files take no ACL or attribute.
 _OTHERWISE = ("acl", "data", "xattr")
-SOME = sorted(TABLES.keys() - _OTHERWISE) if FULL else ("chmod", "open")
+SOME = sorted(TABLES.keys() - _OTHERWISE) if FULL else ("chmod", "mkdir")
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
