@@ -1,9 +1,9 @@
 """``unionfs`` commands by a process that has the program loaded and forks for each of them.
 
-A start of Python with the program's modules is nearly all of what most commands take, and a
-thousand of them a quarter of an hour. What runs is the same entry, in a process of its own with the
-caller's words, streams, environment, directory and umask. It ends as a command does that may have
-made a daemon. The full run starts each command as users do.
+A start of Python with the program's modules is nearly all of what most commands take, and tests
+have some 1,600 of them. What runs is the same entry, in a process of its own with the caller's
+words, streams, environment, directory and umask. It ends as a command does that may have made a
+daemon. The full run starts each command as users do.
 """
 
 from __future__ import annotations
@@ -63,8 +63,11 @@ _started: list[tuple[subprocess.Popen[bytes], socket.socket]] = []
 
 
 @functools.cache
-def _loaded(told: tuple[tuple[str, str], ...], _namespaces: tuple[str, ...]) -> socket.socket:
-    """Start what forks, *told* by its environment how, where we are; return the way to it."""
+def _loaded(told: tuple[tuple[str, str], ...], _where: tuple[str, ...]) -> socket.socket:
+    """Start what forks, *told* by its environment how; return the way to it.
+
+    There is one for each *_where*, the namespaces that we are in now, and that it starts in.
+    """
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     number = its.fileno()
     words = [sys.executable, "-m", "tests.support.loaded", str(number)]
