@@ -10,11 +10,12 @@ from __future__ import annotations
 import importlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from tests.support import kernel, parity
+from tests.support.calls import Case
 from tests.support.compared import Mounter, Tables
 from tests.support.disks import drop_disk, make_disk
 from tests.support.extension import FEATURES
@@ -41,7 +42,13 @@ def again() -> Mounter | None:
 
 
 @pytest.fixture(scope="module")
-def tables(arena, mount_union, again, tmp_path_factory) -> Iterator[Tables]:  # noqa: F811
+def cases() -> dict[str, Sequence[Case]]:
+    """Return what is compared, by table."""
+    return TABLES
+
+
+@pytest.fixture(scope="module")
+def tables(arena, mount_union, again, cases, tmp_path_factory) -> Iterator[Tables]:  # noqa: F811
     image, mounted = arena + b"/tables.img", False
     if IN_NAMESPACE:
         disk = tempfile.mkdtemp(dir=arena)
@@ -50,7 +57,7 @@ def tables(arena, mount_union, again, tmp_path_factory) -> Iterator[Tables]:  # 
         mounted = make_disk(disk, image)
     os.chmod(disk, 0o755)
     rows = [*_ROWS, *_more_rows(arena)]
-    found = Tables(TABLES, disk, mount_union, rows, lacks=_lacking(), again=again)
+    found = Tables(cases, disk, mount_union, rows, lacks=_lacking(), again=again)
     yield found
     found.close()
     if mounted:

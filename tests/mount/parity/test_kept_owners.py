@@ -7,11 +7,12 @@ overlayfs the disk then has another tree, so the union itself mounts it afterwar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
 from tests.mount.parity.test_calls import TABLES, tables  # noqa: F401
+from tests.support.calls import Case
 from tests.support.compared import Difference
 from tests.support.examples import FULL
 from tests.support.fixtures import COMPARED
@@ -21,7 +22,8 @@ from tests.support.stacks import Layers
 # Not those: the attribute takes room in the inode, and of what another program left in the upper
 # the disk's own ACLs are not shown, and special files take no ACL or attribute.
 _OTHERWISE = ("acl", "data", "xattr")
-SOME = sorted(TABLES.keys() - _OTHERWISE) if FULL else ("chmod", "mkdir")
+SOME = sorted(TABLES.keys() - _OTHERWISE)
+SAMPLED = 1 if FULL else 12  # of so many cases one is tried
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
@@ -37,6 +39,11 @@ def mount_union(arena) -> Iterator[Callable[[Layers, bytes], Mounted]]:
 @pytest.fixture(scope="module")
 def again(mount_union):
     return mount_union
+
+
+@pytest.fixture(scope="module")
+def cases() -> dict[str, Sequence[Case]]:
+    return {name: TABLES[name][::SAMPLED] for name in SOME}
 
 
 def _attribute(one: Difference) -> bool:

@@ -109,7 +109,7 @@ def _run_of(tmp_path: Path, *words: str, **files: str) -> subprocess.CompletedPr
         "markers =\n  needs_fuse\n  needs_root\n"
     )
     return subprocess.run(
-        [sys.executable, "-m", "pytest", *words],
+        [sys.executable, "-m", "pytest", "--assert=plain", *words],  # all of support is new there
         cwd=tmp_path,
         env={k: v for k, v in os.environ.items() if k != leftovers.MARK},
         capture_output=True,
