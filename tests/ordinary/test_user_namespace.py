@@ -76,16 +76,17 @@ _LEFT_OUT = {
     "parity/test_exceptions": "of the kernel's overlayfs, which does not keep what we write there",
 }
 _DEVICES = "test_devices_work_only_with_dev"  # no device can be made
+_READING_AHEAD = [  # sysfs is not theirs
+    "test_the_kernel_reads_ahead_as_far_as_said[atime-512]",
+    "test_the_kernel_reads_ahead_as_far_as_said[readahead=1024-1024]",
+]
 # What cannot be had in there, by name.
 _NOT_THERE = {
     "test_callers": [_DEVICES],
     "test_pure": [_DEVICES],
     "test_override": [_DEVICES, "test_what_the_disk_has_of_it"],  # of a device
-    # sysfs is not theirs
-    "test_extension": [
-        "test_the_kernel_reads_ahead_as_far_as_said[atime-512]",
-        "test_the_kernel_reads_ahead_as_far_as_said[readahead=1024-1024]",
-    ],
+    "test_extension": _READING_AHEAD,
+    "test_relay": _READING_AHEAD,
     "test_file_flags": [  # files with chattr(1)'s a
         "test_an_append_only_file_can_be_appended_to_and_no_more",
         "test_a_file_that_was_append_only_before_the_mount",

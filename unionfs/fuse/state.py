@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -14,6 +15,7 @@ from unionfs.fuse import callers, loop, native
 from unionfs.fuse.files import Files
 from unionfs.fuse.inodes import Inodes
 from unionfs.fuse.owners import Owners
+from unionfs.fuse.pace import Pace
 from unionfs.fuse.told import Told
 from unionfs.fuse.tracer import Tracer
 from unionfs.fuse.xattrless import Xattrless
@@ -26,8 +28,11 @@ from unionfs.upper.data import DataCopy, lacks_data
 from unionfs.upper.rename import take_lower_parts
 from unionfs.upper.upper import Upper
 
-_INLINE = 1 << 20  # bytes that are copied at once rather than in a thread (about 0.2 ms)
+_INLINE = 1 << 20  # bytes that are copied at once where nothing is synced (about 0.2 ms)
 _FLUSHES = 24  # requests that wait for the kernel's pages at a time; see ``flush_maps``
+
+Copy = Callable[[KeepGoing | None], None]
+"""Copies content; asks whether to go on, if it is told whom."""
 
 
 class State:
@@ -46,6 +51,7 @@ class State:
     ``told``: what the mount tells of its layers in attributes (None: nothing), ``tracer`` of its
     requests.
     ``xattrless``: which files have no attributes.
+    ``pace``: whether small copies are waited for or left to a thread.
     ``record``: nothing is left to the kernel's caches that somebody who traces should see.
 
     ``_flushes`` counts the requests that wait for pages of the kernel's.
@@ -67,6 +73,7 @@ class State:
         self.tracer: Tracer | None = None
         self.record = False
         self.xattrless = Xattrless()
+        self.pace = Pace()
         self._copying: dict[Node, trio.Event] = {}
         self._flushes = 0
 
@@ -205,8 +212,8 @@ class State:
                     pending.append(child)
                 elif (each.children or {}).get(name) is child:
                     await self.own_data(self.inodes.enter(each, name, child))
-            with loop.waiting():
-                await trio.lowlevel.checkpoint()
+                    await _give_way()  # a small copy may have let nobody in
+            await _give_way()
 
     def copy_up_dir(self, upper: Upper, node: Node) -> None:
         """Bring the directory *node* and its parents into the upper, and tell the kernel.
@@ -270,8 +277,10 @@ class State:
         try:
             if copy.size == 0 or (upper.volatile and copy.size <= _INLINE):
                 copy.copy()
+            elif self.pace.may_wait(copy.size):
+                self.pace.took(copy.size, _timed(copy.copy))
             else:
-                await self._in_thread(node, copy.copy)
+                self.pace.took(copy.size, await self._in_thread(node, copy.copy))
             if node.source is not None:  # else a directory was copied whole meanwhile, this with it
                 self._commit(copy)
         finally:
@@ -292,11 +301,12 @@ class State:
             if node.parent is not None and not node.dead:
                 self.changed(node.parent)
 
-    async def _in_thread(self, node: Node, copy: Callable[[KeepGoing], None]) -> None:
+    async def _in_thread(self, node: Node, copy: Copy) -> int:
+        """Run *copy* in a thread, and return how long it took (ns). Raises OSError."""
         event = self._copying[node] = trio.Event()
         try:
             with loop.waiting():
-                await trio.to_thread.run_sync(copy, self._keep_going)
+                return await trio.to_thread.run_sync(_timed, copy, self._keep_going)
         except OSError as error:
             if error.errno != errno.ECANCELED:
                 raise
@@ -308,3 +318,16 @@ class State:
     def _keep_going(self) -> bool:
         """Return whether a copy should go on; asked by its thread."""
         return not self.leaving
+
+
+async def _give_way() -> None:
+    """Let other requests in."""
+    with loop.waiting():
+        await trio.lowlevel.checkpoint()
+
+
+def _timed(copy: Copy, keep_going: KeepGoing | None = None) -> int:
+    """Run *copy* and return how long it took (ns). Raises OSError."""
+    start = time.perf_counter_ns()
+    copy(keep_going)
+    return time.perf_counter_ns() - start
