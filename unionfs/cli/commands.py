@@ -25,9 +25,12 @@ from unionfs.cli import (
 )
 from unionfs.cli.context import Context
 from unionfs.cli.helper import USAGE
-from unionfs.cli.tree import Branch, Parser, add_global_options
+from unionfs.cli.main import after_global_options
+from unionfs.cli.tree import Branch, CommandLineError, Parser, add_global_options
 
 _DESCRIPTION = "Mount container root filesystems from images."
+_OPTIONS = ("--help", "--version", "--")
+_LETTERS = ("h", "q", "v", "V")  # of what may stand together, as in -qh
 _EPILOG = """\
 IMAGE, CONTAINER and LAYER are names, IDs or the beginning of one.
 
@@ -43,9 +46,17 @@ def run(argv: Sequence[str]) -> int:
     words = list(argv[1:])
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]
+    _refuse_unknown_option(words)
     args = build().parse_args(words)
     status: int = args.handler(Context.of(args))
     return status
+
+
+def _refuse_unknown_option(words: Sequence[str]) -> None:
+    """Name an unknown option before the command; argparse names what it takes for the command."""
+    first = next(iter(after_global_options(words)), "")
+    if first.startswith("-") and first not in _OPTIONS and first[1:2] not in _LETTERS:
+        raise CommandLineError(f"unknown option {first} (see: unionfs --help)")
 
 
 @cache

@@ -75,7 +75,7 @@ def is_helper_form(argv: Sequence[str]) -> bool:
     """
     if os.path.basename(argv[0]).startswith("mount."):
         return True
-    rest = _after_global_options(argv[1:])
+    rest = after_global_options(argv[1:])
     if not rest or rest[0] in COMMANDS:
         return False
     if any(word.startswith("-o") for word in rest):
@@ -85,7 +85,7 @@ def is_helper_form(argv: Sequence[str]) -> bool:
 
 def is_mount(argv: Sequence[str]) -> bool:
     """Return whether *argv* is a call that the resident spawner does where there is one."""
-    return is_helper_form(argv) or _after_global_options(argv[1:])[:1] == ["mount"]
+    return is_helper_form(argv) or after_global_options(argv[1:])[:1] == ["mount"]
 
 
 def _by_resident(argv: Sequence[str]) -> int | None:
@@ -104,7 +104,7 @@ def _form(argv: Sequence[str]) -> Callable[[Sequence[str]], int]:
     return run
 
 
-def _after_global_options(words: Sequence[str]) -> Sequence[str]:
+def after_global_options(words: Sequence[str]) -> Sequence[str]:
     """Return *words* from the first that is not an option of the whole program."""
     at = 0
     while at < len(words):
@@ -126,7 +126,7 @@ def _is_verbose(word: str) -> bool:
 
 
 def _very_verbose(words: Sequence[str]) -> bool:
-    leading = words[: len(words) - len(_after_global_options(words))]
+    leading = words[: len(words) - len(after_global_options(words))]
     return sum(1 if w == "--verbose" else len(w) - 1 for w in leading if _verbose_word(w)) > 1
 
 
