@@ -21,13 +21,6 @@ OPTIONS = {
     "as files": [*UNION_OPTIONS, b"xattr_permissions=2"],
     "as links": [*UNION_OPTIONS],
 }
-KEPT = [
-    pytest.param(
-        "as files",
-        marks=pytest.mark.xfail(strict=True, reason="the text is not settled before the rename"),
-    ),
-    "as links",
-]
 
 
 @pytest.fixture
@@ -65,7 +58,7 @@ def text(disk, layers, scratch, disks, union):
     return text
 
 
-@pytest.mark.parametrize("kept", KEPT)
+@pytest.mark.parametrize("kept", OPTIONS)
 def test_copied_up(disk, layers, union, text, kept):
     """The rename of the copy is on the disk, and nothing that the journal does not hold."""
     root = union(layers, options=OPTIONS[kept]).root
@@ -74,7 +67,7 @@ def test_copied_up(disk, layers, union, text, kept):
     assert text(b"/d/link", OPTIONS[kept]) == b"the text"
 
 
-@pytest.mark.parametrize("kept", KEPT)
+@pytest.mark.parametrize("kept", OPTIONS)
 def test_made_and_its_directory_synced(layers, union, text, kept):
     root = union(layers, options=OPTIONS[kept]).root
     os.symlink(b"new text", root + b"/d/new")

@@ -12,6 +12,7 @@ from pyfuse3 import FileInfo, FUSEError, RequestContext
 from unionfs.fuse import loop, native
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.fuse.state import State
+from unionfs.syscalls.publish import sync_filesystem
 from unionfs.union.node import Node
 from unionfs.union.protection import check_change, check_write
 from unionfs.upper.attributes import IsMember, drop_set_id, truncate, write_back
@@ -149,23 +150,31 @@ class DataHandlers(State):
             return
         file = self.files.data(node, write=False)
         synced = file.fd
-        await _sync(os.dup(synced), datasync and file.settled)
+        await _sync(os.dup(synced), os.fdatasync if datasync and file.settled else os.fsync)
         if file.fd == synced:
             file.settled = True
 
     @answers_later
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        """Bring a directory's names to the disk; always by fsync(2), as it may be a copy."""
+        """Bring a directory's names to the disk; always by fsync(2), as it may be a copy.
+
+        With a symbolic link the name is all that a program can sync. Where the link is a file, its
+        text is that file's content: then everything on the filesystem is synced. Rejected: to sync
+        each link when it is made, as a program that unpacks thousands asked for none of it.
+        """
         node = self.dir_of(fh)
         if self.upper is None or self.upper.volatile or node.dead or not node.in_upper:
             return
-        await _sync(os.dup(node.parts[0].fd()), datasync=False)
+        upper, made = self.upper, self.upper.links_made
+        sync = os.fsync if made == upper.links_settled else sync_filesystem
+        await _sync(os.dup(node.parts[0].fd()), sync)
+        upper.links_settled = max(upper.links_settled, made)
 
 
-async def _sync(fd: int, datasync: bool) -> None:
-    """Sync *fd*, which is ours alone, in a thread; close it."""
+async def _sync(fd: int, sync: Callable[[int], None]) -> None:
+    """Call *sync* with *fd*, which is ours alone, in a thread; close it."""
     try:
         with loop.waiting():
-            await trio.to_thread.run_sync(os.fdatasync if datasync else os.fsync, fd)
+            await trio.to_thread.run_sync(sync, fd)
     finally:
         os.close(fd)

@@ -195,7 +195,7 @@ class FileCopy:
             raise
 
     def _make(self) -> None:
-        """Make the empty copy under its temporary name."""
+        """Make the copy under its temporary name, empty but for the text of a link."""
         work, st = self.upper.work.fd, self._stat
         stands_for = self.upper.override is not None  # whatever it shows, on disk it is a file
         if stands_for or stat.S_ISREG(st.st_mode):
@@ -205,6 +205,7 @@ class FileCopy:
             text = self.upper.tree.readlink_at(self.node.source, self.node.source_name)
             if stands_for:
                 os.write(self._target, text)
+                self.size = len(text)
             else:
                 os.symlink(text, self._temporary, dir_fd=work)
         elif self._target < 0:
@@ -218,8 +219,9 @@ class FileCopy:
         """
         if not self.size:
             return
-        sparse = self._stat.st_size > _SMALL or self._stat.st_blocks * 512 < self._stat.st_size
-        copy_data(self._source, self._target, self.size, sparse=sparse, keep_going=keep_going)
+        if self._source >= 0:  # else it is a link's text, which is there
+            sparse = self._stat.st_size > _SMALL or self._stat.st_blocks * 512 < self._stat.st_size
+            copy_data(self._source, self._target, self.size, sparse=sparse, keep_going=keep_going)
         if not self.upper.volatile:
             self.upper.settle(self._target)
 

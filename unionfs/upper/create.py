@@ -213,6 +213,7 @@ def make_symlink(upper: Upper, parent: Node, name: bytes, target: bytes, owner: 
     plan = _Plan(stat.S_IFLNK, 0o777, owner, make)
     if upper.override is not None:
         plan = plan._replace(make=partial(make_stand_in, content=target))
+        upper.links_made += 1
     return _create(upper, parent, name, plan)
 
 

@@ -61,6 +61,9 @@ class Upper:
         self.index_fd = -1  # work/index, opened by index.usable() or index.find()
         self.marks_fd: int | None = None  # work/marks, of upper.beside; -1: there is none
         self.copied_files = self.copied_bytes = 0  # by copy-ups, for the statistics
+        # New symbolic links that are files, of which a loss of power may leave the name alone; who
+        # mounted this before may have made one. And how many of them are surely on the disk.
+        self.links_made, self.links_settled = int(self.override is not None), 0
         self._uuids: dict[int, bytes | None] = {}
         if volatile:
             work.mark_volatile()
