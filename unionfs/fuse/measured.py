@@ -172,9 +172,7 @@ class Measured:
             return "syncing", "nothing to sync", "the mount is read-only"
         if self._config.volatile:
             return "syncing", "never", "volatile"
-        slow = "small copies are left to threads: the disk is slow"
-        because = slow if self._operations.pace.is_slow else ""
-        return "syncing", "copies before they show, files when asked", because
+        return "syncing", "copies before they show, files when asked", ""
 
     def _tracing(self) -> tuple[str, str, str]:
         tracer = self._operations.tracer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -15,7 +14,6 @@ from unionfs.fuse import callers, loop, native
 from unionfs.fuse.files import Files
 from unionfs.fuse.inodes import Inodes
 from unionfs.fuse.owners import Owners
-from unionfs.fuse.pace import Pace
 from unionfs.fuse.told import Told
 from unionfs.fuse.tracer import Tracer
 from unionfs.fuse.xattrless import Xattrless
@@ -28,11 +26,8 @@ from unionfs.upper.data import DataCopy, lacks_data
 from unionfs.upper.rename import take_lower_parts
 from unionfs.upper.upper import Upper
 
-_INLINE = 1 << 20  # bytes that are copied at once where nothing is synced (about 0.2 ms)
+_INLINE = 1 << 20  # bytes that are copied at once rather than in a thread (about 0.2 ms)
 _FLUSHES = 24  # requests that wait for the kernel's pages at a time; see ``flush_maps``
-
-Copy = Callable[[KeepGoing | None], None]
-"""Copies content; asks whether to go on, if it is told whom."""
 
 
 class State:
@@ -51,7 +46,6 @@ class State:
     ``told``: what the mount tells of its layers in attributes (None: nothing), ``tracer`` of its
     requests.
     ``xattrless``: which files have no attributes.
-    ``pace``: whether small copies are waited for or left to a thread.
     ``record``: nothing is left to the kernel's caches that somebody who traces should see.
 
     ``_flushes`` counts the requests that wait for pages of the kernel's.
@@ -73,7 +67,6 @@ class State:
         self.tracer: Tracer | None = None
         self.record = False
         self.xattrless = Xattrless()
-        self.pace = Pace()
         self._copying: dict[Node, trio.Event] = {}
         self._flushes = 0
 
@@ -197,8 +190,8 @@ class State:
     async def copy_up_tree(self, node: Node) -> None:
         """Bring the directory *node* and all that is below it into the upper, data included.
 
-        What comes to be there meanwhile may be left out. Raises OSError; what was copied stays,
-        which nobody can see.
+        What comes to be there meanwhile may be left out. Raises OSError, EIO where the mount ends;
+        what was copied stays, which nobody can see.
         """
         upper = self.writer()
         pending = [node]
@@ -212,8 +205,15 @@ class State:
                     pending.append(child)
                 elif (each.children or {}).get(name) is child:
                     await self.own_data(self.inodes.enter(each, name, child))
-                    await _give_way()  # a small copy may have let nobody in
-            await _give_way()
+                    await self._go_on()  # what is copied at once has let nobody in
+            await self._go_on()
+
+    async def _go_on(self) -> None:
+        """Let other requests in. Raises OSError where the mount ends."""
+        with loop.waiting():
+            await trio.lowlevel.checkpoint()
+        if self.leaving:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     def copy_up_dir(self, upper: Upper, node: Node) -> None:
         """Bring the directory *node* and its parents into the upper, and tell the kernel.
@@ -277,10 +277,8 @@ class State:
         try:
             if copy.size == 0 or (upper.volatile and copy.size <= _INLINE):
                 copy.copy()
-            elif self.pace.may_wait(copy.size):
-                self.pace.took(copy.size, _timed(copy.copy))
             else:
-                self.pace.took(copy.size, await self._in_thread(node, copy.copy))
+                await self._in_thread(node, copy.copy)
             if node.source is not None:  # else a directory was copied whole meanwhile, this with it
                 self._commit(copy)
         finally:
@@ -301,12 +299,11 @@ class State:
             if node.parent is not None and not node.dead:
                 self.changed(node.parent)
 
-    async def _in_thread(self, node: Node, copy: Copy) -> int:
-        """Run *copy* in a thread, and return how long it took (ns). Raises OSError."""
+    async def _in_thread(self, node: Node, copy: Callable[[KeepGoing], None]) -> None:
         event = self._copying[node] = trio.Event()
         try:
             with loop.waiting():
-                return await trio.to_thread.run_sync(_timed, copy, self._keep_going)
+                await trio.to_thread.run_sync(copy, self._keep_going)
         except OSError as error:
             if error.errno != errno.ECANCELED:
                 raise
@@ -318,16 +315,3 @@ class State:
     def _keep_going(self) -> bool:
         """Return whether a copy should go on; asked by its thread."""
         return not self.leaving
-
-
-async def _give_way() -> None:
-    """Let other requests in."""
-    with loop.waiting():
-        await trio.lowlevel.checkpoint()
-
-
-def _timed(copy: Copy, keep_going: KeepGoing | None = None) -> int:
-    """Run *copy* and return how long it took (ns). Raises OSError."""
-    start = time.perf_counter_ns()
-    copy(keep_going)
-    return time.perf_counter_ns() - start

@@ -14,7 +14,6 @@ import trio.testing
 
 from tests.support.worlds import ROOT, World, differences, kernel_dump
 from tests.unit.fuse.conftest import Build
-from unionfs.fuse.pace import Pace
 from unionfs.syscalls.mount import mount, umount
 from unionfs.upper import rename
 from unionfs.upper.copyup import FileCopy
@@ -61,8 +60,7 @@ def test_names_that_nobody_looked_up_stay_links_of_one_file(lower: Path, build: 
 def _slow_copies(
     monkeypatch: pytest.MonkeyPatch, kind: type[FileCopy] | type[DataCopy] = FileCopy
 ) -> tuple[threading.Event, threading.Event]:
-    """Let copies, all in threads, say that they began, and wait for leave to go on."""
-    monkeypatch.setattr(Pace, "may_wait", lambda _pace, _size: False)
+    """Let copies in threads say that they began, and wait for leave to go on."""
     monkeypatch.setattr(pyfuse3, "invalidate_inode", lambda *args, **kwargs: None)
     started, go = threading.Event(), threading.Event()
     real = kind.copy
