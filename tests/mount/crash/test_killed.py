@@ -11,7 +11,6 @@ only; the full run kills at every call that reaches a filesystem, too.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -19,7 +18,15 @@ import pytest
 from tests.support import between, points
 from tests.support.between import Between
 from tests.support.crash_cases import CASES, TWO_WRITES, Case
-from tests.support.crashes import USERS, Stage, dead, differing, look, without_directory_times
+from tests.support.crashes import (
+    GONE,
+    USERS,
+    Stage,
+    dead,
+    differing,
+    look,
+    without_directory_times,
+)
 from tests.support.examples import FULL
 from tests.support.fixtures import COMPARED
 from tests.support.points import Trap
@@ -46,7 +53,6 @@ WHOLE = (  # at every point in `make test` too
 SAMPLED = 6  # of so many points of the others one is taken
 PASSES = 3  # until a state was seen: what the kernel asks besides gives calls other numbers
 SLACK = 3  # calls by which two runs of a change may differ
-GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)  # what a caller of a killed daemon is told
 
 
 def test_the_points_are_the_calls_that_matter(stage: Stage):

@@ -7,7 +7,6 @@ requests that wait for them, are in flight when the daemon dies.
 
 from __future__ import annotations
 
-import errno
 import random
 import threading
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ import pytest
 from tests.support import points
 from tests.support.crash_cases import side_by_side
 from tests.support.crash_sequences import STEPS, Plain, Sequence, apply, flattened
-from tests.support.crashes import Stage, dead, differing, look, without_directory_times
+from tests.support.crashes import GONE, Stage, dead, differing, look, without_directory_times
 from tests.support.examples import FULL, TIMEOUT
 from tests.support.fixtures import COMPARED
 from tests.support.mounts import Spawner
@@ -37,7 +36,6 @@ CLIENTS = 4
 CHANGES = 12  # a client's, at most
 TRIALS = 300 if FULL else 10
 LAST_CALL = 250  # about as many are made for all of the changes
-GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)
 
 
 @dataclass
