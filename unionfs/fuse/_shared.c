@@ -131,6 +131,15 @@ static int write_all(int fd, const struct fuse_write_in *in, uint32_t *written)
 	return 0;
 }
 
+/* Whether a write by somebody without CAP_FSETID, as all are in a user namespace, may have to take
+ * set-id bits away: which ones depends on the writer's groups, and that is left to Python. */
+static int may_have_set_id(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) < 0 || st.st_mode & (S_ISUID | S_ISGID);
+}
+
 static int answer_write(int session, const struct fuse_in_header *head, size_t size,
 			const struct shared *place)
 {
@@ -141,7 +150,7 @@ static int answer_write(int session, const struct fuse_in_header *head, size_t s
 	int error;
 
 	if (in->size > size - sizeof(*head) - sizeof(*in) ||
-	    in->write_flags & FUSE_WRITE_KILL_SUIDGID)
+	    (in->write_flags & FUSE_WRITE_KILL_SUIDGID && may_have_set_id(place->fd)))
 		return 0;
 	if (mapped)
 		keep_privileges(place->fd, &kept);
