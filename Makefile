@@ -22,8 +22,8 @@ PLACES := --prefix '$(PREFIX)' --destdir '$(DESTDIR)' --sbindir '$(SBINDIR)'
 # As root the tests run in a mount namespace of their own: what a failing test leaves mounted dies
 # with it, and no other namespace keeps copies of the mounts that would hold daemons alive.
 # The mark in the environment is how tests/conftest.py finds daemons that the tests left behind.
-# They run in two processes more than there are processors, four at most, each with mounts and a
-# mark of its own (tests/support/workers.py); PYTEST=-n0 runs them in one, for a debugger, say.
+# They run in one process more than there are processors, four at most, each with mounts and a mark
+# of its own (tests/support/workers.py); PYTEST=-n0 runs them in one, for a debugger, say.
 OWN_MOUNTS := $(if $(filter 0,$(shell id -u)),unshare --mount --propagation private)
 RUN_TESTS := $(OWN_MOUNTS) env UNIONFS_TEST_SESSION=$$$$ $(BIN)/python -m pytest \
 	-n auto --maxprocesses 4 $(PYTEST)

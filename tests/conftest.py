@@ -44,8 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Share the tests among two processes more than there are processors, as many tests wait."""
-    return len(os.sched_getaffinity(0)) + 2
+    """Share the tests among one process more than there are processors, as many tests wait."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 @pytest.hookimpl(optionalhook=True)

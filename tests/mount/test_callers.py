@@ -11,7 +11,6 @@ from functools import partial
 import pytest
 
 from tests.support import kernel
-from tests.support.extension import answered
 from tests.support.files import as_user, opened, read, refused, write
 from tests.support.stacks import Dir, File, Symlink, build_stack
 
@@ -262,28 +261,6 @@ def test_set_id_programs_run_with_their_owner_rights(scratch, union):
         )
         assert shown.stdout.strip() == uid
         mounted.unmount()
-
-
-@pytest.mark.needs_extension
-def test_a_strangers_writes_need_python_only_for_set_id_bits(root):
-    """Of who may not keep set-id bits (CAP_FSETID) the kernel says so with every write."""
-    path, count = root + b"/open/file", 50
-    write(path, b"")
-    os.chown(path, 1000, 1000)
-
-    def write_all() -> None:
-        with opened(path, os.O_WRONLY) as fd:
-            for number in range(count):
-                assert os.pwrite(fd, b"%03d" % number, 3 * number) == 3
-
-    before = answered(root)
-    assert as_user(write_all) == 0
-    assert answered(root) >= before + count - 1  # Python opens the file for the first
-    assert read(path) == b"".join(b"%03d" % number for number in range(count))
-    for mode, left in ((0o6755, 0o755), (0o2755, 0o755), (0o4600, 0o600), (0o755, 0o755)):
-        os.chmod(path, mode)
-        assert as_user(write_all) == 0
-        assert stat.S_IMODE(os.stat(path).st_mode) == left, oct(mode)
 
 
 def test_devices_work_only_with_dev(scratch, union):

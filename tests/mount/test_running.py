@@ -9,13 +9,15 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import stat
 import struct
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.support.files import as_user, opened
+from tests.support.extension import answered
+from tests.support.files import as_user, opened, read, write
 from tests.support.rawcalls import AT_EMPTY_PATH
 from tests.support.stacks import Dir, Entry, File, build_layer, build_stack
 
@@ -263,3 +265,26 @@ def test_through_a_mapping(scratch, union):
         return [told, [oct(os.stat(top + b"/" + name).st_mode) for name in NAMES]]
 
     assert act(root) == act(scratch + b"/plain")
+
+
+@pytest.mark.needs_extension
+def test_a_strangers_writes_need_python_only_for_set_id_bits(scratch, union):
+    """Of who may not keep set-id bits (CAP_FSETID) the kernel says so with every write."""
+    root = union(build_stack(scratch + b"/s", [[Dir(b"d")]])).root
+    path, count = root + b"/d/file", 50
+    write(path, b"")
+    os.chown(path, 1000, 1000)
+
+    def write_all() -> None:
+        with opened(path, os.O_WRONLY) as fd:
+            for number in range(count):
+                assert os.pwrite(fd, b"%03d" % number, 3 * number) == 3
+
+    before = answered(root)
+    assert as_user(write_all) == 0
+    assert answered(root) >= before + count - 1  # Python opens the file for the first
+    assert read(path) == b"".join(b"%03d" % number for number in range(count))
+    for mode, left in ((0o6755, 0o755), (0o2755, 0o755), (0o4600, 0o600), (0o755, 0o755)):
+        os.chmod(path, mode)
+        assert as_user(write_all) == 0
+        assert stat.S_IMODE(os.stat(path).st_mode) == left, oct(mode)
