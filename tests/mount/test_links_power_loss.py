@@ -6,14 +6,13 @@ So after a loss of power they are to have it, as those have that the filesystem 
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
 
 import pytest
 
-from tests.support.disks import Disk
 from tests.support.files import opened
+from tests.support.fixtures import disk, disks, left  # noqa: F401
 from tests.support.mounts import UNION_OPTIONS
-from tests.support.stacks import Layers, Symlink, build_stack
+from tests.support.stacks import Symlink, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_loop]
 
@@ -24,42 +23,24 @@ OPTIONS = {
 
 
 @pytest.fixture
-def disks():
-    """Disks that end after the unions on them do."""
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def disk(scratch, disks):
-    return disks.enter_context(Disk(scratch + b"/image"))
-
-
-@pytest.fixture
-def layers(disk):
+def layers(disk):  # noqa: F811
     made = build_stack(disk.root + b"/s", [[Symlink(b"d/link", b"the text")]])
     disk.sync()
     return made
 
 
 @pytest.fixture
-def text(disk, layers, scratch, disks, union):
+def text(layers, left, union):  # noqa: F811
     """Return the text of a link in a union on what the disk has now."""
 
     def text(name: bytes, options: list[bytes]) -> bytes:
-        copy = disks.enter_context(disk.after_power_loss(scratch + b"/copy"))
-
-        def moved(path: bytes) -> bytes:
-            return path.replace(disk.root, copy.root)
-
-        there = Layers((moved(layers.lowers[0]),), moved(layers.upper), moved(layers.work))
-        return os.readlink(union(there, options=options).root + name)
+        return os.readlink(union(left(layers), options=options).root + name)
 
     return text
 
 
 @pytest.mark.parametrize("kept", OPTIONS)
-def test_copied_up(disk, layers, union, text, kept):
+def test_copied_up(disk, layers, union, text, kept):  # noqa: F811
     """The rename of the copy is on the disk, and nothing that the journal does not hold."""
     root = union(layers, options=OPTIONS[kept]).root
     os.chown(root + b"/d/link", 7, 7, follow_symlinks=False)

@@ -19,8 +19,7 @@ from tests.support.stacks import IN_NAMESPACE, MARKS, PAST_NS, Layers
 from tests.support.trees import Tree
 
 NOW = "now"
-# What a caller of a killed daemon is told. ECONNREFUSED where it had not answered INIT yet
-# (fs/fuse: process_init_reply() with an error, and then fuse_get_req()).
+# What a caller of a killed daemon is told; ECONNREFUSED only where it had not answered INIT yet.
 GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.ECONNREFUSED, errno.EIO)
 USERS = {"user attributes": (b"userxattr",), "kept owners": (b"userxattr", b"xattr_permissions=2")}
 _LONG_AGO = PAST_NS + 10**17  # later times are the test's own

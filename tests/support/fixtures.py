@@ -12,6 +12,7 @@ import pytest
 
 from tests.support import kernel, leftovers
 from tests.support.arena import make_arena
+from tests.support.disks import Disk
 from tests.support.mounts import (
     OURS,
     PROGRAM,
@@ -120,3 +121,33 @@ def mount_union(arena: bytes) -> Iterator[Callable[[Layers, bytes], Mounted]]:
     spawner = Spawner()
     yield lambda layers, target: SessionMount(layers, target, spawner)
     spawner.close()
+
+
+@pytest.fixture
+def disks() -> Iterator[ExitStack]:
+    """What ends after the unions do: the disks that they are on."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def disk(scratch: bytes, disks: ExitStack) -> Disk:
+    return disks.enter_context(Disk(scratch + b"/image"))
+
+
+@pytest.fixture
+def left(disk: Disk, disks: ExitStack, scratch: bytes) -> Callable[[Layers], Layers]:
+    """Return what is left of layers, upper and work on the disk if the power goes now."""
+
+    def left(layers: Layers) -> Layers:
+        copy = disks.enter_context(disk.after_power_loss(scratch + b"/copy"))
+
+        def moved(path: bytes) -> bytes:
+            return path.replace(disk.root, copy.root)
+
+        assert layers.upper is not None
+        assert layers.work is not None
+        lowers = tuple(map(moved, layers.lowers))
+        return Layers(lowers, moved(layers.upper), moved(layers.work))
+
+    return left

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import mmap
 import os
-from contextlib import ExitStack
 
 import pytest
 
 from tests.support import kernel
-from tests.support.disks import Disk
 from tests.support.examples import FULL
 from tests.support.files import opened, read
+from tests.support.fixtures import disk, disks, left  # noqa: F401
 from tests.support.stacks import File, Layers, Link, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_loop]
@@ -27,19 +26,7 @@ SIZES = [0, 10, 4096, SIZE + 10_000] if FULL else [0, 4097]
 
 
 @pytest.fixture
-def stack():
-    """What ends after the unions do: the disks that they are on."""
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def disk(scratch, stack):
-    return stack.enter_context(Disk(scratch + b"/image"))
-
-
-@pytest.fixture
-def layers(disk):
+def layers(disk):  # noqa: F811
     """Layers, upper and work, all on the disk and safe there."""
     lower = [File(b"d/f", b"old ", SIZE), File(b"d/a", b"old ", SIZE), Link(b"d/b", b"d/a")]
     made = build_stack(disk.root + b"/s", [[*lower, File(b"e/meta", b"old ", SIZE)], [File(b"x")]])
@@ -58,19 +45,9 @@ def _leave_metacopy(layers: Layers, target: bytes) -> None:
 
 
 @pytest.fixture
-def after(disk, layers, scratch, union, stack):
+def after(layers, left, union):  # noqa: F811
     """Return the root of a union on what the disk has now."""
-
-    def after() -> bytes:
-        copy = stack.enter_context(disk.after_power_loss(scratch + b"/copy"))
-
-        def moved(path: bytes) -> bytes:
-            return path.replace(disk.root, copy.root)
-
-        lowers = tuple(map(moved, layers.lowers))
-        return union(Layers(lowers, moved(layers.upper), moved(layers.work))).root
-
-    return after
+    return lambda: union(left(layers)).root
 
 
 @pytest.fixture
