@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import subprocess
 import time
@@ -15,6 +14,7 @@ from functools import partial
 import pytest
 
 from tests.support import kernel, trees
+from tests.support.extension import by_python, stats
 from tests.support.files import ino, opened, read, refused, write
 from tests.support.indexes import mistake, write_index
 from tests.support.kernel import forget
@@ -68,24 +68,9 @@ def layers(scratch: bytes) -> Layers:
 
 def statistics(root: bytes) -> dict:
     """Return what the mount says of itself, of which no error was unforeseen."""
-    found: dict = json.loads(os.getxattr(root, "user.unionfs.stats"))
+    found = stats(root)
     assert found["unforeseen_errors"] == 0
     return found
-
-
-def by_python(root: bytes, work: Callable[[], object]) -> int:
-    """Return how many of the requests that *work* makes come to Python."""
-
-    def count() -> int:
-        document = statistics(root)
-        silent = ("forget", "batch_forget", "getxattr")  # the last is this question itself
-        all_of = sum(n["count"] for name, n in document["requests"].items() if name not in silent)
-        found: int = all_of - document["answered_by_extension"]
-        return found
-
-    before = count()
-    work()
-    return count() - before
 
 
 FEW = 20  # nodes

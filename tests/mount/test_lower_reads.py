@@ -1,16 +1,17 @@
-"""Small files of lower layers, which the extension opens and reads by itself (_lower.c)."""
+"""Files of lower layers, which the extension opens and reads by itself (_lower.c)."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import pytest
 
 from tests.support import trees
-from tests.support.extension import answered
+from tests.support.extension import answered, by_python, stats
 from tests.support.files import opened, read, write
 from tests.support.fixtures import compared
-from tests.support.mounts import METACOPY_OPTIONS, READING_OPTIONS, KernelOverlay
+from tests.support.mounts import METACOPY_OPTIONS, READING_OPTIONS, KernelOverlay, Mounted
 from tests.support.stacks import Dir, File, Link, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
@@ -18,6 +19,8 @@ pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 MANY = 40
 LONG = b"n" * 200
 BIG = 3 << 20
+LONG_FILES = 40  # more than the extension keeps open,
+LENGTH = 300_000  # each more than one request
 LAYERS = [
     [
         *(File(b"d/f%d" % number, b"low %d " % number, 5000) for number in range(MANY)),
@@ -25,6 +28,7 @@ LAYERS = [
         *(File(b"d/big", b"0123456789", BIG), File(b"d/one", b"linked ", 700)),
         Link(b"e/other", b"d/one"),
         *(File(b"e/first", b"first ", 600), File(b"e/second", b"second ", 600)),
+        *(File(b"g/f%d" % number, b"long %d " % number, LENGTH) for number in range(LONG_FILES)),
     ],
     [Dir(b"d"), File(b"d/f0", b"top 0 ", 5000), File(b"d/top", b"top ", 300)],
 ]
@@ -72,57 +76,83 @@ def test_every_file_has_the_content_that_its_layer_says(union, layers, scratch):
     trees.assert_same(theirs, trees.snapshot(mounted.root), ("kernel", "union"))
 
 
-def _append(path: bytes) -> bytes:
+def _long(number: int) -> bytes:
+    return (b"long %d " % number * LENGTH)[:LENGTH]
+
+
+def _append(path: bytes, content: bytes) -> bytes:
     with opened(path, os.O_WRONLY | os.O_APPEND) as fd:
         os.write(fd, b"new")
-    return (b"low 7 " * 5000)[:5000] + b"new"
+    return content + b"new"
 
 
-def _empty(path: bytes) -> bytes:
+def _empty(path: bytes, content: bytes) -> bytes:
     os.truncate(path, 0)
     return b""
 
 
-def _rewrite(path: bytes) -> bytes:
+def _rewrite(path: bytes, content: bytes) -> bytes:
     write(path, b"rewritten")
     return b"rewritten"
 
 
-def _replace(path: bytes) -> bytes:
+def _replace(path: bytes, content: bytes) -> bytes:
     write(path + b".new", b"replaced")
     os.rename(path + b".new", path)
     return b"replaced"
 
 
-def _make_anew(path: bytes) -> bytes:
+def _make_anew(path: bytes, content: bytes) -> bytes:
     os.unlink(path)
     write(path, b"made anew")
     return b"made anew"
 
 
-def _exchange_directories(path: bytes) -> bytes:
-    above = os.path.dirname(os.path.dirname(path))
+def _exchange_directories(path: bytes, content: bytes) -> bytes:
+    directory, name = os.path.split(path)
+    above = os.path.dirname(directory)
     os.mkdir(above + b"/new")
-    write(above + b"/new/f7", b"of the new directory")
-    os.rename(above + b"/d", above + b"/old")
-    os.rename(above + b"/new", above + b"/d")
+    write(above + b"/new/" + name, b"of the new directory")
+    os.rename(directory, above + b"/old")
+    os.rename(above + b"/new", directory)
     return b"of the new directory"
 
 
-@pytest.mark.parametrize(
-    "change", [_append, _empty, _rewrite, _replace, _make_anew, _exchange_directories]
-)
+Change = Callable[[bytes, bytes], bytes]
+_CHANGES: list[Change] = [_append, _empty, _rewrite, _replace, _make_anew, _exchange_directories]
+
+
+def _changed(mounted: Mounted, path: bytes, content: bytes, change: Change) -> bytes:
+    """Change the file *path*; return what it is to be read as, which is seen to be so."""
+    new = change(mounted.root + path, content)
+    with opened(mounted.root + path, os.O_RDONLY) as fd:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        assert os.read(fd, 2 * LENGTH) == new
+    return new
+
+
+@pytest.mark.parametrize("change", _CHANGES)
 def test_a_change_before_the_first_read_is_read(union, again, layers, change):
     """Also when the kernel has dropped its pages: what it asks for then is the new content."""
     mounted = union(layers)
     told(mounted.root, b"/d")
-    path = mounted.root + b"/d/f7"
-    content = change(path)
-    with opened(path, os.O_RDONLY) as fd:
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        assert os.read(fd, 1 << 16) == content
+    content = _changed(mounted, b"/d/f7", (b"low 7 " * 5000)[:5000], change)
     mounted.unmount()
     assert read(again(layers).root + b"/d/f7") == content
+
+
+@pytest.mark.parametrize("change", _CHANGES)
+def test_a_change_between_two_pieces_of_a_long_file_is_read(union, again, layers, change):
+    mounted = union(layers)
+    os.listdir(mounted.root + b"/g")
+    with opened(mounted.root + b"/g/f7", os.O_RDONLY) as before:
+        assert os.pread(before, 9, 0) == _long(7)[:9]
+        content = _changed(mounted, b"/g/f7", _long(7), change)
+        is_it = os.path.samestat(os.fstat(before), os.stat(mounted.root + b"/g/f7"))
+        os.posix_fadvise(before, 0, 0, os.POSIX_FADV_DONTNEED)
+        assert os.pread(before, 2 * LENGTH, 0) == (content if is_it else _long(7))
+    mounted.unmount()
+    assert read(again(layers).root + b"/g/f7") == content
 
 
 @pytest.mark.parametrize("grow", [_append, _empty])
@@ -130,7 +160,7 @@ def test_a_copy_whose_descriptor_was_given_up(union, layers, grow):
     """Nothing of the copy is open in the daemon any more when the kernel asks for its content."""
     root = union(layers, descriptors=1024).root
     told(root, b"/d")
-    content = grow(root + b"/d/f7")
+    content = grow(root + b"/d/f7", (b"low 7 " * 5000)[:5000])
     for number in range(300):  # the daemon keeps 256
         write(root + b"/new%d" % number, b"x")
     with opened(root + b"/d/f7", os.O_RDONLY) as fd:
@@ -159,16 +189,44 @@ def test_a_moved_directory_still_has_its_files(union, layers):
 
 
 @pytest.mark.needs_extension
-@pytest.mark.parametrize("path", [b"/d/" + LONG, b"/d/big", b"/e/other"])
+@pytest.mark.parametrize("path", [b"/d/" + LONG, b"/e/other"])
 def test_what_is_left_to_python(union, layers, path):
-    """A long name, a long file, a file of several names."""
+    """A long name, a file of several names."""
     root = union(layers).root
     told(root, os.path.dirname(path))
-    if path != b"/d/big":
-        assert not by_extension(root, path)
-    content = {b"/d/" + LONG: b"long name ", b"/d/big": b"0123456789", b"/e/other": b"linked "}
-    size = {b"/d/" + LONG: 900, b"/d/big": BIG, b"/e/other": 700}[path]
+    assert not by_extension(root, path)
+    content = {b"/d/" + LONG: b"long name ", b"/e/other": b"linked "}
+    size = {b"/d/" + LONG: 900, b"/e/other": 700}[path]
     assert read(root + path) == (content[path] * size)[:size]
+
+
+def _read_pieces(root: bytes) -> None:
+    for number in range(LONG_FILES):
+        with opened(root + b"/g/f%d" % number, os.O_RDONLY) as fd:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+            for at in (0, LENGTH // 2):
+                assert os.pread(fd, 9, at) == _long(number)[at : at + 9]
+
+
+@pytest.mark.needs_extension
+def test_long_files_are_none_of_pythons(union, layers):
+    """Nor is their directory, all of which it would have to know of for one of them."""
+    root = union(layers).root
+    read(root + b"/e/first")  # the kernel hears that files are not to be opened
+    os.listdir(root + b"/g")
+    before = stats(root)["descriptors"]
+    assert by_python(root, lambda: _read_pieces(root)) == 0
+    assert stats(root)["requests"]["read"]["count"] >= 2 * LONG_FILES
+    assert stats(root)["descriptors"] - before < LONG_FILES
+
+
+def test_pieces_of_more_long_files_than_are_kept_open(union, layers):
+    root = union(layers).root
+    for at in (0, LENGTH // 2, LENGTH - 9, 0):
+        for number in range(LONG_FILES):
+            with opened(root + b"/g/f%d" % number, os.O_RDONLY) as fd:
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                assert os.pread(fd, 9, at) == _long(number)[at : at + 9]
 
 
 @pytest.mark.needs_kernel_overlay

@@ -5,7 +5,6 @@ What such a mount cannot do is in the parity tables; here it is seen that there 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -13,6 +12,7 @@ import sys
 import pytest
 
 import unionfs
+from tests.support.extension import stats
 from tests.support.files import read, write
 from tests.support.stacks import File, build_stack
 
@@ -59,5 +59,5 @@ def test_a_mount_does_without_it(scratch, union, package, make):
     write(root + b"/d/f", b"new")
     os.rename(root + b"/d", root + b"/e")
     assert read(root + b"/e/f") == b"new"
-    modes = json.loads(os.getxattr(root, "user.unionfs.stats"))["modes"]
+    modes = stats(root)["modes"]
     assert {mode["mode"]: mode["is"] for mode in modes}["extension"] == "not used"

@@ -6,7 +6,6 @@ All tests of the extension again, with the refusal played, and what only that wa
 from __future__ import annotations
 
 import errno
-import json
 import os
 import resource
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 
 from tests.mount.test_extension import *  # noqa: F403
 from tests.support import kernel
+from tests.support.extension import stats
 from tests.support.files import read, write
 from tests.support.files import refused as refused_call
 from tests.support.stacks import Dir, build_stack
@@ -41,7 +41,7 @@ def mounted(union, tree):
 
 
 def test_stats_say_so(mounted):
-    modes = json.loads(os.getxattr(mounted.root, "user.unionfs.stats"))["modes"]
+    modes = stats(mounted.root)["modes"]
     assert {one["mode"]: (one["is"], one["because"]) for one in modes}["extension"] == (
         "in use",
         "libfuse has no custom I/O: replies are copied",
@@ -71,7 +71,7 @@ def test_a_reply_that_there_is_no_room_for_is_an_error(mounted):
     names = [b"a rather long name of a file, number %d" % number for number in range(300)]
     for name in names:
         write(mounted.root + b"/d/" + name, b"")
-    pid = json.loads(os.getxattr(mounted.root, "user.unionfs.stats"))["pid"]
+    pid = stats(mounted.root)["pid"]
     mounted.expect_errors = True
     limit = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, limit[1]))
@@ -110,7 +110,7 @@ def test_unmounted_it_leaves_what_is_mounted_below(union, tree, scratch):
     kernel.mount(b"tmpfs", scratch + b"/union0", b"tmpfs")
     mounted = union(tree)
     assert mounted.root == scratch + b"/union0"
-    pid = json.loads(os.getxattr(mounted.root, "user.unionfs.stats"))["pid"]
+    pid = stats(mounted.root)["pid"]
     held = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
     assert [name for name in held if name == "/dev/fuse"] == ["/dev/fuse"]
     mounted.unmount()

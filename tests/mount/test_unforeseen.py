@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import sys
 import time
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.support import faulty, kernel
-from tests.support.extension import FS_IOC_GETFLAGS, FS_IOC_SETFLAGS
+from tests.support.extension import FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, stats
 from tests.support.files import opened, read, refused, write
 from tests.support.stacks import Dir, File, Symlink, build_stack
 from unionfs.fuse.shared import SharedOperations
@@ -179,7 +178,7 @@ def _errno_of(call: Callable[[], object]) -> int:
 
 
 def _unforeseen(root: bytes) -> int:
-    return int(json.loads(os.getxattr(root, "user.unionfs.stats"))["unforeseen_errors"])
+    return int(stats(root)["unforeseen_errors"])
 
 
 def test_where_nobody_hears_of_it(faulty_mount):

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from tests.support import kernel
 from tests.support.files import as_user
@@ -24,11 +25,30 @@ _ACL = b"\2\0\0\0\1\0\7\0\xff\xff\xff\xff\4\0\7\0\xff\xff\xff\xff\x20\0\7\0\xff\
 HOLE = 1 << 20  # bytes of nothing in front of the data of the probe's sparse file
 
 
+def stats(root: bytes) -> dict[str, Any]:
+    """Return what the mount on *root* says of itself (``unionfs stats --json``)."""
+    found = json.loads(os.getxattr(root, "user.unionfs.stats"))
+    assert isinstance(found, dict)
+    return found
+
+
 def answered(root: bytes) -> int:
     """Return how many requests of the mount on *root* the extension answered without Python."""
-    found = json.loads(os.getxattr(root, "user.unionfs.stats"))["answered_by_extension"]
-    assert isinstance(found, int)
-    return found
+    return int(stats(root)["answered_by_extension"])
+
+
+def by_python(root: bytes, work: Callable[[], object]) -> int:
+    """Return how many of the requests that *work* makes to the mount on *root* come to Python."""
+
+    def count() -> int:
+        found = stats(root)
+        silent = ("forget", "batch_forget", "getxattr")  # the last is this question itself
+        all_of = sum(n["count"] for name, n in found["requests"].items() if name not in silent)
+        return int(all_of - found["answered_by_extension"])
+
+    before = count()
+    work()
+    return count() - before
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
-/* Small files of lower layers, read without Python.
+/* Files of lower layers, read without Python.
  *
  * Who goes through a tree reads most files once and whole, each by one READ of a file that nobody has
  * open here. Entries of files that are as a lower layer has them come marked from Python, with the
  * layer's number, in the generation, which the kernel is not shown: so where a file is follows from
  * directory, layer and name. When Python has opened the first file of a directory it shares that
  * layer's descriptor of it (a lent directory is opened here: _lent.c), and the next ones are opened,
- * read and closed here. What is longer than the request, or in any way not what was expected, is left
- * to Python, which keeps it open.
+ * read and closed here. One that is longer than the request stays open, for those that follow, until
+ * another takes its place. (To leave those to Python took back all of a lent directory for one long
+ * file in it.) What is in any way not what was expected is left to Python.
  *
  * That lasts until a request that may change the file arrives, or one that does not say which files
  * it changes (_known.c). The layers themselves do not change.
@@ -26,6 +27,7 @@
 
 #define FILES (1 << 14) /* powers of two */
 #define PARTS 64
+#define LONG 32 /* files */
 #define NAME 44
 #define MARK 32
 
@@ -47,6 +49,11 @@ struct part { /* of the directory, in one layer */
 
 static struct file *files; /* NULL: none was marked yet */
 static struct part parts[PARTS];
+static struct long_file {
+	uint64_t node; /* 0: none */
+	uint64_t era;
+	int fd; /* ours */
+} long_files[LONG];
 static struct lookup { /* one that is under way; the name if it is a short one */
 	uint64_t unique;
 	uint64_t dir;
@@ -66,6 +73,15 @@ static struct part *part_at(uint64_t dir, uint32_t layer)
 	if (places == 0)
 		places = descriptors_kept(PARTS);
 	return &parts[((dir * 0x9E3779B97F4A7C15ULL) >> 40 ^ layer) & (places - 1)];
+}
+
+static struct long_file *long_at(uint64_t node)
+{
+	static size_t places;
+
+	if (places == 0)
+		places = descriptors_kept(LONG);
+	return &long_files[((node * 0x9E3779B97F4A7C15ULL) >> 40) & (places - 1)];
 }
 
 /* Numbers of requests are even (FUSE_REQ_ID_STEP), and rise by that. */
@@ -117,10 +133,19 @@ void lower_reply(const struct fuse_out_header *head, void *body, size_t size)
 		lower_told(lookup->dir, lookup->name, lookup->length, body);
 }
 
+static void drop_long(struct long_file *file)
+{
+	if (file->node)
+		close(file->fd);
+	file->node = 0;
+}
+
 void lower_forget(uint64_t node)
 {
 	if (files != NULL && file_at(node)->node == node)
 		file_at(node)->node = 0;
+	if (long_at(node)->node == node)
+		drop_long(long_at(node));
 }
 
 static void drop(struct part *part)
@@ -134,6 +159,8 @@ void lower_unshare(void)
 {
 	for (int i = 0; i < PARTS; i++)
 		drop(&parts[i]);
+	for (int i = 0; i < LONG; i++)
+		drop_long(&long_files[i]);
 }
 
 void lower_share(uint64_t dir, uint32_t layer, int fd, const char *mark)
@@ -162,36 +189,63 @@ static int has_data(int fd, const struct part *part)
 				      (errno == ENODATA || errno == EOPNOTSUPP));
 }
 
-/* Whether all that is asked of the file *fd* is in it, and it is the one that *node* stands for. */
-static int is_as_expected(int fd, const struct part *part, uint64_t node, uint64_t end)
+/* Whether the file *fd* is the one that *node* stands for. */
+static int is_as_expected(int fd, const struct part *part, uint64_t node, const struct stat *st)
 {
-	struct stat st;
-
-	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_dev == part->device &&
-	       st.st_ino == (node & INODE) && (uint64_t)st.st_size <= end &&
-	       has_data(fd, part);
+	return S_ISREG(st->st_mode) && st->st_dev == part->device &&
+	       st->st_ino == (node & INODE) && has_data(fd, part);
 }
 
-int lower_answer_read(int session, const struct fuse_in_header *head, size_t size)
+/* Return the descriptor of a directory in the layer of the file; NULL: it is not known here. */
+static const struct part *part_of(const struct file *file)
 {
-	const struct fuse_read_in *in = (const struct fuse_read_in *)(head + 1);
-	const struct file *file = files ? file_at(head->nodeid) : NULL;
-	const struct part *part;
-	int fd, done = 0;
+	const struct part *part = part_at(file->dir, file->layer);
 
-	if (size < sizeof(*head) + sizeof(*in) || file == NULL || file->node != head->nodeid ||
-	    file->era != known_era(0) || known_may_change(head->nodeid, 0))
-		return 0;
-	part = part_at(file->dir, file->layer);
 	if (part->dir != file->dir || part->layer != file->layer)
 		lent_share(file->dir, file->layer);
-	if (part->dir != file->dir || part->layer != file->layer)
+	return part->dir == file->dir && part->layer == file->layer ? part : NULL;
+}
+
+static void keep_long(const struct file *file, int fd)
+{
+	struct long_file *kept = long_at(file->node);
+
+	drop_long(kept);
+	*kept = (struct long_file){file->node, file->era, fd};
+}
+
+/* Answer from the file, which is opened for that. */
+static int open_and_answer(int session, const struct fuse_in_header *head, const struct file *file)
+{
+	const struct fuse_read_in *in = (const struct fuse_read_in *)(head + 1);
+	const struct part *part = part_of(file);
+	struct stat st;
+	int fd, done = 0;
+
+	if (part == NULL)
 		return 0;
 	fd = openat(part->fd, file->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)
 		return 0;
-	if (is_as_expected(fd, part, head->nodeid, in->offset + in->size))
+	if (fstat(fd, &st) == 0 && is_as_expected(fd, part, head->nodeid, &st))
 		done = answer_from(session, head, fd);
-	close(fd);
+	if (done && (uint64_t)st.st_size > in->offset + in->size)
+		keep_long(file, fd);
+	else
+		close(fd);
 	return done;
+}
+
+int lower_answer_read(int session, const struct fuse_in_header *head, size_t size)
+{
+	const struct file *file = files ? file_at(head->nodeid) : NULL;
+	const struct long_file *kept = long_at(head->nodeid);
+
+	if (size < sizeof(*head) + sizeof(struct fuse_read_in) || file == NULL ||
+	    file->node != head->nodeid || file->era != known_era(0) ||
+	    known_may_change(head->nodeid, 0))
+		return 0;
+	if (kept->node == file->node && kept->era == file->era)
+		return answer_from(session, head, kept->fd);
+	return open_and_answer(session, head, file);
 }

@@ -253,7 +253,7 @@ class Files:
             native.hooks.share(node.ino, file.fd, own)
 
     def _share_part(self, node: Node) -> None:
-        """Let the extension read small files beside the lower file *node* by itself."""
+        """Let the extension read files beside the lower file *node* by itself."""
         part, parent, hooks = node.source, node.parent, native.hooks
         if not self.by_node or hooks is None or part is None or parent is None:
             return
