@@ -12,7 +12,7 @@ import pytest
 from tests.support.files import opened
 from tests.support.fixtures import disk, disks, left  # noqa: F401
 from tests.support.mounts import UNION_OPTIONS
-from tests.support.stacks import Symlink, build_stack
+from tests.support.stacks import File, Symlink, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_loop]
 
@@ -55,3 +55,38 @@ def test_made_and_its_directory_synced(layers, union, text, kept):
     with opened(root + b"/d", os.O_RDONLY) as fd:
         os.fsync(fd)
     assert text(b"/d/new", OPTIONS[kept]) == b"new text"
+
+
+@pytest.fixture
+def on_another(disk, left, union):  # noqa: F811
+    """Return layers on another FUSE filesystem, which hears of fsync(2) and never of syncfs(2),
+    and what shows their upper's directory d after a loss of power.
+    """
+    below = build_stack(disk.root + b"/s", [[]])
+    host = union(below, options=UNION_OPTIONS).root
+    made = build_stack(host + b"/s", [[File(b"d/file")]])
+    assert made.upper is not None
+    inside = made.upper.removeprefix(host) + b"/d"
+    disk.sync()
+    return made, lambda: union(left(below), options=UNION_OPTIONS).root + inside
+
+
+@pytest.mark.parametrize("kept", OPTIONS)
+def test_names_where_syncfs_does_nothing(on_another, union, kept):
+    layers, directory = on_another
+    root = union(layers, options=OPTIONS[kept]).root
+    os.rename(root + b"/d/file", root + b"/d/moved")
+    with opened(root + b"/d", os.O_RDONLY) as fd:
+        os.fsync(fd)
+    assert b"moved" in os.listdir(directory())
+
+
+@pytest.mark.parametrize("kept", OPTIONS)
+def test_a_text_where_syncfs_does_nothing(disk, on_another, union, kept):  # noqa: F811
+    layers, directory = on_another
+    root = union(layers, options=OPTIONS[kept]).root
+    os.symlink(b"new text", root + b"/d/new")
+    disk.commit()  # its name, without it
+    with opened(root + b"/d", os.O_RDONLY) as fd:
+        os.fsync(fd)
+    assert os.lstat(directory() + b"/new").st_size == len(b"new text")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable
+from functools import partial
 
 import trio
 from pyfuse3 import FileInfo, FUSEError, RequestContext
@@ -12,7 +14,7 @@ from pyfuse3 import FileInfo, FUSEError, RequestContext
 from unionfs.fuse import loop, native
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.fuse.state import State
-from unionfs.syscalls.publish import sync_filesystem
+from unionfs.syscalls.publish import sync_files, sync_filesystem
 from unionfs.union.node import Node
 from unionfs.union.protection import check_change, check_write
 from unionfs.upper.attributes import IsMember, drop_set_id, truncate, write_back
@@ -159,16 +161,25 @@ class DataHandlers(State):
         """Bring a directory's names to the disk; always by fsync(2), as it may be a copy.
 
         With a symbolic link the name is all that a program can sync. Where the link is a file, its
-        text is that file's content: then everything on the filesystem is synced. Rejected: to sync
-        each link when it is made, as a program that unpacks thousands asked for none of it.
+        text is that file's content: then everything on the filesystem is synced, or each link of
+        the directory where that cannot be had. Rejected: to sync each link when it is made, as a
+        program that unpacks thousands asked for none of it.
         """
         node = self.dir_of(fh)
         if self.upper is None or self.upper.volatile or node.dead or not node.in_upper:
             return
         upper, made = self.upper, self.upper.links_made
-        sync = os.fsync if made == upper.links_settled else sync_filesystem
+        sync: Callable[[int], None] = os.fsync
+        if made != upper.links_settled:
+            sync = sync_filesystem if upper.syncs_all else partial(sync_files, self._links(node))
         await _sync(os.dup(node.parts[0].fd()), sync)
-        upper.links_settled = max(upper.links_settled, made)
+        if upper.syncs_all:
+            upper.links_settled = max(upper.links_settled, made)
+
+    def _links(self, node: Node) -> list[bytes]:
+        """Return the names in the directory *node* that are symbolic links in the upper."""
+        children = self.tree.load(node).items()
+        return [n for n, child in children if child.kind == stat.S_IFLNK and child.source is None]
 
 
 async def _sync(fd: int, sync: Callable[[int], None]) -> None:

@@ -8,7 +8,7 @@ import os
 from unionfs.ondisk.flavour import Flavour
 from unionfs.ondisk.origin import Origin, filesystem_uuid
 from unionfs.syscalls.handle import handle_of
-from unionfs.syscalls.settle import settle_on
+from unionfs.syscalls.settle import settle_on, syncs_all
 from unionfs.union.layer import Layer, Part
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
@@ -23,6 +23,7 @@ class Upper:
     ``volatile``: nothing is ever synced. ``redirect_dir``: directories with lower parts may be
     renamed by a redirect. ``override`` and ``names`` are the layer's. ``uid`` and ``gid`` are what
     new files get without being asked. ``settle`` makes a copy's data safe before its rename.
+    ``syncs_all``: syncfs(2) can be relied on there.
     ``gives_owners``: a copy gets the owner that it is a copy of; not so where nobody is shown it
     and this process could not.
     """
@@ -50,6 +51,7 @@ class Upper:
         self.volatile = volatile
         self.redirect_dir = redirect_dir
         self.settle = settle_on(self.layer.root.fd())
+        self.syncs_all = syncs_all(self.layer.root.fd())
         self.gives_owners = gives_owners
         self.uid = os.geteuid()
         self.gid = os.getegid()
