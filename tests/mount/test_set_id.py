@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import stat
 import subprocess
 
 import pytest
@@ -90,6 +92,61 @@ def test_as_on_the_local_filesystem(scratch, union, change, kept):
             if found[0] != found[1]:
                 wrong.append((caller, oct(mode), *found))
     assert wrong == []
+
+
+@pytest.mark.needs_extension
+@pytest.mark.parametrize("options", [*KEPT.values(), (b"passthrough",)])  # that opens by handles
+@pytest.mark.parametrize("mode", [0o4777, 0o2777])
+@pytest.mark.parametrize("empties", [False, True])
+def test_what_a_stranger_changed_does_not_run_with_its_owners_rights(
+    scratch, union, options, mode, empties
+):
+    """Nobody looks at the file in between: the kernel would know its old mode."""
+    layers = build_stack(scratch + b"/s", [[Dir(b"d")]])
+    lower = layers.lowers[0] + b"/lower"
+    shutil.copyfile(b"/usr/bin/id", lower)
+    os.chmod(lower, mode)
+    root = union(layers, options=(*UNION_OPTIONS, *options)).root
+    shutil.copyfile(lower, root + b"/new")
+    os.chmod(root + b"/new", mode)
+    with open(lower, "rb") as file:
+        content = file.read()
+
+    def write_all(path: bytes) -> None:
+        with opened(path, os.O_WRONLY) as fd:
+            assert os.write(fd, content) == len(content)
+
+    def change(path: bytes) -> None:
+        if empties:
+            os.close(os.open(path, os.O_WRONLY | os.O_TRUNC))
+        else:
+            write_all(path)
+
+    for path in (root + b"/lower", root + b"/new"):
+        assert _runs_as(path) == (
+            0 if mode & stat.S_ISUID else OTHER,
+            0 if mode & stat.S_ISGID else OTHER,
+        )
+        assert as_user(lambda: change(path), uid=OTHER, gid=OTHER) == 0  # noqa: B023
+        if empties:
+            write_all(path)  # as root, who takes no set-id bits
+        assert _runs_as(path) == (OTHER, OTHER)
+
+
+def _runs_as(program: bytes) -> tuple[int, int]:
+    """Return the effective user and group of the copy *program* of id(1), run by OTHER."""
+    uid, gid = (
+        subprocess.run(
+            [program, option],
+            user=OTHER,
+            group=OTHER,
+            extra_groups=(),
+            check=True,
+            stdout=subprocess.PIPE,
+        ).stdout
+        for option in ("-u", "-g")
+    )
+    return int(uid), int(gid)
 
 
 def test_root_of_a_namespace_of_his_own_is_in_no_other_group(union, scratch):

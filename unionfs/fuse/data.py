@@ -96,8 +96,11 @@ class DataHandlers(State):
         if file.appends and off != os.fstat(file.fd).st_size:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         node.attr = None
-        if kill is not None or (self.overrides and not mapped):
-            drop_set_id(self.writer(), file.fd, kill)
+        drops = kill is not None or (self.overrides and not mapped)
+        if drops and drop_set_id(self.writer(), file.fd, kill):
+            # The kernel goes by the mode that it knows until it asks for attributes again, and
+            # would run what a stranger wrote with the rights of the file's owner.
+            self.changed(node)
         pwrite = write_back if mapped else os.pwrite
         try:
             done = pwrite(file.fd, buf, off)

@@ -127,21 +127,25 @@ def truncate(upper: Upper, fd: int, size: int, *, kill: IsMember | None) -> None
         raise
 
 
-def drop_set_id(upper: Upper, fd: int, is_member: IsMember | None) -> None:
+def drop_set_id(upper: Upper, fd: int, is_member: IsMember | None) -> bool:
     """Remove the set-id bits of a file that somebody without CAP_FSETID changes (write(2)).
 
-    *is_member* says whether that one is in a group; None: who changes it may keep them.
-    Capabilities are removed by the upper's filesystem, whoever writes, if that keeps them. Raises
-    OSError.
+    Returns whether there was one to remove. *is_member* says whether that one is in a group; None:
+    who changes it may keep them. Capabilities are removed by the upper's filesystem, whoever
+    writes, if that keeps them. Raises OSError.
     """
-    if upper.override is not None and overrides.privileges_go(upper, fd, is_member):
-        return
+    if upper.override is not None:
+        took = overrides.privileges_go(upper, fd, is_member)
+        if took is not None:
+            return took
     if is_member is None:
-        return
+        return False
     st = os.fstat(fd)
     kept = without_set_id(st, is_member)
-    if kept != stat.S_IMODE(st.st_mode):
-        os.fchmod(fd, kept)
+    if kept == stat.S_IMODE(st.st_mode):
+        return False
+    os.fchmod(fd, kept)
+    return True
 
 
 def write_back(fd: int, data: bytes | memoryview, offset: int) -> int:

@@ -142,21 +142,22 @@ def chown(upper: Upper, node: Node, uid: int, gid: int) -> None:
         write(upper, target, value._replace(mode=kept), was)
 
 
-def privileges_go(upper: Upper, fd: int, is_member: IsMember | None) -> bool:
+def privileges_go(upper: Upper, fd: int, is_member: IsMember | None) -> bool | None:
     """Take from the file *fd*, which changes, its capabilities, and with *is_member* set-id bits.
 
-    As ``attributes.drop_set_id``. Returns False where set-id bits are still to be taken from the
+    As ``attributes.drop_set_id``. Returns None where set-id bits are still to be taken from the
     inode: it is what is shown of a file that another program left. Raises OSError.
     """
     _drop(upper, fd, CAPABILITY)
     if is_member is None:
-        return True
+        return False
     value = override.read(fd, _spelling(upper))
     if value is None:
-        return False
+        return None
     kept = without_set_id(value.mode, value.gid, is_member)
-    if kept != value.mode:
-        write(upper, fd, value._replace(mode=kept), value)
+    if kept == value.mode:
+        return False
+    write(upper, fd, value._replace(mode=kept), value)
     return True
 
 
