@@ -14,7 +14,8 @@ from pyfuse3 import FileInfo, FUSEError, RequestContext
 from unionfs.fuse import loop, native
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.fuse.state import State
-from unionfs.syscalls.publish import sync_files, sync_filesystem
+from unionfs.syscalls.publish import sync_filesystem
+from unionfs.syscalls.synctree import sync_files
 from unionfs.union.node import Node
 from unionfs.union.protection import check_change, check_write
 from unionfs.upper.attributes import IsMember, drop_set_id, truncate, write_back

@@ -18,12 +18,12 @@ from typing import BinaryIO, Protocol
 from unionfs.digest import Digest
 from unionfs.errors import ConflictError, UnavailableError, UsageError
 from unionfs.image.source import Kind
-from unionfs.syscalls.publish import fsync_dir, sync_filesystem
+from unionfs.syscalls.publish import fsync_dir
+from unionfs.syscalls.synctree import sync_tree
 from unionfs.tarball import header
 from unionfs.tarball.header import BLOCK
 from unionfs.tarball.writer import HashingWriter, Member, member_header
 
-_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _KINDS = {kind.value: kind for kind in (Kind.OCI, Kind.OCI_ARCHIVE, Kind.DOCKER_ARCHIVE)}
 _END = bytes(2 * BLOCK)
 
@@ -121,7 +121,7 @@ def _made(destination: Destination) -> Iterator[Sink]:
         if is_directory:
             os.mkdir(temporary)
             yield DirectorySink(temporary)
-            _sync(temporary)
+            sync_tree(temporary)
         else:
             with open(temporary, "xb") as file:
                 yield ArchiveSink(file)
@@ -213,14 +213,6 @@ def _member(name: str, size: int) -> bytes:
 
 def _is_empty(path: str) -> bool:
     return os.path.isdir(path) and not os.path.islink(path) and not os.listdir(path)
-
-
-def _sync(directory: str) -> None:
-    fd = os.open(directory, _DIR)
-    try:
-        sync_filesystem(fd)
-    finally:
-        os.close(fd)
 
 
 def _remove(path: str) -> None:

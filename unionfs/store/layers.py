@@ -23,7 +23,8 @@ from unionfs.store.parts import Parts, id_pattern, only_one
 from unionfs.store.records import LayerRecord
 from unionfs.store.scratch import ScratchDirectory
 from unionfs.syscalls.at import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2
-from unionfs.syscalls.publish import fsync_dir, sync_filesystem
+from unionfs.syscalls.publish import fsync_dir
+from unionfs.syscalls.synctree import sync_tree
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -300,11 +301,7 @@ def exchange_directories(made: str, final: str) -> None:
 
 def _rename_durably(made: str, final: str, flags: int) -> None:
     parent = os.path.dirname(final)
-    fd = os.open(parent, _DIR)
-    try:
-        sync_filesystem(fd)
-    finally:
-        os.close(fd)
+    sync_tree(made)
     renameat2(-100, os.fsencode(made), -100, os.fsencode(final), flags)
     fsync_dir(parent)
 

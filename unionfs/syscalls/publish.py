@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from unionfs.syscalls._libc import check, function
 from unionfs.syscalls.at import RENAME_NOREPLACE, renameat2
 
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # nor wait for a fifo's writer
 _syncfs = function("syncfs", ctypes.c_int)
 
 
@@ -23,25 +21,6 @@ def sync_filesystem(fd: int) -> None:
     For a tree of thousands of files that is far cheaper than an fsync of each.
     """
     check(_syncfs(fd))
-
-
-def sync_files(names: Iterable[bytes], dir_fd: int) -> None:
-    """Make the regular files *names* in *dir_fd* durable, and then its names. Raises OSError.
-
-    What is gone meanwhile, or is a symbolic link, has no content to sync.
-    """
-    for name in names:
-        try:
-            fd = os.open(name, _FILE, dir_fd=dir_fd)
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ELOOP):
-                raise
-            continue
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-    os.fsync(dir_fd)
 
 
 def fsync_dir(path: bytes | str) -> None:

@@ -22,7 +22,7 @@ Settle = Callable[[int], None]
 """Returns when a rename of the file with this descriptor cannot be kept without its data."""
 
 _EXT4, _XFS = 0xEF53, 0x58465342  # statfs(2); ext2 and ext3 have the number of ext4
-_BTRFS, _TMPFS = 0x9123683E, 0x01021994
+_FUSE, _9P = 0x65735546, 0x01021997
 _WRITE_AND_WAIT = 1 | 2 | 4  # SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE, _WAIT_AFTER
 
 _sync_file_range = function(
@@ -40,11 +40,11 @@ def settle_on(fd: int) -> Settle:
 
 
 def syncs_all(fd: int) -> bool:
-    """Return whether syncfs(2) is known to do on the filesystem of *fd* what an fsync of each does.
+    """Return whether syncfs(2) does on the filesystem of *fd* what an fsync of each file does.
 
-    It never reaches who serves a FUSE or a 9p filesystem, nor through a kernel's overlay of one.
+    Who serves a FUSE or a 9p filesystem never hears of it: only writes reach him.
     """
-    return _kind(fd) in (_EXT4, _XFS, _BTRFS, _TMPFS)
+    return _kind(fd) not in (_FUSE, _9P)
 
 
 def _write_out(fd: int) -> None:
