@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.engine_images import Images
 from tests.support.engines import REPO
+from tests.support.examples import FULL
 from unionfs.syscalls.mount import mount_table
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
@@ -26,7 +27,10 @@ def bench(cache: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("who", [[], ["--user"]], ids=["root", "rootless"])
+@pytest.mark.parametrize(
+    "who",
+    [pytest.param([], id="root"), *([pytest.param(["--user"], id="rootless")] if FULL else [])],
+)
 def test_every_step_is_timed_and_nothing_is_left(images: Images, tmp_path: Path, who: list[str]):
     """In a cache with a name that Podman takes into no image's."""
     cache = tmp_path / ".cache"

@@ -164,7 +164,7 @@ def test_again(user: User, name: str) -> None:
 def _size(name: str) -> dict[str, str]:
     """Return what the environment says of how much is tried, and where."""
     if not FULL:
-        return {"HYPOTHESIS_PROFILE": "default", "UNIONFS_TEST_EXAMPLES": "5"}
+        return {"HYPOTHESIS_PROFILE": "default", "UNIONFS_TEST_EXAMPLES": "3"}
     size = {"HYPOTHESIS_PROFILE": "default" if name in _BRIEF else "full"}
     return size | ({"UNIONFS_TEST_DISK": "1"} if name == _ON_DISK else {})
 

@@ -32,7 +32,7 @@ from unionfs.tarball.limits import Limits
 from unionfs.upper.delta import Delta
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_kernel_overlay]
-few = settings(common_settings, max_examples=500 if FULL else 25)
+few = settings(common_settings, max_examples=500 if FULL else 15)
 _number = itertools.count()
 # The count of a file whose other name a layer hides is one too many, until it is copied.
 _FIELDS = [name for name in trees.FIELDS if name != "nlink"]  # ``links`` are there

@@ -14,7 +14,7 @@ from tests.support.overlay_example import Mounter
 from tests.support.stacks import Stack
 
 FULL = bool(os.environ.get("UNIONFS_TEST_FULL")) or os.environ.get("HYPOTHESIS_PROFILE") == "full"
-COUNT = 1_000 if FULL else 40
+COUNT = 1_000 if FULL else 25
 LENGTH = 40 if FULL else 20
 TIMEOUT = 36_000 if FULL else 600
 

@@ -36,7 +36,7 @@ COPYING = (  # with a user's marks in `make test`, too
     "create",
     "rename a merged directory",
 )
-SAMPLED = 1 if FULL else 6  # of so many points one is tried
+SAMPLED = 1 if FULL else 12  # of so many points one is tried
 SLACK = 3  # calls by which two runs of a change may differ
 # A change of these alone is done when it is done: no look at it afterwards makes it fail.
 SETTING = ("truncate", "chmod ", "chown ", "give ", "take ")

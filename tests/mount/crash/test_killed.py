@@ -50,7 +50,7 @@ WHOLE = (  # at every point in `make test` too
     "rename a merged directory",
     "rename a directory over one full of whiteouts",
 )
-SAMPLED = 6  # of so many points of the others one is taken
+SAMPLED = 12  # of so many points of the others one is taken
 PASSES = 3  # until a state was seen: what the kernel asks besides gives calls other numbers
 SLACK = 3  # calls by which two runs of a change may differ
 
@@ -78,7 +78,7 @@ def test_killed_at_every_call(stage: Stage, case_name: str):
 def test_killed_with_a_users_marks(stage: Stage, case_name: str, form: str):
     """The kernel does not have all of these marks."""
     stage.as_a_users(form)
-    kill_at_each(stage, case_name, 1 if FULL else 3 * SAMPLED)
+    kill_at_each(stage, case_name, 1 if FULL else 2 * SAMPLED)
 
 
 NESTED = (  # and not where a rename replaces what shows: it takes two steps there
@@ -98,7 +98,7 @@ NESTED = (  # and not where a rename replaces what shows: it takes two steps the
 @pytest.mark.needs_kernel_overlay
 @pytest.mark.parametrize("name", NESTED)
 def test_killed_where_whiteouts_are_files(nested: Stage, name: str):
-    kill_at_each(nested, name, 1)
+    kill_at_each(nested, name, 1 if FULL else SAMPLED // 4)
 
 
 @pytest.mark.parametrize("form", ["root", *USERS])
