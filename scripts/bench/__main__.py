@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from scripts.bench import userns
+from scripts.bench import polling, userns
 from scripts.bench.contenders import (
     FLOORS,
     HOLLOW,
@@ -40,6 +40,7 @@ from scripts.bench.words import count, say, some_of
 from scripts.bench.workshop import Workshop
 from scripts.demo import image
 
+OURS = "unionfs"
 MOUNT, IMPORT = "mount-to-ready", "import"
 SERVED = "mount-by-serve"  # with the resident spawner
 STARTS = {  # what our mounts cannot be quicker than, without the spawner and with it
@@ -70,12 +71,16 @@ def main() -> int:
 
 
 class Bench:
-    """The measurements so far: ``results`` by the row's name, ``failures`` as lines."""
+    """The measurements so far: ``results`` by the row's name, ``failures`` as lines.
+
+    ``polling`` says by the row's name what our daemon took and what of that was asking again.
+    """
 
     def __init__(self, workshop: Workshop, contenders: list[Contender]) -> None:
         self.workshop = workshop
         self.contenders = contenders
         self.results: dict[str, Measured] = {}
+        self.polling: dict[str, Measured] = {}
         self.failures: list[str] = []
         self.cold = "fresh mount"
         self.samples = self._agreed_samples()
@@ -89,7 +94,7 @@ class Bench:
             if MOUNT in wanted:
                 for contender in (each for each in order if each.name not in FLOORS):
                     self._note(MOUNT, "ms", contender, self._mount)
-                    if contender.name == "unionfs":
+                    if contender.name == OURS:
                         self._our_starts(contender)
             for row in rows:
                 say(f"run {number + 1} of {runs}: {row.name}")
@@ -136,7 +141,13 @@ class Bench:
             os.sync()
             if row.cold and drop_caches():
                 self.cold = "fresh mount, the machine's caches emptied"
-            return row.work(place)
+            if contender.name != OURS or place.daemon is None:
+                return row.work(place)
+            before = polling.cpu_ms(place.daemon)
+            value = row.work(place)
+            cpu = polling.cpu_ms(place.daemon) - before
+            polling.note(self.polling, row.name, place.merged, cpu)
+            return value
 
     def _note(
         self,
@@ -184,13 +195,18 @@ def _report(bench: Bench, asked: argparse.Namespace) -> None:
     print(f"{bench.samples.entries} entries in {len(bench.workshop.lowers)} layers")
     print(f"cold: {bench.cold}; x: of {baseline}'s median, less is better\n")
     print(table(rows, names, baseline))
+    if bench.polling:
+        columns = [polling.DAEMON, polling.POLLED]
+        print("\n" + table(list(bench.polling.values()), columns, polling.DAEMON))
     if imported := bench.results.get(IMPORT):
         print("\n" + table([imported], list(imported.values), "umoci"))
     for failure in dict.fromkeys(bench.failures):
         print(f"FAILED {failure}")
     if asked.json:
         with open(asked.json, "w", encoding="utf-8") as file:
-            json.dump({name: row.values for name, row in bench.results.items()}, file, indent=1)
+            values = {name: row.values for name, row in bench.results.items()}
+            polled = {name: row.values for name, row in bench.polling.items()}
+            json.dump({**values, "busy-polling": polled}, file, indent=1)
 
 
 if __name__ == "__main__":

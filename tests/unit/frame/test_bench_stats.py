@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
+import time
 
 import pytest
 
+from scripts.bench.polling import cpu_ms
 from scripts.bench.stats import Measured, table
 from scripts.bench.words import count, some_of
 
@@ -60,3 +63,9 @@ def test_a_number_of_runs_is_one_at_least(text: str) -> None:
     assert count("12") == 12
     with pytest.raises(argparse.ArgumentTypeError, match=repr(text)):
         count(text)
+
+
+def test_a_processs_cpu_time_is_what_it_says_itself() -> None:
+    before = time.process_time() * 1000
+    told = cpu_ms(os.getpid())
+    assert before <= told <= time.process_time() * 1000
