@@ -74,6 +74,16 @@ int lent_answer_getxattr(int session, const struct fuse_in_header *head, size_t 
 	return answer_with(session, head, ENODATA, NULL, 0);
 }
 
+int lent_where_is(uint64_t node, struct lower_place *place)
+{
+	const struct lent *lent = child_of(node);
+
+	if (lent == NULL)
+		return 0;
+	*place = (struct lower_place){lent->parent->node, lent->layer, lent->name};
+	return 1;
+}
+
 void lent_share(uint64_t node, uint32_t layer)
 {
 	const struct lent *dir = lent_find(node);

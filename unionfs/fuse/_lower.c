@@ -4,8 +4,8 @@
  * open here. Entries of files that are as a lower layer has them come marked from Python, with the
  * layer's number, in the generation, which the kernel is not shown: so where a file is follows from
  * directory, layer and name. When Python has opened the first file of a directory it shares that
- * layer's descriptor of it (a lent directory is opened here: _lent.c), and the next ones are opened,
- * read and closed here. One that is longer than the request stays open, for those that follow, until
+ * layer's descriptor of it, and the next ones are opened, read and closed here. Of a file that is lent
+ * that is known anyhow, and its directory is opened here (_lent.c). One that is longer than the request stays open, for those that follow, until
  * another takes its place. (To leave those to Python took back all of a lent directory for one long
  * file in it.) What is in any way not what was expected is left to Python.
  *
@@ -196,41 +196,53 @@ static int is_as_expected(int fd, const struct part *part, uint64_t node, const 
 	       st->st_ino == (node & INODE) && has_data(fd, part);
 }
 
-/* Return the descriptor of a directory in the layer of the file; NULL: it is not known here. */
-static const struct part *part_of(const struct file *file)
+/* Where the file is: its directory, and the name there; 0: that is not known here. */
+static int where_is(uint64_t node, struct lower_place *place)
 {
-	const struct part *part = part_at(file->dir, file->layer);
+	const struct file *file = files ? file_at(node) : NULL;
 
-	if (part->dir != file->dir || part->layer != file->layer)
-		lent_share(file->dir, file->layer);
-	return part->dir == file->dir && part->layer == file->layer ? part : NULL;
+	if (file == NULL || file->node != node || file->era != known_era(0))
+		return lent_where_is(node, place);
+	*place = (struct lower_place){file->dir, file->layer, file->name};
+	return 1;
 }
 
-static void keep_long(const struct file *file, int fd)
+/* The directory's descriptor in the layer; NULL: it is not known here. */
+static const struct part *part_of(const struct lower_place *place)
 {
-	struct long_file *kept = long_at(file->node);
+	const struct part *part = part_at(place->dir, place->layer);
+
+	if (part->dir != place->dir || part->layer != place->layer)
+		lent_share(place->dir, place->layer);
+	return part->dir == place->dir && part->layer == place->layer ? part : NULL;
+}
+
+static void keep_long(uint64_t node, int fd)
+{
+	struct long_file *kept = long_at(node);
 
 	drop_long(kept);
-	*kept = (struct long_file){file->node, file->era, fd};
+	*kept = (struct long_file){node, known_era(0), fd};
 }
 
 /* Answer from the file, which is opened for that. */
-static int open_and_answer(int session, const struct fuse_in_header *head, const struct file *file)
+static int open_and_answer(int session, const struct fuse_in_header *head,
+			   const struct lower_place *place)
 {
 	const struct fuse_read_in *in = (const struct fuse_read_in *)(head + 1);
-	const struct part *part = part_of(file);
+	const struct part *part = part_of(place);
 	struct stat st;
 	int fd, done = 0;
 
 	if (part == NULL)
 		return 0;
-	fd = openat(part->fd, file->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+	fd = openat(part->fd, place->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)
 		return 0;
 	if (fstat(fd, &st) == 0 && is_as_expected(fd, part, head->nodeid, &st))
 		done = answer_from(session, head, fd);
 	if (done && (uint64_t)st.st_size > in->offset + in->size)
-		keep_long(file, fd);
+		keep_long(head->nodeid, fd);
 	else
 		close(fd);
 	return done;
@@ -238,14 +250,13 @@ static int open_and_answer(int session, const struct fuse_in_header *head, const
 
 int lower_answer_read(int session, const struct fuse_in_header *head, size_t size)
 {
-	const struct file *file = files ? file_at(head->nodeid) : NULL;
 	const struct long_file *kept = long_at(head->nodeid);
+	struct lower_place place;
 
-	if (size < sizeof(*head) + sizeof(struct fuse_read_in) || file == NULL ||
-	    file->node != head->nodeid || file->era != known_era(0) ||
-	    known_may_change(head->nodeid, 0))
+	if (size < sizeof(*head) + sizeof(struct fuse_read_in) || known_may_change(head->nodeid, 0) ||
+	    !where_is(head->nodeid, &place))
 		return 0;
-	if (kept->node == file->node && kept->era == file->era)
+	if (kept->node == head->nodeid && kept->era == known_era(0))
 		return answer_from(session, head, kept->fd);
-	return open_and_answer(session, head, file);
+	return open_and_answer(session, head, &place);
 }

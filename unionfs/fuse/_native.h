@@ -95,6 +95,11 @@ int answer_from(int session, const struct fuse_in_header *head, int fd); /* a RE
 int answered_error(void); /* of the latest of them */
 int answer_was_taken(void); /* the kernel took the latest: nobody was interrupted */
 
+/* _pipe.c */
+enum piped { NOT_PIPED, PIPED, PIPED_TO_NOBODY /* the caller was interrupted */ };
+/* Answer a READ from the file if it is a large one; says how many bytes it was. */
+enum piped pipe_answer(int session, const struct fuse_in_header *head, int fd, size_t *size);
+
 /* _shared.c */
 int shared_add(uint64_t node, int fd, int own); /* -1: no memory */
 void shared_remove(uint64_t node);
@@ -118,6 +123,11 @@ uint64_t known_era(int is_dir); /* what is from another one is not known any mor
 
 /* _lower.c */
 #define LOWER 1 /* in the upper half of an entry's generation: its lower is the number of the layer */
+struct lower_place { /* of a file in a layer */
+	uint64_t dir;
+	uint32_t layer;
+	const char *name; /* for the moment */
+};
 void lower_request(const struct fuse_in_header *head, size_t size);
 void lower_reply(const struct fuse_out_header *head, void *body, size_t size);
 void lower_told(uint64_t dir, const char *name, size_t length, struct fuse_entry_out *entry);
@@ -149,6 +159,7 @@ int lent_answer_getattr(int session, const struct fuse_in_header *head);
 int lent_answer_readlink(int session, const struct fuse_in_header *head);
 void lent_look_at_attributes(const struct fuse_in_header *head); /* it asks for some: xattrless? */
 int lent_answer_getxattr(int session, const struct fuse_in_header *head, size_t size);
+int lent_where_is(uint64_t node, struct lower_place *place); /* of a file; 0: it is none of these */
 void lent_share(uint64_t node, uint32_t layer); /* a small file there is to be read: lower_share() */
 /* Take out of a FORGET what Python does not know; returns its new size, 0: nothing is left. */
 size_t lent_forget(struct fuse_in_header *head, size_t size);
