@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import time
 from collections.abc import Callable
 
 import pytest
@@ -29,6 +31,7 @@ LAYERS = [
         Link(b"e/other", b"d/one"),
         *(File(b"e/first", b"first ", 600), File(b"e/second", b"second ", 600)),
         *(File(b"g/f%d" % number, b"long %d " % number, LENGTH) for number in range(LONG_FILES)),
+        File(b"g/" + LONG, b"long name ", 900),
     ],
     [Dir(b"d"), File(b"d/f0", b"top 0 ", 5000), File(b"d/top", b"top ", 300)],
 ]
@@ -191,7 +194,7 @@ def test_a_moved_directory_still_has_its_files(union, layers):
 @pytest.mark.needs_extension
 @pytest.mark.parametrize("path", [b"/d/" + LONG, b"/e/other"])
 def test_what_is_left_to_python(union, layers, path):
-    """A long name, a file of several names."""
+    """A long name in a directory of Python's, a file of several names."""
     root = union(layers).root
     told(root, os.path.dirname(path))
     assert not by_extension(root, path)
@@ -216,6 +219,8 @@ def test_long_files_are_none_of_pythons(union, layers):
     os.listdir(root + b"/g")
     before = stats(root)["descriptors"]
     assert by_python(root, lambda: _read_pieces(root)) == 0
+    assert by_python(root, lambda: read(root + b"/g/" + LONG)) == 0
+    assert read(root + b"/g/" + LONG) == (b"long name " * 900)[:900]
     assert stats(root)["requests"]["read"]["count"] >= 2 * LONG_FILES
     assert stats(root)["descriptors"] - before < LONG_FILES
 
@@ -227,6 +232,51 @@ def test_pieces_of_more_long_files_than_are_kept_open(union, layers):
             with opened(root + b"/g/f%d" % number, os.O_RDONLY) as fd:
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
                 assert os.pread(fd, 9, at) == _long(number)[at : at + 9]
+
+
+LENGTHS = (
+    (1 << 16) - 1,
+    1 << 16,
+    (1 << 16) + 1,
+    LENGTH + 1,
+    (1 << 20) + 4097,
+)  # one request is larger
+
+
+def _whole(path: bytes) -> bytes:
+    """Read a file with the largest requests that there are, none of it from the mount's cache."""
+    with opened(path, os.O_RDONLY) as fd:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        return os.read(fd, 2 * LENGTHS[-1])
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_large_pieces(union, scratch, length):
+    """To the end of a file that has no whole number of pages, of its copy, and with a hole."""
+    content = (b"0123456789abcdefg" * length)[:length]
+    layers = build_stack(scratch + b"/s", [[File(b"f", b"0123456789abcdefg", length)]])
+    path = union(layers).root + b"/f"
+    assert _whole(path) == content
+    with opened(path, os.O_RDWR) as fd:
+        os.pwrite(fd, b"new", length - 3)
+        assert _whole(path) == content[:-3] + b"new"
+        os.ftruncate(fd, length - 1)
+        os.ftruncate(fd, length + 70_000)
+        os.pwrite(fd, b"end", length + 70_000)
+    assert _whole(path) == content[:-3] + b"ne" + bytes(70_001) + b"end"
+
+
+def test_readers_that_are_killed_in_the_middle(union, layers):
+    """What they were to get is nobody else's."""
+    root = union(layers).root
+    for number in range(LONG_FILES):
+        with opened(root + b"/d/big", os.O_RDONLY) as fd:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        with subprocess.Popen([b"cat", root + b"/d/big"], stdout=subprocess.DEVNULL) as reader:
+            time.sleep(number / 10_000)
+            reader.kill()
+        assert _whole(root + b"/g/f%d" % number) == _long(number)
+    assert read(root + b"/d/big") == (b"0123456789" * BIG)[:BIG]
 
 
 @pytest.mark.needs_kernel_overlay

@@ -69,8 +69,17 @@ int answer_with_stat(int session, const struct fuse_in_header *head, const struc
 int answer_from(int session, const struct fuse_in_header *head, int fd)
 {
 	const struct fuse_read_in *in = (const struct fuse_read_in *)(head + 1);
+	size_t piped_size = 0;
+	enum piped piped = pipe_answer(session, head, fd, &piped_size);
 	ssize_t size;
 
+	if (piped != NOT_PIPED) {
+		latest_error = 0;
+		was_taken = piped == PIPED;
+		if (trace_on)
+			trace_end(head->unique, 0, NULL, piped_size, 1);
+		return 1;
+	}
 	if (in->size > data_size) {
 		char *larger = realloc(data_buffer, in->size);
 
