@@ -5,9 +5,10 @@
  * layer's number, in the generation, which the kernel is not shown: so where a file is follows from
  * directory, layer and name. When Python has opened the first file of a directory it shares that
  * layer's descriptor of it, and the next ones are opened, read and closed here. Of a file that is lent
- * that is known anyhow, and its directory is opened here (_lent.c). One that is longer than the request stays open, for those that follow, until
- * another takes its place. (To leave those to Python took back all of a lent directory for one long
- * file in it.) What is in any way not what was expected is left to Python.
+ * that is known anyhow, and its directory is opened here (_lent.c). One that is longer than the request
+ * stays open, for those that follow, until another takes its place. (To leave those to Python took back
+ * all of a lent directory for one long file in it.) What is in any way not what was expected is left to
+ * Python.
  *
  * That lasts until a request that may change the file arrives, or one that does not say which files
  * it changes (_known.c). The layers themselves do not change.

@@ -322,7 +322,7 @@ static PyMethodDef methods[] = {
 	 "Answer LOOKUP of names that are not among these of a directory: node, names (joined by NUL),"
 	 " how many they are."},
 	{"share_part", native_share_part, METH_VARARGS,
-	 "Read small files of a directory (its node's number) in a layer (its number) from this descriptor"
+	 "Read files of a directory (its node's number) in a layer (its number) from this descriptor"
 	 " of it, but not those with this attribute (empty: none has it)."},
 	{"share_xattrless", native_share_xattrless, METH_VARARGS,
 	 "Answer that a node (its number, whether it is a directory) has no attributes, until it changes."},

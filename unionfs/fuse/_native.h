@@ -160,7 +160,7 @@ int lent_answer_readlink(int session, const struct fuse_in_header *head);
 void lent_look_at_attributes(const struct fuse_in_header *head); /* it asks for some: xattrless? */
 int lent_answer_getxattr(int session, const struct fuse_in_header *head, size_t size);
 int lent_where_is(uint64_t node, struct lower_place *place); /* of a file; 0: it is none of these */
-void lent_share(uint64_t node, uint32_t layer); /* a small file there is to be read: lower_share() */
+void lent_share(uint64_t node, uint32_t layer); /* a file there is to be read: lower_share() */
 /* Take out of a FORGET what Python does not know; returns its new size, 0: nothing is left. */
 size_t lent_forget(struct fuse_in_header *head, size_t size);
 

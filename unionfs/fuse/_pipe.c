@@ -59,6 +59,8 @@ static int fill(const struct fuse_out_header *out, int fd, off_t offset)
 	while (left > 0) {
 		ssize_t size = splice(fd, &offset, ends[1], NULL, left, SPLICE_F_NONBLOCK);
 
+		if (size < 0 && errno == EINVAL)
+			refused = 0; /* a filesystem without it; before Linux 6.5 there were some */
 		if (size <= 0)
 			return 0;
 		left -= (size_t)size;

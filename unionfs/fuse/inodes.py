@@ -65,7 +65,7 @@ class Inodes:
         self.owners: Owners | None = None  # see ``State.map_owners``
         self.static_nlink = False  # whether every directory shows one link
         self.lending = Lending(self)
-        self.tells_lower = False  # whether the extension may read small files of lower layers
+        self.tells_lower = False  # whether the extension may read files of lower layers
         self._nodes: dict[int, Node] = {ROOT_INODE: tree.root}
         self._spare = _SPARE
         self._of_root = 0  # what the root shows, though the kernel calls it by another

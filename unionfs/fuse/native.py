@@ -138,7 +138,7 @@ class Hooks(Protocol):
         """
 
     def share_part(self, directory: int, layer: int, fd: int, mark: bytes) -> None:
-        """Answer READ of small files in the *directory* (its node's number) that *layer* has.
+        """Answer READ of files in the *directory* (its node's number) that *layer* has.
 
         Of those that entries told with the generation LOWER and the number *layer*, by opening them
         at *fd*, which is that layer's directory, until requests may change them or
