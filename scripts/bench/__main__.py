@@ -21,6 +21,7 @@ from scripts.bench.contenders import (
     FLOORS,
     HOLLOW,
     NAMES,
+    OURS,
     Contender,
     all_contenders,
     daemon_of,
@@ -40,7 +41,6 @@ from scripts.bench.words import count, say, some_of
 from scripts.bench.workshop import Workshop
 from scripts.demo import image
 
-OURS = "unionfs"
 MOUNT, IMPORT = "mount-to-ready", "import"
 SERVED = "mount-by-serve"  # with the resident spawner
 STARTS = {  # what our mounts cannot be quicker than, without the spawner and with it

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from scripts.bench import crates
 from scripts.bench.crates import AbsentError
 
+OURS = "unionfs"
 HOLLOW = ("floor", "floor-writeback")  # their files have no content
 FLOORS = (*HOLLOW, "floor-disk", "floor-disk-asleep")
 
@@ -50,7 +51,7 @@ class Contender:
 
     def words(self, stack: Stack) -> list[str]:
         """Return the command that mounts *stack*."""
-        if stack.store and self.name == "unionfs":
+        if stack.store and self.name == OURS:
             image = ("mount", "--image", "tower", stack.merged)
             return [*self.command, "--root", stack.store, *image]
         return [*self.command, "-o", stack.options() + self.more_options, stack.merged]
@@ -180,7 +181,7 @@ _FIND = {
     "kernel": _kernel,
     "fuse-overlayfs": _debians,
     "fuse-overlayfs-rs": _crate,
-    "unionfs": _ours,
+    OURS: _ours,
     **dict.fromkeys(FLOORS, _floor),
 }
 _MORE = {

@@ -1,4 +1,4 @@
-"""What our daemon's busy-polling (option ``spin``) costs: of its CPU time, and requests caught."""
+"""What our daemon's busy-polling (option ``spin``) costs, beside all of its CPU time."""
 
 from __future__ import annotations
 

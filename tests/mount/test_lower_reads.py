@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 MANY = 40
 LONG = b"n" * 200
 BIG = 3 << 20
-LONG_FILES = 40  # more than the extension keeps open,
-LENGTH = 300_000  # each more than one request
+LONG_FILES = 40  # more than the extension keeps open
+LENGTH = 300_000  # bytes of each: more than a piece of it takes in one request
 LAYERS = [
     [
         *(File(b"d/f%d" % number, b"low %d " % number, 5000) for number in range(MANY)),
@@ -234,13 +234,8 @@ def test_pieces_of_more_long_files_than_are_kept_open(union, layers):
                 assert os.pread(fd, 9, at) == _long(number)[at : at + 9]
 
 
-LENGTHS = (
-    (1 << 16) - 1,
-    1 << 16,
-    (1 << 16) + 1,
-    LENGTH + 1,
-    (1 << 20) + 4097,
-)  # one request is larger
+# What is read by splice(2) is 64 KiB and more; the last takes several requests.
+LENGTHS = ((1 << 16) - 1, 1 << 16, (1 << 16) + 1, LENGTH + 1, (1 << 20) + 4097)
 
 
 def _whole(path: bytes) -> bytes:
