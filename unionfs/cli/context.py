@@ -91,7 +91,7 @@ def ending_cleanly(handler: Callable[[Context], int]) -> Callable[[Context], int
     """
 
     def handle(context: Context) -> int:
-        from unionfs.container.supervise import Interrupted, interruptible
+        from unionfs.syscalls.interrupt import Interrupted, interruptible
 
         try:
             with interruptible():

@@ -217,8 +217,8 @@ def _follow(context: Context, target: bytes, wanted: Filter, sinks: Sequence[Sin
 
     Raises UnavailableError if the mount's daemon dies.
     """
-    from unionfs.container.supervise import ending_asked
     from unionfs.container.tracing import read_events
+    from unionfs.syscalls.interrupt import ending_asked
 
     args = context.args
     with ending_asked() as ending, ExitStack() as stack:

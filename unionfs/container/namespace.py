@@ -18,8 +18,9 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from unionfs.container.state import read_state
-from unionfs.container.supervise import Interrupted, signals_held, supervise
+from unionfs.container.supervise import signals_held, supervise
 from unionfs.errors import UnavailableError, UnionfsError
+from unionfs.syscalls.interrupt import Interrupted
 from unionfs.syscalls.namespace import (
     Range,
     enter_user_and_mount_namespace,

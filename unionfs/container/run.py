@@ -25,12 +25,13 @@ from unionfs.container.runtime import Job, run_job
 from unionfs.container.session import mounted
 from unionfs.container.spec import Surroundings, environment, runtime_spec
 from unionfs.container.state import Mounted
-from unionfs.container.supervise import Interrupted, interruptible, signals_held
+from unionfs.container.supervise import signals_held
 from unionfs.errors import ConflictError, NotFoundError
 from unionfs.store.parts import AmbiguousError
 from unionfs.store.records import ContainerRecord
 from unionfs.store.store import Store
 from unionfs.syscalls.idmap import own_ids
+from unionfs.syscalls.interrupt import Interrupted, interruptible, let_go
 
 _RESOLVER = "/etc/resolv.conf"
 _Record = TypeVar("_Record")
@@ -81,6 +82,9 @@ def _run(root: str, order: Order, note: Callable[[str], None]) -> int:
         status = _run_somewhere(root, container, order, note)
         unwanted = container if order.remove else None
         return status
+    except Interrupted as interruption:
+        let_go(interruption)
+        raise
     finally:
         if unwanted is not None:
             with signals_held(), Store.open(root) as store:

@@ -25,6 +25,7 @@ from unionfs.daemon import client
 from unionfs.errors import ConflictError
 from unionfs.store.records import ContainerRecord
 from unionfs.store.store import Store
+from unionfs.syscalls.interrupt import Interrupted, let_go
 
 
 @contextmanager
@@ -45,6 +46,9 @@ def mounted(
             run_lock = hold_run_lock(store, container)
         _enter(root, container)
         yield read_state().of_container(container.id)[-1]
+    except Interrupted as interruption:
+        let_go(interruption)
+        raise
     finally:
         if run_lock is not None:
             with signals_held():

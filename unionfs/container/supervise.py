@@ -9,8 +9,9 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Protocol
+
+from unionfs.syscalls.interrupt import ENDING
 
 FORWARDED = frozenset(
     (
@@ -22,7 +23,6 @@ FORWARDED = frozenset(
         signal.SIGUSR2,
     )
 )
-_ENDING = frozenset((signal.SIGHUP, signal.SIGINT, signal.SIGTERM))
 _PATIENCE = 3  # as docker's client: the third request to end is not left to the process
 _SI_KERNEL = 0x80  # asm-generic/siginfo.h: sent by the kernel, here the terminal
 
@@ -32,60 +32,6 @@ class Child(Protocol):
 
     def poll(self) -> int | None:
         """Return the exit status, negative for a signal; None while it runs."""
-
-
-class Interrupted(BaseException):
-    """A signal asked the command to end; ``status`` is the exit status for it."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.status = 128 + number
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Turn the first ending signal into Interrupted while the block runs, so that it cleans up.
-
-    Further ones do not cut the cleaning up short. What was ignored stays so (nohup(1)).
-    """
-    interrupted = False
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal interrupted
-        if not interrupted:
-            interrupted = True
-            raise Interrupted(number)
-
-    heard = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in heard}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def ending_asked() -> Iterator[Callable[[], int | None]]:
-    """Note the first ending signal while the block runs, and cut nothing short.
-
-    Yields what tells the exit status for it, None while none came. For loops that look often: a
-    second signal is Interrupted at once. What was ignored stays so.
-    """
-    came: list[int] = []
-
-    def notice(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        if len(came) > 1:
-            raise Interrupted(number)
-
-    heard = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, notice) for number in heard}
-    try:
-        yield lambda: 128 + came[0] if came else None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -118,7 +64,7 @@ def supervise(
             continue
         if came is not None:
             came(info.si_signo)
-        requests += info.si_signo in _ENDING
+        requests += info.si_signo in ENDING
         if requests >= _PATIENCE:
             _try(send, signal.SIGKILL)
         elif info.si_code != _SI_KERNEL:

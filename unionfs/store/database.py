@@ -9,6 +9,10 @@ Transactions take milliseconds, so it costs little that readers and writers wait
 ``synchronous=FULL`` because a deleted row must not come back after its data is gone. Writers begin
 with BEGIN IMMEDIATE: a transaction that reads and then writes can not fail half-way with
 SQLITE_BUSY. One connection serves all threads of a Store, one transaction at a time (``_lock``).
+
+A transaction is not ended by Interrupted in its middle: the traceback would keep its cursors, and
+so SQLite its locks, even when the connection was closed (sqlite3_close_v2()), and the connection
+that cleans up would wait for them in vain.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from contextlib import contextmanager
 
 from unionfs.errors import CorruptError, RefusedError, UnavailableError
 from unionfs.ondisk.flavour import Flavour
+from unionfs.syscalls.interrupt import uninterrupted
 
 SCHEMA_VERSION = 2
 _APPLICATION_ID = 0x756E6673  # "unfs": file(1) and we tell it from other databases
@@ -174,10 +179,9 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """A transaction that may write: committed at the end, rolled back on an exception."""
-        with self._lock, self._translated():
+        with uninterrupted(), self._lock, self._translated():
             try:
-                # In here, because a signal's exception may come as soon as it has begun; a lock
-                # that it left would keep out the connection that cleans up.
+                # In here, because a KeyboardInterrupt may come as soon as it has begun.
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
                 self._connection.execute("COMMIT")
@@ -189,7 +193,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """A transaction in which several SELECTs see one state."""
-        with self._lock, self._translated():
+        with uninterrupted(), self._lock, self._translated():
             try:
                 self._connection.execute("BEGIN")
                 yield self._connection

@@ -1,4 +1,4 @@
-"""Signals while waiting for a child, and while cleaning up."""
+"""Signals while waiting for a child."""
 
 from __future__ import annotations
 
@@ -9,13 +9,8 @@ import sys
 
 import pytest
 
-from unionfs.container.supervise import (
-    Interrupted,
-    ending_asked,
-    interruptible,
-    signals_held,
-    supervise,
-)
+from unionfs.container.supervise import signals_held, supervise
+from unionfs.syscalls.interrupt import Interrupted, interruptible
 
 
 def child(code: str) -> subprocess.Popen[bytes]:
@@ -62,46 +57,9 @@ def test_a_child_that_is_gone_is_no_error() -> None:
         assert supervise(process, send) == 0
 
 
-def test_an_interruption_cleans_up_and_is_not_interrupted_itself() -> None:
-    cleaned = False
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Interrupted) as caught, interruptible():
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-        finally:
-            os.kill(os.getpid(), signal.SIGINT)
-            cleaned = True
-    assert cleaned
-    assert caught.value.status == 128 + signal.SIGTERM
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
 def test_held_signals_come_afterwards() -> None:
     reached = False
     with pytest.raises(Interrupted), interruptible(), signals_held():
         os.kill(os.getpid(), signal.SIGTERM)
         reached = True
     assert reached
-
-
-def test_an_end_that_is_asked_for_cuts_nothing_short_but_the_second_time() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with ending_asked() as ending:
-        assert ending() is None
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert ending() == 128 + signal.SIGTERM
-        with pytest.raises(Interrupted) as caught:
-            os.kill(os.getpid(), signal.SIGINT)
-        assert (ending(), caught.value.status) == (128 + signal.SIGTERM, 128 + signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-@pytest.mark.parametrize("within", [interruptible, ending_asked])
-def test_what_nohup_had_ignored_does_not_interrupt(within) -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with within() as ending:
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert ending is None or ending() is None
-    finally:
-        signal.signal(signal.SIGHUP, before)
