@@ -1,6 +1,8 @@
 from tests.support.fixtures import (  # noqa: F401
     again,
     arena,
+    disk,
+    disks,
     mount_union,
     overlay,
     scratch,

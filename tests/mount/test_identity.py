@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support import kernel, trees
-from tests.support.files import ino, opened, write
+from tests.support.files import ino, opened, refused, write
 from tests.support.kernel import getdents
 from tests.support.stacks import Dir, File, Layers, Link, build_layer, build_stack, rich_stack
 
@@ -170,6 +171,40 @@ def test_never_shared_with_a_file_that_has_no_name_any_more(scratch, union):
     finally:
         for fd in fds:
             os.close(fd)
+
+
+@pytest.mark.needs_loop
+def test_a_handle_of_a_removed_file_opens_no_other(disk, union):
+    """ext4 gives its inode number to a new file, into which an NFS client would then write."""
+    root = union(build_stack(disk.root + b"/s", [[File(b"low")]])).root
+    handles = {}
+    for n in range(40):
+        write(root + b"/old%d" % n, b"old")
+        handles[ino(root + b"/old%d" % n)] = kernel.handle_of(root + b"/old%d" % n)
+    with opened(root, os.O_RDONLY | os.O_DIRECTORY) as fd:
+        for n, number in enumerate(handles):
+            os.chmod(root + b"/old%d" % n, 0o600)
+            os.rename(root + b"/old%d" % n, root + b"/moved")
+            assert _number_of(fd, handles[number]) == number
+            os.unlink(root + b"/moved")
+        taken = []
+        for n in range(400):
+            write(root + b"/new%d" % n, b"new")
+            number = ino(root + b"/new%d" % n)
+            assert _number_of(fd, kernel.handle_of(root + b"/new%d" % n)) == number
+            if number in handles:
+                taken.append(number)
+                with refused(errno.ESTALE):
+                    _number_of(fd, handles[number])
+    assert len(taken) > 20
+
+
+def _number_of(mount_fd: int, handle: kernel.Handle) -> int:
+    fd = kernel.open_handle(mount_fd, handle)
+    try:
+        return os.fstat(fd).st_ino
+    finally:
+        os.close(fd)
 
 
 def _chmod(path: bytes) -> None:

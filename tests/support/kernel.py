@@ -97,6 +97,24 @@ def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
     _check(_libc.fallocate(fd, *arguments))
 
 
+class Handle(ctypes.Structure):
+    """struct file_handle of name_to_handle_at(2), with room for the longest."""
+
+    _fields_ = (("size", ctypes.c_uint), ("kind", ctypes.c_int), ("data", ctypes.c_ubyte * 128))
+
+
+def handle_of(path: bytes) -> Handle:
+    """Return the handle of *path* itself, which outlives its names."""
+    found, mount = Handle(size=128), ctypes.c_int()
+    _check(_libc.name_to_handle_at(AT_FDCWD, path, ctypes.byref(found), ctypes.byref(mount), 0))
+    return found
+
+
+def open_handle(mount_fd: int, handle: Handle) -> int:
+    """Open the file of *handle*, in the mount that *mount_fd* is in, for reading."""
+    return _check(_libc.open_by_handle_at(mount_fd, ctypes.byref(handle), os.O_CLOEXEC))
+
+
 def write_back(fd: int, *, wait: bool = True) -> None:
     """Have the pages that were changed written, and wait until they are (sync_file_range(2))."""
     flags = ctypes.c_uint(_WAIT_BEFORE | _WRITE | _WAIT_AFTER if wait else _WRITE)

@@ -4,6 +4,10 @@ A number is what ``st_ino`` shows and what the kernel calls the node by; pyfuse3
 both. It is the inode number of the copy that the file was born as (``upper.identity``), which stays
 the same through copy-up and remount, with the filesystem's place in the stack in the top byte where
 layers are on several (as overlayfs's ``xino``).
+
+The upper's filesystem gives a removed file's inode number to a new file. To the kernel that is then
+another *generation* of the number, so that a handle of the old one (name_to_handle_at(2), an NFS
+client's) is stale and does not open the new one.
 """
 
 from __future__ import annotations
@@ -69,6 +73,7 @@ class Inodes:
         self._nodes: dict[int, Node] = {ROOT_INODE: tree.root}
         self._spare = _SPARE
         self._of_root = 0  # what the root shows, though the kernel calls it by another
+        self._generation = native.NAME_ONLY  # one more for each file that is gone
         self._devices: dict[int, int] = {}
         self.see_devices()
         tree.root.ino = ROOT_INODE
@@ -140,8 +145,11 @@ class Inodes:
             or self.lending.has(node.ino)
         ):
             node.ino = self._number(node, st)
+            if node.unmarked and self._generation > native.NAME_ONLY:
+                node.generation = self._generation
         attr = EntryAttributes()
         attr.st_ino = node.ino
+        attr.generation = node.generation
         attr.st_mode = st.st_mode
         attr.st_nlink = self._links(node, st)
         attr.st_uid = st.st_uid
@@ -238,6 +246,7 @@ class Inodes:
         self.lending.left(ino)
         node.attr = None
         if node.dead:
+            self._generation += 1
             self.tree.forget(node)
         elif node.kind == _DIR:
             self.lending.forgotten(node)

@@ -36,9 +36,10 @@ class Node:
     left), ``protection`` (the flags of ``union.protection``, or UNKNOWN), ``unmarked`` (it was made
     in this mount, so that there is no mark of the driver to look for: origin, metacopy).
 
-    For the FUSE room: ``ino`` (0: never shown), ``nlookup`` (references the kernel holds),
-    ``attr`` (its attributes as last told to the kernel; None: ask the filesystem), ``file`` (its
-    open data, if any) and ``listing`` (of a directory: positions in its names).
+    For the FUSE room: ``ino`` (0: never shown), ``generation`` (tells it from files that had this
+    number before; 0: the first), ``nlookup`` (references the kernel holds), ``attr`` (its
+    attributes as last told to the kernel; None: ask the filesystem), ``file`` (its open data, if
+    any) and ``listing`` (of a directory: positions in its names).
 
     All fields are only touched between awaits of one thread: no lock.
     """
@@ -53,6 +54,7 @@ class Node:
         "children",
         "dead",
         "file",
+        "generation",
         "hidden",
         "identity",
         "ino",
@@ -93,6 +95,7 @@ class Node:
         self.protection = UNKNOWN
         self.unmarked = False
         self.ino = 0
+        self.generation = 0
         self.nlookup = 0
         self.attr: Any = None
         self.file: Any = None
