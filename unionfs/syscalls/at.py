@@ -105,6 +105,17 @@ def open_dir(dir_fd: int, name: bytes) -> int:
         return os.open(name, _DIR_FLAGS, dir_fd=dir_fd)
 
 
+def names_in(fd: int) -> list[bytes]:
+    """Return all names in the directory that is open on *fd*, as of now. Raises OSError.
+
+    Where the descriptor stands does not matter, nor how long it has been open: btrfs lists only
+    what was there when that was opened or rewound (fs/btrfs/inode.c, btrfs_opendir()), and what
+    os.listdir does is to rewind it afterwards.
+    """
+    os.lseek(fd, 0, os.SEEK_SET)
+    return [os.fsencode(name) for name in os.listdir(fd)]
+
+
 def renameat2(old_fd: int, old: bytes, new_fd: int, new: bytes, flags: int = 0) -> None:
     """Rename as renameat2(2), with ``RENAME_*`` *flags*. Raises OSError."""
     if not flags:

@@ -37,6 +37,7 @@ _NONE: frozenset[bytes] = frozenset()
 def scan(part: Part) -> Scan:
     """Read the directory of *part*. Raises OSError."""
     fd = part.fd()
+    os.lseek(fd, 0, os.SEEK_SET)  # as in ``syscalls.at.names_in``
     entries: dict[bytes, int] = {}
     odd: list[bytes] = []
     with os.scandir(fd) as found:

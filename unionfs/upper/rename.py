@@ -18,6 +18,7 @@ from unionfs.syscalls.at import (
     RENAME_NOREPLACE,
     RENAME_WHITEOUT,
     name_path,
+    names_in,
     renameat2,
 )
 from unionfs.union.layer import Part
@@ -199,7 +200,7 @@ def check_types(upper: Upper, source: Node, target: Node) -> None:
 def _make_way(upper: Upper, target: Node, new: Node, name: bytes) -> None:
     """Prepare the upper for *target*, which shows at *name*, to be replaced by a rename."""
     part = target.upper_part() if target.is_dir else None
-    if part is not None and os.listdir(part.fd()):
+    if part is not None and names_in(part.fd()):
         _swap_for_empty(upper, upper.part(new), name, part)
         part.drop()
         fresh = Part(upper.layer, upper.part(new), name, upper.tree.pool)

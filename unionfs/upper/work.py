@@ -10,7 +10,7 @@ import time
 from unionfs.errors import ConflictError, NotFoundError, RefusedError
 from unionfs.ondisk.whiteout import make_whiteout, make_whiteout_file, share_whiteout
 from unionfs.syscalls import xattr
-from unionfs.syscalls.at import RENAME_NOREPLACE, exists, open_dir, renameat2
+from unionfs.syscalls.at import RENAME_NOREPLACE, exists, names_in, open_dir, renameat2
 from unionfs.syscalls.remove import remove_tree
 
 _WORK = b"work"  # the kernel's names inside workdir (fs/overlayfs/super.c)
@@ -93,8 +93,8 @@ class WorkDir:
                     f"workdir {os.fsdecode(self.path)} was mounted volatile and not unmounted"
                     " cleanly; delete its work/incompat/volatile if the data is good"
                 )
-            for name in os.listdir(fd):
-                discard(fd, os.fsencode(name))
+            for name in names_in(fd):
+                discard(fd, name)
         except BaseException:
             os.close(fd)
             raise
@@ -214,8 +214,8 @@ class WorkDir:
         """Remove what is temporary, give up the lock."""
         try:
             if self.fd >= 0:
-                for name in os.listdir(self.fd):
-                    discard(self.fd, os.fsencode(name))
+                for name in names_in(self.fd):
+                    discard(self.fd, name)
         finally:
             self.leave()
 
@@ -255,7 +255,7 @@ def clear_folder_away(dir_fd: int, name: bytes, inside: int) -> None:
     What it holds are whiteouts, which takes a third of the calls to say.
     """
     try:
-        for whiteout in os.listdir(inside):
+        for whiteout in names_in(inside):
             os.unlink(whiteout, dir_fd=inside)
         os.rmdir(name, dir_fd=dir_fd)
     except OSError:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.kernel import getdents
 from tests.support.worlds import World, without_threads
 from unionfs.ondisk.flavour import Flavour
 from unionfs.ondisk.whiteout import is_whiteout
@@ -318,3 +319,20 @@ def test_a_removal_that_is_done_is_not_told_as_failed(
     monkeypatch.setattr(WorkDir, "has_marks", fails)
     world.unlink(b"new")
     assert os.listdir(world.upperdir) == []
+
+
+def test_an_emptied_directory_is_replaced_wherever_its_descriptor_stands(
+    lower: Path, build: Build
+) -> None:
+    """btrfs lists only what was there when it was opened or rewound: no whiteout made since."""
+    (lower / "emptied").mkdir()
+    (lower / "emptied" / "file").touch()
+    world = build()
+    world.unlink(b"emptied/file")
+    world.mkdir(b"new")
+    world.create(b"new/inside")
+    part = world.node(b"emptied").upper_part()
+    assert getdents(part.fd())[2:]  # it stands behind the last name now
+    world.rename(b"new", b"emptied")
+    assert world.names(b"") == [b"emptied"]
+    assert world.names(b"emptied") == [b"inside"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.kernel import getdents
 from unionfs.ondisk.flavour import Flavour
 from unionfs.ondisk.whiteout import is_whiteout, is_whiteout_file, make_whiteout
 from unionfs.union.layer import FdPool, Layer
@@ -37,6 +38,15 @@ def test_what_a_killed_daemon_left_is_cleared_and_the_index_is_not(tmp_path: Pat
     assert work.has_index()
     work.close()
     assert os.listdir(tmp_path / "index") == ["00fb"]
+
+
+def test_nothing_temporary_is_left_wherever_the_descriptor_stands(tmp_path: Path) -> None:
+    """btrfs lists only what was there when it was opened or rewound."""
+    work = WorkDir(os.fsencode(tmp_path))
+    work.stock()
+    assert getdents(work.fd)[2:]  # it stands behind the last name now
+    work.close()
+    assert _names(tmp_path) == []
 
 
 def test_a_second_mount_is_refused_by_name_and_let_in_afterwards(tmp_path: Path) -> None:
