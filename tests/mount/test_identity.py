@@ -173,6 +173,23 @@ def test_never_shared_with_a_file_that_has_no_name_any_more(scratch, union):
             os.close(fd)
 
 
+def test_a_filesystem_in_a_layer_lists_the_numbers_that_its_files_have(scratch, union):
+    """A mount, or a subvolume of btrfs: its inode numbers are those of other files of the layer."""
+    layers = build_stack(scratch + b"/s", [[Dir(b"n"), *(File(b"d/%d" % n) for n in range(9))]])
+    nested = layers.lowers[0] + b"/n"
+    kernel.mount(b"unionfs-test", nested, b"tmpfs")
+    try:
+        for n in range(300):
+            write(nested + b"/%d" % n, b"")
+        mounted = union(layers)
+        with opened(mounted.root + b"/n", os.O_RDONLY | os.O_DIRECTORY) as fd:
+            listed = {entry.name: entry.ino for entry in getdents(fd)[2:]}
+        assert listed == {name: ino(mounted.root + b"/n/" + name) for name in listed}
+        mounted.unmount()
+    finally:
+        kernel.umount(nested, kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW)
+
+
 @pytest.mark.needs_loop
 def test_a_handle_of_a_removed_file_opens_no_other(disk, union):
     """ext4 gives its inode number to a new file, into which an NFS client would then write."""

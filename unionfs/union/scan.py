@@ -18,8 +18,10 @@ class Scan(NamedTuple):
     """The entries of one directory and the names it whites out.
 
     ``entries`` has, by name, the kind (``S_IF*``) in the low 16 bits and the inode number (d_ino)
-    above: two numbers in one object, of which there is one per file. ``opaque`` is what an AUFS
-    marker file says; attributes are read with the part.
+    above: two numbers in one object, of which there is one per file. It is 0 in a directory on
+    another filesystem than its layer's root, a mount or a subvolume of btrfs: the number of a file
+    there may be another's in the layer. ``opaque`` is what an AUFS marker file says; attributes are
+    read with the part.
     """
 
     entries: dict[bytes, int]
@@ -40,18 +42,19 @@ def scan(part: Part) -> Scan:
     os.lseek(fd, 0, os.SEEK_SET)  # as in ``syscalls.at.names_in``
     entries: dict[bytes, int] = {}
     odd: list[bytes] = []
+    kept = -1 if os.fstat(fd).st_dev == part.layer.device else KIND
     with os.scandir(fd) as found:
         for entry in found:
             name = entry.name.encode(_ENCODING, "surrogateescape")
             if entry.is_file(follow_symlinks=False):
-                entries[name] = entry.inode() << NUMBER_SHIFT | _FILE
+                entries[name] = entry.inode() << NUMBER_SHIFT & kept | _FILE
             elif entry.is_dir(follow_symlinks=False):
-                entries[name] = entry.inode() << NUMBER_SHIFT | _DIR
+                entries[name] = entry.inode() << NUMBER_SHIFT & kept | _DIR
             elif entry.is_symlink():
-                entries[name] = entry.inode() << NUMBER_SHIFT | _LINK
+                entries[name] = entry.inode() << NUMBER_SHIFT & kept | _LINK
             else:
                 odd.append(name)
-    whiteouts = _sort_out(fd, odd, entries) if odd else _NONE
+    whiteouts = _sort_out(fd, odd, entries, kept) if odd else _NONE
     if part.whiteout_files:
         whiteouts |= _attribute_whiteouts(part, entries)
     if part.layer.override is not None:
@@ -61,15 +64,18 @@ def scan(part: Part) -> Scan:
     return Scan(entries, whiteouts, False)
 
 
-def _sort_out(fd: int, odd: list[bytes], entries: dict[bytes, int]) -> frozenset[bytes]:
-    """Put the *odd* names (devices, fifos, sockets) among the *entries*; return the whiteouts."""
+def _sort_out(fd: int, odd: list[bytes], entries: dict[bytes, int], kept: int) -> frozenset[bytes]:
+    """Put the *odd* names (devices, fifos, sockets) among the *entries*; return the whiteouts.
+
+    *kept*: the bits of an entry to be kept.
+    """
     whiteouts = []
     for name in odd:
         st = os.stat(name, dir_fd=fd, follow_symlinks=False)
         if is_whiteout(st):
             whiteouts.append(name)
         else:
-            entries[name] = st.st_ino << NUMBER_SHIFT | stat.S_IFMT(st.st_mode)
+            entries[name] = st.st_ino << NUMBER_SHIFT & kept | stat.S_IFMT(st.st_mode)
     return frozenset(whiteouts)
 
 
