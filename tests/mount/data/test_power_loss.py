@@ -6,6 +6,7 @@ as it is at the moment of return, mounted anew under a new union, must show all 
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 
@@ -168,3 +169,11 @@ def test_what_a_copy_up_alone_leaves(mounted, after):
     with opened(mounted.root + b"/d/f", os.O_RDWR) as fd:
         os.pwrite(fd, b"fresh", 0)
         assert read(after() + b"/d/f")[5:] == OLD[5:]
+
+
+def test_a_sync_of_the_whole_filesystem_syncs_nothing(mounted, after):
+    """The kernel tells no daemon of syncfs(2) (fs/fuse/inode.c, fuse_sync_fs()): README, Limits."""
+    with opened(mounted.root + b"/d/new", os.O_WRONLY | os.O_CREAT) as fd:
+        os.write(fd, b"made")
+        assert ctypes.CDLL(None).syncfs(fd) == 0
+        assert not os.path.exists(after() + b"/d/new")

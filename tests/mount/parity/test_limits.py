@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import select
@@ -31,6 +32,8 @@ from tests.support.stacks import File, build_stack
 from unionfs.syscalls import flags
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
+
+_FS_IOC_FIEMAP = 0xC020660B
 
 
 @pytest.fixture
@@ -78,6 +81,13 @@ def test_times_do_not_outlive_what_a_mapping_writes(root, unwritten):
         os.utime(root + b"/f", ns=(9, 9))
         mapped.flush()
     assert (os.stat(root + b"/f").st_mtime_ns == 9) is not unwritten
+
+
+def test_nobody_says_where_on_the_disk_a_file_is(root):
+    """FS_IOC_FIEMAP, which filefrag(8) asks: FUSE's inodes have no such operation."""
+    whole_file = struct.pack("=QQIIII", 0, 1 << 40, 0, 0, 0, 0)
+    with opened(root + b"/f", os.O_RDONLY) as fd, refused(errno.EOPNOTSUPP):
+        fcntl.ioctl(fd, _FS_IOC_FIEMAP, whole_file)
 
 
 def test_fanotify_takes_no_whole_mount_with_names(root):
