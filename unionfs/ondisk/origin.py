@@ -86,6 +86,18 @@ def filesystem_uuid(fd: int) -> bytes | None:
     return _NULL_UUID if _kernel() >= (6, 9) else None
 
 
+def is_btrfs(fd: int) -> bool:
+    """Return whether *fd* is on btrfs, all of whose subvolumes are one filesystem to overlayfs.
+
+    Each has a device number and inode numbers of its own, and a handle says which it is of.
+    """
+    try:
+        fcntl.ioctl(fd, _BTRFS_FS_INFO, bytearray(1024))
+    except OSError:
+        return False
+    return True
+
+
 def _kernel() -> tuple[int, ...]:
     """Return the running kernel's version: major and minor."""
     return tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])

@@ -6,7 +6,7 @@ import errno
 import os
 
 from unionfs.ondisk.flavour import Flavour
-from unionfs.ondisk.origin import Origin, filesystem_uuid
+from unionfs.ondisk.origin import Origin, filesystem_uuid, is_btrfs
 from unionfs.syscalls.handle import handle_of
 from unionfs.syscalls.settle import settle_on, syncs_all
 from unionfs.union.layer import Layer, Part
@@ -90,13 +90,18 @@ class Upper:
         """Return the UUID of the filesystem of the lower *layer*; None if it says nothing. Cached.
 
         Nothing too where two lower filesystems have the same one (fs/overlayfs/super.c,
-        ovl_lower_uuid_ok()): a handle would be looked for in the wrong one.
+        ovl_lower_uuid_ok()): a handle would be looked for in the wrong one. Subvolumes of one btrfs
+        are no two, if handles can be opened: what is remembered where not (``index.lower_stat``)
+        does not say which of them a number is of.
         """
         if not self._uuids:
             for each in self.tree.layers[1:]:
                 self._uuids.setdefault(each.device, filesystem_uuid(each.root.fd()))
         uuid = self._uuids.get(layer.device)
-        return uuid if list(self._uuids.values()).count(uuid) == 1 else None
+        if list(self._uuids.values()).count(uuid) == 1:
+            return uuid
+        opens = self.flavour is Flavour.TRUSTED
+        return uuid if opens and is_btrfs(layer.root.fd()) else None
 
     def part(self, node: Node) -> Part:
         """Return the upper part of the directory *node*, which has one (``copyup.ensure_dir``)."""
