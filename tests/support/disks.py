@@ -1,4 +1,4 @@
-"""Disks of the tests' own: ext4 on a loop device, whatever the tests run on.
+"""Disks of the tests' own: on a loop device, ext4 where nothing else is said.
 
 And what a loss of power at this moment leaves of one.
 
@@ -14,22 +14,26 @@ import subprocess
 
 from tests.support import kernel
 
+_FORCED = {"ext4": ["-F"], "btrfs": ["-f"]}  # a file is as good as a device
 _NEVER = "3600"  # seconds between ext4's own commits; a test is over long before
 
 
 class Disk:
-    """An ext4 of *size* bytes in the file *image*, mounted at ``root``."""
+    """A filesystem of *size* bytes in the file *image*, mounted at ``root``."""
 
-    def __init__(self, image: bytes, *, size: int = 64 << 20, made: bool = True) -> None:
+    def __init__(
+        self, image: bytes, *, size: int = 64 << 20, made: bool = True, kind: str = "ext4"
+    ) -> None:
         """Make the filesystem (with *made*), and mount it. Raises CalledProcessError."""
         self.image = image
         self.root = image + b".d"
         if made:
             with open(image, "wb") as file:
                 file.truncate(size)
-            subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+            subprocess.run([f"mkfs.{kind}", "-q", *_FORCED[kind], image], check=True)
         os.mkdir(self.root)
-        words = ["mount", "-o", f"loop,commit={_NEVER}", image, self.root]
+        commit = [f"commit={_NEVER}"] if kind == "ext4" else []
+        words = ["mount", "-o", ",".join(["loop", *commit]), image, self.root]
         subprocess.run(words, check=True)
 
     def after_power_loss(self, image: bytes) -> Disk:
