@@ -25,7 +25,7 @@ from unionfs.syscalls.interrupt import Interrupted, interruptible, let_go
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 _TRACED = (os.path.dirname(database.__file__), contextlib.__file__)
-_EVERY = 1 if FULL else 61  # instructions of Python's; the suites together try others
+_EVERY = 7 if FULL else 61  # instructions of Python's
 
 
 @pytest.fixture(autouse=True)
