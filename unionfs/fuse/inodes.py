@@ -60,6 +60,15 @@ _SETTABLE = {  # what ``SetattrFields`` calls them
 }
 
 
+def generation_after(generation: int) -> int:
+    """Return the generation of numbers that are given again once more.
+
+    It has 32 bits, as the kernel's (fs/fuse/inode.c, fuse_stale_inode()), and is none that means
+    something to the extension: a large one would tell of a file in a lower layer.
+    """
+    return generation + 1 if generation + 1 < native.LOWER else native.NAME_ONLY + 1
+
+
 class Inodes:
     """The nodes that the kernel knows, by number. Touched between awaits of one thread only."""
 
@@ -73,7 +82,7 @@ class Inodes:
         self._nodes: dict[int, Node] = {ROOT_INODE: tree.root}
         self._spare = _SPARE
         self._of_root = 0  # what the root shows, though the kernel calls it by another
-        self._generation = native.NAME_ONLY  # one more for each file that is gone
+        self._generation = native.NAME_ONLY  # until a file is gone: generation_after
         self._devices: dict[int, int] = {}
         self.see_devices()
         tree.root.ino = ROOT_INODE
@@ -246,7 +255,7 @@ class Inodes:
         self.lending.left(ino)
         node.attr = None
         if node.dead:
-            self._generation += 1
+            self._generation = generation_after(self._generation)
             self.tree.forget(node)
         elif node.kind == _DIR:
             self.lending.forgotten(node)

@@ -3,8 +3,8 @@
 Python runs a handler between any two instructions, also between a generator's ``yield`` and the
 ``with`` block that it is for, and in the middle of a loop over a query's rows. What is at work
 there is kept by the exception's traceback until the exception is dealt with, so while the command
-cleans up, a lock among it is still held. Blocking the signal (sigprocmask(2)) would
-not do: another thread takes it then, and the handler runs in the main thread all the same.
+cleans up, a lock among it is still held. Blocking the signal (sigprocmask(2)) would not do: another
+thread takes it then, and the handler runs in the main thread all the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 ENDING = frozenset((signal.SIGHUP, signal.SIGINT, signal.SIGTERM))
-Handler = Callable[[int, FrameType | None], None]
+_Handler = Callable[[int, FrameType | None], None]
 
 _held = 0  # blocks of ``uninterrupted`` that the main thread is in
 _waiting: int | None = None  # a signal that came meanwhile
@@ -46,16 +46,6 @@ def interruptible() -> Iterator[None]:
 
     with _handled_by(interrupt):
         yield
-
-
-def let_go(interruption: Interrupted) -> None:
-    """Have what was interrupted give up the locks that its traceback keeps; before waiting for one.
-
-    A ``with`` block that had its lock and was not yet begun ends here, and not before.
-    """
-    from traceback import clear_frames  # which nobody needs who is not interrupted
-
-    clear_frames(interruption.__traceback__)
 
 
 @contextmanager
@@ -96,6 +86,16 @@ def uninterrupted() -> Iterator[None]:
             raise Interrupted(number)
 
 
+def let_go(interruption: Interrupted) -> None:
+    """Have what was interrupted give up the locks that its traceback keeps; before waiting for one.
+
+    A ``with`` block that had its lock and was not yet begun ends here, and not before.
+    """
+    from traceback import clear_frames  # which nobody needs who is not interrupted
+
+    clear_frames(interruption.__traceback__)
+
+
 def _interrupt(number: int) -> None:
     global _waiting
     if not _held:
@@ -104,7 +104,7 @@ def _interrupt(number: int) -> None:
 
 
 @contextmanager
-def _handled_by(handler: Handler) -> Iterator[None]:
+def _handled_by(handler: _Handler) -> Iterator[None]:
     """Let *handler* have the ending signals while the block runs, but for those ignored now."""
     heard = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handler) for number in heard}
