@@ -31,13 +31,13 @@ static int making_lost; /* more than fit: nothing is emptied any more */
 
 static size_t place_of_dir(uint64_t node)
 {
-	return ((node * 0x9E3779B97F4A7C15ULL) >> 40) & (DIRS - 1);
+	return (spread(node) >> 40) & (DIRS - 1);
 }
 
 /* FNV-1a, ended as in MurmurHash3, so that all bits of it count. */
 static uint64_t number_of(uint64_t node, const char *name, size_t length)
 {
-	uint64_t number = 0xCBF29CE484222325ULL ^ (node * 0x9E3779B97F4A7C15ULL);
+	uint64_t number = 0xCBF29CE484222325ULL ^ spread(node);
 
 	for (size_t i = 0; i < length; i++)
 		number = (number ^ (unsigned char)name[i]) * 0x100000001B3ULL;

@@ -78,7 +78,7 @@ static struct { /* the request read last, whose reply may be worth remembering *
 
 static size_t place_of(uint64_t node)
 {
-	return ((node * 0x9E3779B97F4A7C15ULL) >> 40) & (PLACES - 1);
+	return (spread(node) >> 40) & (PLACES - 1);
 }
 
 static void forget(uint64_t node)

@@ -74,7 +74,7 @@ const struct lent_layer *lent_layer(unsigned number)
 
 static size_t place_of(uint64_t node)
 {
-	return ((node * 0x9E3779B97F4A7C15ULL) >> 32) & (places - 1);
+	return (spread(node) >> 32) & (places - 1);
 }
 
 struct lent *lent_find(uint64_t node)

@@ -64,7 +64,7 @@ static struct lookup { /* one that is under way; the name if it is a short one *
 
 static struct file *file_at(uint64_t node)
 {
-	return &files[((node * 0x9E3779B97F4A7C15ULL) >> 40) & (FILES - 1)];
+	return &files[(spread(node) >> 40) & (FILES - 1)];
 }
 
 static struct part *part_at(uint64_t dir, uint32_t layer)
@@ -73,7 +73,7 @@ static struct part *part_at(uint64_t dir, uint32_t layer)
 
 	if (places == 0)
 		places = descriptors_kept(PARTS);
-	return &parts[((dir * 0x9E3779B97F4A7C15ULL) >> 40 ^ layer) & (places - 1)];
+	return &parts[(spread(dir) >> 40 ^ layer) & (places - 1)];
 }
 
 static struct long_file *long_at(uint64_t node)
@@ -82,7 +82,7 @@ static struct long_file *long_at(uint64_t node)
 
 	if (places == 0)
 		places = descriptors_kept(LONG);
-	return &long_files[((node * 0x9E3779B97F4A7C15ULL) >> 40) & (places - 1)];
+	return &long_files[(spread(node) >> 40) & (places - 1)];
 }
 
 /* Numbers of requests are even (FUSE_REQ_ID_STEP), and rise by that. */

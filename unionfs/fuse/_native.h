@@ -17,6 +17,13 @@
 #define INODE ((1ULL << 56) - 1) /* of a node's number; unionfs.fuse.inodes */
 #define FOREVER 1000000000 /* seconds; unionfs.fuse.inodes.FOREVER */
 
+/* For tables by node: its number times 2^64 / the golden ratio (Knuth, TAOCP 3, 6.4); the upper bits
+ * of that differ for numbers that follow one another. */
+static inline uint64_t spread(uint64_t node)
+{
+	return node * 0x9E3779B97F4A7C15ULL;
+}
+
 /* _native.c */
 int session_descriptor(void); /* -1: no session is hooked */
 int session_kills_privileges(void);

@@ -26,7 +26,7 @@ static size_t table_used; /* places with a node, removed ones included */
 
 static struct shared *place_of(uint64_t node)
 {
-	size_t at = (node * 0x9E3779B97F4A7C15ULL) >> 20;
+	size_t at = spread(node) >> 20;
 
 	if (table_size == 0)
 		return NULL;

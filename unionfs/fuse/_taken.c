@@ -14,7 +14,7 @@ static size_t taken_places, taken_count;
 
 static size_t taken_place(uint64_t node)
 {
-	return ((node * 0x9E3779B97F4A7C15ULL) >> 32) & (taken_places - 1);
+	return (spread(node) >> 32) & (taken_places - 1);
 }
 
 static uint64_t *find_taken(uint64_t node)

@@ -34,7 +34,7 @@ static struct xattrless *places; /* NULL: nothing was shared yet */
 
 static struct xattrless *place_of(uint64_t node)
 {
-	return &places[((node * 0x9E3779B97F4A7C15ULL) >> 40) & (PLACES - 1)];
+	return &places[(spread(node) >> 40) & (PLACES - 1)];
 }
 
 void xattrless_share(uint64_t node, int is_dir)

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from unionfs.inspect.stack import Stack
 from unionfs.syscalls import xattr
+from unionfs.syscalls.compare import same_bytes
 from unionfs.union.node import Node
 
-_CHUNK = 1 << 20
 _DIR, _FILE, _LINK = stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK
 
 
@@ -119,10 +119,7 @@ class _Comparison:
             os.fdopen(self._first.tree.open(old, os.O_RDONLY), "rb", buffering=0) as one,
             os.fdopen(self._second.tree.open(new, os.O_RDONLY), "rb", buffering=0) as other,
         ):
-            while piece := one.read(_CHUNK):
-                if piece != other.read(_CHUNK):
-                    return False
-        return True
+            return same_bytes(one.fileno(), other.fileno())
 
     @staticmethod
     def _attributes(stack: Stack, node: Node) -> dict[bytes, bytes]:

@@ -11,13 +11,12 @@ from typing import Any
 from unionfs.inspect.stack import LayerName, Stack
 from unionfs.ondisk.origin import Origin, filesystem_uuid
 from unionfs.syscalls.at import name_path
+from unionfs.syscalls.compare import same_bytes
 from unionfs.syscalls.handle import handle_of
 from unionfs.union.layer import Part
 from unionfs.union.metacopy import is_metacopy, open_readable
 from unionfs.union.node import Node
 from unionfs.union.reasons import Hidden, How, Said, Says
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +157,7 @@ def _same_content(stack: Stack, node: Node, shown: Copy, copy: Copy) -> bool | N
         opened.append(_open(copy.path))
         if is_metacopy(opened[1], layer):
             return None
-        return _equal(*opened)
+        return same_bytes(*opened)
     except OSError:
         return None
     finally:
@@ -177,17 +176,6 @@ def _shown(stack: Stack, node: Node) -> int:
 
 def _open(path: bytes) -> int:
     return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-
-
-def _equal(one: int, other: int) -> bool:
-    at = 0
-    while True:
-        piece = os.pread(one, _CHUNK, at)
-        if piece != os.pread(other, _CHUNK, at):
-            return False
-        if not piece:
-            return True
-        at += len(piece)
 
 
 def is_without_data(stack: Stack, said: Said) -> bool:

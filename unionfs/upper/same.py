@@ -6,11 +6,10 @@ import os
 import stat
 
 from unionfs.syscalls import xattr
+from unionfs.syscalls.compare import same_bytes
 from unionfs.union.metacopy import open_readable
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
-
-_CHUNK = 1 << 20
 
 
 class Same:
@@ -42,7 +41,7 @@ class Same:
         try:
             other = open_readable(self._after, new)
             try:
-                return _same_bytes(one, other)
+                return same_bytes(one, other)
             finally:
                 os.close(other)
         finally:
@@ -63,14 +62,3 @@ def _attributes(tree: Tree, node: Node) -> dict[bytes, bytes]:
         if shown is not None:
             found[shown] = value
     return found
-
-
-def _same_bytes(one: int, other: int) -> bool:
-    offset = 0
-    while True:
-        data = os.pread(one, _CHUNK, offset)
-        if data != os.pread(other, _CHUNK, offset):
-            return False
-        if not data:
-            return True
-        offset += len(data)
