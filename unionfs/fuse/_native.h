@@ -82,6 +82,11 @@ int trace_mentions(uint64_t node); /* whether one of them is about the node */
 void trace_found(struct traced *found);
 void trace_taken(void); /* what was found */
 
+/* _command.c */
+void command_asked(struct record *record, int executes); /* name who asks; whether on the way to exec */
+void command_answered(const struct record *record);
+void command_end(void); /* nobody traces any more */
+
 /* _spin.c */
 void spin_limit(long microseconds); /* how long an empty queue is asked again; 0: not at all */
 void spin_totals(unsigned long long *ns, unsigned long long *caught);

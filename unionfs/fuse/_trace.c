@@ -5,33 +5,19 @@
  * they are too many, and before the nodes in them are forgotten or moved (unionfs.fuse.tracer). Those
  * that do not fit are counted and given up: nobody waits for a tracer.
  *
- * A process's name is read while the request is under way, since afterwards the process may be gone.
- * The descriptors of those asked last are kept, and of one that asks again in no time, in which it
- * cannot have executed another program, the name. To execute one takes a third of a millisecond; but
- * where the program is on this mount, the kernel asks for its capabilities (and opens and reads it)
- * on the way, and from there to the first request of the new program it is less.
- *
  * Not told are requests that nobody answers, and those that a tracer makes by tracing.
  */
 #define _GNU_SOURCE
 #include "_native.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #define RECORDS 2048
 #define HEAP (1 << 18) /* bytes of names */
 #define NAME 255 /* bytes that are told of one */
-#define PROCESSES 16
-#define NO_TIME 60000 /* ns from an answer to the next request */
-#define LESS_TIME 20000 /* the same while another program may be about to begin, */
-#define BEGINS 2000000 /* ns from the kernel's asking for what it needs for that */
-#define LONG 1000000 /* ns after which a name is read again whatever happens */
 #define READERS 8 /* unionfs.fuse.tracer */
 #define TMPFILE 51
 #define OWN "user.unionfs.trace." /* unionfs.fuse.told */
@@ -59,86 +45,12 @@ static uint64_t lost;
 static uint32_t readers[READERS];
 static size_t reader_count;
 
-static struct process {
-	uint32_t pid; /* 0: none */
-	int fd; /* its comm */
-	uint64_t read_ns, answered_ns, executes_ns;
-	char command[sizeof(((struct record *)0)->command)];
-} processes[PROCESSES];
-
 static uint64_t clock_ns(void)
 {
 	struct timespec time;
 
 	clock_gettime(CLOCK_MONOTONIC, &time);
 	return (uint64_t)time.tv_sec * 1000000000U + (uint64_t)time.tv_nsec;
-}
-
-static void close_process(struct process *process)
-{
-	if (process->pid)
-		close(process->fd);
-	process->pid = 0;
-}
-
-/* Return the process, its comm open; NULL: it cannot be. */
-static struct process *opened(uint32_t pid)
-{
-	struct process *process = &processes[pid & (PROCESSES - 1)];
-	char path[32];
-
-	if (process->pid == pid)
-		return process;
-	close_process(process);
-	snprintf(path, sizeof(path), "/proc/%u/comm", (unsigned int)pid);
-	process->fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (process->fd < 0)
-		return NULL;
-	process->pid = pid;
-	process->answered_ns = process->read_ns = process->executes_ns = 0;
-	return process;
-}
-
-/* Whether the name of *process* is still the one that was read. */
-static int is_known(const struct process *process, uint64_t now)
-{
-	uint64_t enough = now - process->executes_ns < BEGINS ? LESS_TIME : NO_TIME;
-
-	return now - process->answered_ns <= enough && now - process->read_ns <= LONG;
-}
-
-static void note_command(struct record *record, int executes)
-{
-	for (int tries = 0; record->pid && tries < 2; tries++) {
-		struct process *process = opened(record->pid);
-
-		if (process == NULL)
-			return;
-		if (executes)
-			process->executes_ns = record->start_ns;
-		if (!is_known(process, record->start_ns)) {
-			char name[sizeof(process->command)] = {0};
-			ssize_t size = pread(process->fd, name, sizeof(name), 0);
-
-			if (size <= 0) { /* of another process, which had this number before */
-				close_process(process);
-				continue;
-			}
-			name[size - 1] = 0; /* the line's end */
-			memcpy(process->command, name, sizeof(name));
-			process->read_ns = record->start_ns;
-		}
-		memcpy(record->command, process->command, sizeof(record->command));
-		return;
-	}
-}
-
-static void note_answered(const struct record *record)
-{
-	struct process *process = &processes[record->pid & (PROCESSES - 1)];
-
-	if (process->pid == record->pid)
-		process->answered_ns = record->start_ns + record->took_ns;
 }
 
 /* Note the name at *from* behind those there are; return what follows it, NULL where none ends. */
@@ -322,7 +234,7 @@ void trace_begin(const struct fuse_in_header *head, size_t size, uint64_t now_ns
 	if (!note_names(new, body, (const char *)head + size))
 		note_body(new, body, size - sizeof(*head));
 	new->record.start_ns = now_ns;
-	note_command(&new->record, executes(head, size));
+	command_asked(&new->record, executes(head, size));
 }
 
 /* What a reply without an error says. */
@@ -399,7 +311,7 @@ void trace_end(uint64_t unique, int error, const void *body, size_t size, int ho
 		done->record.size = 0;
 	else
 		note_reply(done, body, size);
-	note_answered(&done->record);
+	command_answered(&done->record);
 	append(done);
 	if (at != --pending_count)
 		*done = pending[pending_count];
@@ -416,8 +328,7 @@ static int make_room(void)
 static void stop(void)
 {
 	trace_on = 0;
-	for (int i = 0; i < PROCESSES; i++)
-		close_process(&processes[i]);
+	command_end();
 	free(pending);
 	free(records);
 	free(heap);
