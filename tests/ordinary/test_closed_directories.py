@@ -83,7 +83,10 @@ def test_as_in_a_directory_of_his(user: User, tmp_path: Path) -> None:
 
 
 def test_what_is_open_in_a_directory_that_is_closed(user: User, tmp_path: Path) -> None:
-    """It waits until the directory is open again: his daemon has no more rights than he has."""
+    """It waits until the directory is open again: his daemon has no more rights than he has.
+
+    Without the extension not: then opening to write is a request, which copies the file up.
+    """
     place = user.home / tmp_path.name
     for name in ("plain", "lower", "kept/lower"):
         (place / name / "held/below").mkdir(parents=True)
@@ -94,6 +97,7 @@ def test_what_is_open_in_a_directory_that_is_closed(user: User, tmp_path: Path) 
     subprocess.run(["chown", "-R", f"{UID}:{GID}", place], check=True)
     assert user.script(HELD, place / "plain") == "0o600 1\n0o700 1\n"
     with mounted(user, place, "") as merged:
-        assert user.script(HELD, merged) == "0o600 EACCES\n0o700 1\n"
+        closed = "1" if user.env["UNIONFS_PURE"] == "1" else "EACCES"
+        assert user.script(HELD, merged) == f"0o600 {closed}\n0o700 1\n"
     with mounted(user, place / "kept", ",xattr_permissions=2") as merged:
         assert user.script(HELD, merged) == "0o600 1\n0o700 1\n"
