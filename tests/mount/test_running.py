@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.extension import answered
 from tests.support.files import as_user, opened, read, write
+from tests.support.modes import MODES
 from tests.support.rawcalls import AT_EMPTY_PATH
 from tests.support.stacks import Dir, Entry, File, build_layer, build_stack
 
@@ -179,7 +180,7 @@ CHANGES = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["extension", "pure"])
+@pytest.fixture(scope="module", params=MODES)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -10,10 +10,10 @@ import pytest
 from tests.support.mounts import Mounted, SessionMount, Spawner
 from tests.support.stacks import Layers
 
-_MODES = ["pure"] if os.environ.get("UNIONFS_PURE") == "1" else ["extension", "pure"]
+MODES = ["pure"] if os.environ.get("UNIONFS_PURE") == "1" else ["extension", "pure"]
 
 
-@pytest.fixture(scope="module", params=_MODES)
+@pytest.fixture(scope="module", params=MODES)
 def mode(request: pytest.FixtureRequest) -> str:
     """``extension`` or ``pure``."""
     return request.param
