@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import mmap
 import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -327,3 +334,51 @@ def test_a_reader_in_the_middle_while_others_change_and_list(scratch, union):
             if number % 20 == 0:
                 os.listdir(d)
     os.rmdir(d)
+
+
+def _look(path: bytes) -> None:
+    """Look at *path* in another process, for a few seconds at most."""
+    subprocess.run(["ls", "-d", path], capture_output=True, timeout=10)
+
+
+@contextmanager
+def _child(work: Callable[[], object]) -> Iterator[int]:
+    """Do *work* in a child, which must end well after the block."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if work() else 1)
+    try:
+        yield pid
+    finally:
+        assert os.waitpid(pid, 0)[1] == 0
+
+
+def _is_running(pid: int) -> bool:
+    return os.waitpid(pid, os.WNOHANG) == (0, 0)
+
+
+def test_a_reader_whose_memory_does_not_come_keeps_nobody_waiting(scratch, union):
+    """Names had changed: the kernel was to forget the listing that it was copying to him, and for
+    that the daemon waited. Whoever can read a directory could stop the mount.
+    """
+    root = union(build_stack(scratch + b"/s", [[File(b"d/%04d" % n) for n in range(3000)]])).root
+    slow = union(build_stack(scratch + b"/slow", [[File(b"page", size=mmap.PAGESIZE), File(b"x")]]))
+    d = root + b"/d"
+    os.listdir(d)
+    read(slow.root + b"/x")  # and close it: the kernel is told to ask for no FLUSH, as children do
+    with ExitStack() as stack:
+        reader = stack.enter_context(opened(d, os.O_RDONLY | os.O_DIRECTORY))
+        page = stack.enter_context(opened(slow.root + b"/page", os.O_RDONLY))
+        memory = mmap.mmap(page, mmap.PAGESIZE, mmap.MAP_PRIVATE)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        assert kernel.getdents_once(reader, mmap.PAGESIZE)
+        write(d + b"/new", b"")
+        os.kill(slow.pid, signal.SIGSTOP)
+        stalled = _child(lambda: kernel.getdents_to(reader, address, mmap.PAGESIZE))
+        pid = stack.enter_context(stalled)
+        time.sleep(0.2)
+        stack.enter_context(_child(lambda: len(os.listdir(d)) == 3001))
+        stack.callback(os.kill, slow.pid, signal.SIGCONT)
+        time.sleep(0.2)
+        _look(root + b"/none")
+        assert _is_running(pid)

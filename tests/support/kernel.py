@@ -64,6 +64,12 @@ def getdents_once(fd: int, size: int) -> list[Dirent]:
     return list(_records(buffer.raw[:count]))
 
 
+def getdents_to(fd: int, address: int, size: int) -> int:
+    """getdents64(2) to an address; returns how many bytes were written there."""
+    to = ctypes.c_void_p(address)
+    return _check(_libc.syscall(_SYS_GETDENTS64, fd, to, ctypes.c_size_t(size)))
+
+
 def _records(data: bytes):
     at = 0
     while at < len(data):

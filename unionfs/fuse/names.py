@@ -78,21 +78,23 @@ class NameHandlers(State):
             raise FUSEError(errno.ENOSYS)
         return self.files.open_dir(self.inodes[inode])
 
-    @answers
-    def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
+    @answers_later
+    async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         """List what follows position *start_id*; see ``listing`` for what a position is worth.
 
         Entries that went meanwhile are left out and new ones wait for a rewind, so that none that
         stays is skipped or doubled (readdir(3p)). Files may come without attributes (see
-        ``Foresight``), which the hook has to say to the kernel.
+        ``Foresight``), which the hook has to say to the kernel. An error comes alone: entries that
+        it took along would have references that the kernel never gives back.
         """
-        bare_count = 0
+        bare_count, told = 0, False
         parent = self.dir_of(fh)
+        self.tree.load(parent)
+        found, first = listing(parent, start_id)
+        if found.changed and not start_id:
+            await self.forget_listing(parent)
         children = self.tree.load(parent)
         names_only = self.by_node and self._foresight.names_only(children)
-        found, first = listing(parent, start_id)
-        if found.changed and not start_id and self.by_node:
-            self._forget_cached(parent)
         names, positions = found.names, found.positions
         inodes = self.inodes
         reply = pyfuse3.readdir_reply
@@ -111,33 +113,26 @@ class NameHandlers(State):
                     self._bare.st_mode = node.kind
                     if not reply(token, name, self._bare, positions[index]):
                         break
-                    bare_count += 1
+                    bare_count, told = bare_count + 1, True
                     continue
                 try:
                     node = inodes.enter(parent, name, node)
                 except FileNotFoundError:
                     continue  # removed behind our back: a listing goes on
+                except Exception:
+                    if not told:
+                        raise
+                    break  # the next piece begins with it, and says so
                 if self.xattrless.ahead:
                     self.xattrless.entered(node)
             if not reply(token, name, node.attr, positions[index]):
                 break
             inodes.shown(node)
+            told = True
         else:
             if self.by_node and native.hooks is not None:
                 native.hooks.end_of_listing(parent.ino, positions[-1])
         self._foresight.listed(bare_count)
-
-    def _forget_cached(self, node: Node) -> None:
-        """Let the kernel forget what it has of the listing of *node*, whose names changed.
-
-        It fills its cache with the pieces of all readers, and looks whether that is old when one
-        begins. One that had begun when another completed it would go on in the old names, and miss
-        some that were there before it began (fs/fuse/readdir.c, fuse_readdir_cached()).
-        """
-        try:
-            pyfuse3.invalidate_inode(node.ino)
-        except OSError:
-            pass  # ENOENT: a directory without a node is not listed; there is nothing to forget
 
     def _list_dot(self, node: Node, name: bytes, position: int, token: ReaddirToken) -> bool:
         shown = node if name == b"." else node.parent or node
@@ -340,9 +335,9 @@ class NameHandlers(State):
             rename(upper, old, name_old, new, name_new, flags)
         if target is not None:
             self.files.names_changed(target)
-        self._directory_moved(source, old)
+        await self._directory_moved(source, old)
         if target is not None and flags & pyfuse3.RENAME_EXCHANGE:
-            self._directory_moved(target, new)
+            await self._directory_moved(target, new)
 
     async def _prepare(
         self, source: Node, target: Node | None, flags: int, *, same_parent: bool
@@ -371,15 +366,15 @@ class NameHandlers(State):
         if not target.is_dir and target.identity in self.tree.links:
             await self.own_data(target)
 
-    def _directory_moved(self, node: Node, old: Node) -> None:
+    async def _directory_moved(self, node: Node, old: Node) -> None:
         """A directory that was copied up to be moved shows other attributes than it did, and what
         the kernel has of its listing the number of *old*, its parent, for ``..``.
         """
         if node.is_dir:
             self.changed(node)
             if node.parent is not old:
-                self._forget_cached(node)
                 self.inodes.lending.moved(node)
+                await self.forget_listing(node)
 
 
 def _masked(upper: Upper, parent: Node, mode: int, ctx: RequestContext) -> int:

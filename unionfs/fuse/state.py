@@ -271,6 +271,22 @@ class State:
             self._flushes -= 1
         return True
 
+    async def forget_listing(self, node: Node) -> None:
+        """Let the kernel forget what it has of the listing of *node*, whose names changed.
+
+        It fills its cache with the pieces of all readers, and looks whether that is old when one
+        begins. One that had begun when another completed it would go on in the old names, and miss
+        some that were there before it began (fs/fuse/readdir.c, fuse_readdir_cached()).
+
+        Others are answered meanwhile: it waits for a reader to whom it copies a piece, and who may
+        wait for us, or for whatever else his memory is on.
+        """
+        try:
+            if self.by_node:
+                await self.flush_maps(node)
+        except OSError:
+            pass  # ENOENT: a directory without a node is not listed; there is nothing to forget
+
     async def _copy_file(self, upper: Upper, node: Node, cut: Cut | None) -> None:
         if node.source is None or node in self._copying:
             return  # the second time: somebody else was first

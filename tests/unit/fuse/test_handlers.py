@@ -370,6 +370,41 @@ def test_a_listing_in_pieces_is_whole_while_names_come_and_go(
     assert set(world.names(b"")) - {b"new"} <= set(everything)
 
 
+def test_an_entry_that_cannot_be_shown_ends_the_piece_before_it(
+    lower: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error took the piece's other entries along, and their references were counted for ever:
+    such a file's room on the disk was not given back when it was removed.
+    """
+    world = build()
+    for name in (b"1", b"2", b"3"):
+        world.create(name)
+    names = world.names(b"")
+    last = world.tree.load(world.tree.root)[names[-1]]
+    stat_of = world.tree.stat
+    reader = Listing(world, 1, 9, monkeypatch)
+
+    def damaged(node: Node) -> os.stat_result:
+        if node is last:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return stat_of(node)
+
+    for node in world.tree.load(world.tree.root).values():
+        node.attr = None
+    before = {name: world.tree.load(world.tree.root)[name].nlookup for name in names}
+    monkeypatch.setattr(world.tree, "stat", damaged)
+    assert reader.more() and reader.names == [b".", b"..", *names[:-1]]
+    for _ in range(2):
+        with pytest.raises(OSError, match="Input/output"):
+            reader.more()
+    for name in names[:-1]:
+        node = world.tree.load(world.tree.root)[name]
+        assert node.nlookup == before[name] + reader.names.count(name)
+    assert last.nlookup == before[names[-1]]
+    monkeypatch.setattr(world.tree, "stat", stat_of)
+    assert reader.rest() == sorted([b".", b"..", *names])
+
+
 def test_the_first_sync_of_a_file_is_one_of_its_name_too(
     lower: Path, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,8 @@ import os
 import shutil
 import stat
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyfuse3
@@ -14,8 +16,9 @@ import pytest
 
 from tests.support.faults import Faults
 from tests.support.files import refused
+from tests.support.worlds import ROOT
 from tests.unit.fuse.conftest import Build
-from unionfs.fuse import guard
+from unionfs.fuse import guard, native
 from unionfs.ondisk.whiteout import is_whiteout
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.usefixtures("inline")]
@@ -219,6 +222,86 @@ def test_openers_go_on_with_the_copy_though_no_descriptor_is_to_be_had(
     assert world.do("read", reader, 0, 100) == b"old"
     assert world.getattr(b"file").st_size == 3
     world.do("release", reader)
+
+
+@contextmanager
+def _close_tells_of_an_error(patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As it may on FUSE and NFS."""
+    real = os.close
+
+    def close(fd: int) -> None:
+        real(fd)
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    with patch.context() as context:
+        context.setattr(os, "close", close)
+        yield
+
+
+def test_an_error_of_close_leaves_no_number_of_another_file(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node kept the number, and served what was opened next, or closed it once more."""
+    world = build()
+    world.create(b"file", b"content")
+    node = world.node(b"file")
+    handle = world.open(b"file", os.O_RDWR)
+    with _close_tells_of_an_error(monkeypatch):
+        world.do("release", handle)
+    assert node.file is None
+
+
+def test_openers_go_on_with_the_copy_though_close_tells_of_an_error(
+    lower: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (lower / "file").write_bytes(b"content")
+    world = build()
+    node = world.node(b"file")
+    handle = world.open(b"file", os.O_RDONLY)
+    old, new = node.file.fd, os.open(lower / "file", os.O_RDONLY)
+    with _close_tells_of_an_error(monkeypatch):
+        world.ops.files.go_on_with(node, new, writable=False)
+    assert node.file.fd == new != old
+    world.do("release", handle)
+
+
+def test_an_error_of_close_does_not_keep_what_was_removed(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = build()
+    world.create(b"file")
+    node = world.node(b"file")
+    world.unlink(b"file")
+    assert node.anchor >= 0
+    with _close_tells_of_an_error(monkeypatch):
+        world.ops.inodes.forget(node.ino, node.nlookup)
+    assert node.anchor == -1
+
+
+def test_no_descriptor_is_lost_where_there_are_too_few_for_a_copied_range(
+    lower: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each try left one open, until there was none for anybody."""
+    world = build()
+    for name in (b"one", b"two"):
+        world.create(name, b"x")
+    left, real = [1], os.dup
+
+    def dup(fd: int) -> int:
+        if not left:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        left.pop()
+        return real(fd)
+
+    asked = 47, struct.pack("=7Q", 0, 0, world.lookup(b"two"), 0, 0, 1 << 21, 0)
+    monkeypatch.setattr(native, "carried", lambda: asked)
+    monkeypatch.setattr(os, "dup", dup)
+    world.do("open", world.lookup(b"one"), os.O_RDONLY, ROOT)
+    world.do("open", world.lookup(b"two"), os.O_RDWR, ROOT)
+    before = os.listdir("/proc/self/fd")
+    with refused(errno.EMFILE):
+        world.do("getxattr", world.lookup(b"one"), native.CARRIER, ROOT)
+    assert os.listdir("/proc/self/fd") == before
 
 
 @pytest.mark.parametrize("verb", ["create", "mkdir"])
