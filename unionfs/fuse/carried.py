@@ -181,8 +181,10 @@ def _without_holes(fd: int, offset: int, whence: int) -> int:
 
 async def _elsewhere(work: Callable[..., T], *fds: int) -> T:
     """Run *work* on duplicates of *fds* in a thread: the originals may be closed meanwhile."""
-    own = [os.dup(fd) for fd in fds]
+    own: list[int] = []
     try:
+        for fd in fds:
+            own.append(os.dup(fd))  # one by one: the second may fail
         with loop.waiting():
             return await trio.to_thread.run_sync(work, *own)
     finally:

@@ -15,6 +15,7 @@ then the number under which the kernel has the descriptor, which the hook takes 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import resource
 import stat
@@ -28,6 +29,8 @@ from unionfs.union import protection
 from unionfs.union.metacopy import open_readable
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
+
+log = logging.getLogger(__name__)
 
 _BACKING_SHIFT = 40  # of a handle's bits; unionfs/fuse/_passing.c
 _TRIES = 8  # descriptors that are looked at to find one that may be closed
@@ -210,7 +213,7 @@ class Files:
         if node.file is not None:
             self._change(node, fd, writable=writable, lower=node.source is not None)
         elif fd >= 0:
-            os.close(fd)
+            _close(node, fd)
 
     def catch_up(self) -> None:
         """After a move that may have copied whole directories: let openers go on with the copies.
@@ -230,7 +233,7 @@ class Files:
         file = node.file
         guard = protection.of(self._tree, node) if writable else 0
         self._unshare(node)
-        os.close(file.fd)
+        _close(node, file.fd)
         file.go_on(fd, writable=writable, lower=lower, guard=guard)
         self._share(node, file)
 
@@ -286,7 +289,7 @@ class Files:
             self._unshare(node)
             if node.file.backing and native.hooks is not None:
                 native.hooks.unback(node.file.backing)
-            os.close(node.file.fd)
+            _close(node, node.file.fd)
             node.file = None
             del self._open[node]
 
@@ -302,6 +305,18 @@ class Files:
             self.drop(node)
         self.nodes.clear()
         self.dirs.clear()
+
+
+def _close(node: Node, fd: int) -> None:
+    """Close the descriptor *fd* of *node*, which it is whatever close(2) says.
+
+    An upper that is on another machine, or on FUSE, may tell there that it lost what was written.
+    Nobody waits for that; and whoever went on with the number would serve another file by it.
+    """
+    try:
+        os.close(fd)
+    except OSError as error:
+        log.error("%s may have lost content: %s", os.fsdecode(node.path()), error)
 
 
 def _can_be_had_again(file: OpenFile) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from typing import Any
 
@@ -158,6 +159,15 @@ class Node:
             self.also.pop((parent, name), None)
         elif self.also:
             (self.parent, self.name), _ = self.also.popitem()
+
+    def let_anchor_go(self) -> None:
+        """Close the anchor, if there is one."""
+        fd, self.anchor = self.anchor, -1
+        if fd >= 0:
+            try:
+                os.close(fd)
+            except OSError:
+                pass  # it is closed all the same (close(2)), and nobody reads this file any more
 
     def path(self) -> bytes:
         """Return a path of this file in the merged tree, with a leading slash (for messages)."""

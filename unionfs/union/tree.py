@@ -353,9 +353,7 @@ class Tree:
 
     def forget(self, node: Node) -> None:
         """Let go of *node*, which neither the kernel nor a loaded directory refers to."""
-        if node.anchor >= 0:
-            os.close(node.anchor)
-            node.anchor = -1
+        node.let_anchor_go()
         if node.identity is not None and self.links.get(node.identity) is node:
             del self.links[node.identity]
 

@@ -56,7 +56,7 @@ class held:  # in place of a function: a generator costs three times as much
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if kind is not None and self._node is not None:
-            _let_anchor_go(self._node)
+            self._node.let_anchor_go()
 
 
 def _hold_dir(part: Part) -> int:
@@ -97,7 +97,7 @@ def _keep_without_anchor(upper: Upper, node: Node) -> None:
             node.nlink = os.stat(node.anchor).st_nlink - 1
         except OSError:
             return  # no more links, or no room for one: the descriptor is as good
-    _let_anchor_go(node)
+    node.let_anchor_go()
 
 
 def take_place(upper: Upper | None, parent: Node, name: bytes, node: Node) -> None:
@@ -121,7 +121,7 @@ def settle(upper: Upper | None, node: Node) -> None:
     if kept:
         index.unkeep(upper, node)
         node.nlink = 0
-    _let_anchor_go(node)
+    node.let_anchor_go()
 
 
 def let_go(tree: Tree, upper: Upper | None, node: Node) -> None:
@@ -160,9 +160,3 @@ def _is_nameless(fd: int) -> bool:
         return os.stat(fd).st_nlink == 0
     except OSError:
         return False  # the name is gone all the same; its file is let go at the end of the mount
-
-
-def _let_anchor_go(node: Node) -> None:
-    if node.anchor >= 0:
-        os.close(node.anchor)
-        node.anchor = -1

@@ -136,9 +136,7 @@ class Rebase:
 
 def _lead_to(node: Node, place: Place) -> None:
     found, st = place.node, place.st
-    if node.anchor >= 0:
-        os.close(node.anchor)
-        node.anchor = -1
+    node.let_anchor_go()
     node.source, node.source_name = found.source, found.source_name
     node.hidden, node.nlink = found.hidden, found.nlink
     node.candidates, node.parts = found.candidates, found.parts
