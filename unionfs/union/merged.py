@@ -55,7 +55,10 @@ CREATE TABLE directories (path BLOB PRIMARY KEY, content BLOB NOT NULL);
 
 
 class NotIndexableError(RefusedError):
-    """A layer carries marks that the index does not hold; its mounts read the layers."""
+    """The index cannot say what a layer has; its mounts read the layers.
+
+    Marks, that is, or times after the year 2262.
+    """
 
 
 class Merged(NamedTuple):
@@ -237,26 +240,21 @@ def _pack(tree: Tree, node: Node) -> bytes:
             struct.pack(f"<{count}Q", *(child.born for child in files)),
             struct.pack(f"<{count}H", *(child.kind for child in files)),
             struct.pack(f"<{count}H", *(_home(child) for child in files)),
-            *(_STAT.pack(*_attributes(tree.raw_stat(child))) for child in files),
+            *(_attributes(tree, child) for child in files),
             b"\0".join(children),
         )
     )
 
 
-def _attributes(st: os.stat_result) -> Sequence[int]:
-    return (
-        st.st_mode,
-        st.st_nlink,
-        st.st_uid,
-        st.st_gid,
-        st.st_size,
-        st.st_blocks,
-        st.st_rdev,
-        st.st_blksize,
-        st.st_atime_ns,
-        st.st_mtime_ns,
-        st.st_ctime_ns,
-    )
+def _attributes(tree: Tree, child: Node) -> bytes:
+    st = tree.raw_stat(child)
+    numbers = (st.st_mode, st.st_nlink, st.st_uid, st.st_gid, st.st_size, st.st_blocks)
+    times = (st.st_atime_ns, st.st_mtime_ns, st.st_ctime_ns)
+    try:
+        return _STAT.pack(*numbers, st.st_rdev, st.st_blksize, *times)
+    except struct.error:
+        path = os.fsdecode(child.path())
+        raise NotIndexableError(f"{path} has a time that an index cannot say") from None
 
 
 def _home(child: Node) -> int:

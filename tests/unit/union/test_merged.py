@@ -263,3 +263,12 @@ def test_layers_with_a_driver_s_marks_have_none(
     os.setxattr(lowers[0] / "all", f"user.overlay.{mark}", value)
     with pytest.raises(NotIndexableError, match="/top/all has marks"):
         write(str(tmp_path / "new"), opened(lowers))
+
+
+def test_layers_with_a_time_that_is_too_late_have_none(tmp_path: Path, lowers: list[Path]) -> None:
+    """Importing such an image ended in an internal error, after the image was there."""
+    os.utime(lowers[1] / "all/file", ns=(0, 2**63 - 1))
+    write(str(tmp_path / "latest"), opened(lowers))
+    os.utime(lowers[0] / "all/top", (0, 14_000_000_000))
+    with pytest.raises(NotIndexableError, match="/all/top has a time"):
+        write(str(tmp_path / "new"), opened(lowers))
