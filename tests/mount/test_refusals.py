@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -96,6 +97,14 @@ def test_an_upper_that_another_mount_uses(layers, scratch, union):
     """It waits for a daemon that is leaving, a bounded time; this one is not leaving."""
     mounted = union(layers)
     assert "in use" in _refused(layers, scratch + b"/m")
+    assert os.listdir(mounted.root + b"/sub") == []
+
+
+def test_an_upper_that_another_mount_uses_with_another_work_directory(layers, scratch, union):
+    """Both would change it, and neither know of the other's changes."""
+    mounted = union(layers)
+    os.mkdir(scratch + b"/more")
+    assert "upper0 is in use" in _refused(replace(layers, work=scratch + b"/more"), scratch + b"/m")
     assert os.listdir(mounted.root + b"/sub") == []
 
 

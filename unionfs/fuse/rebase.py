@@ -20,7 +20,7 @@ from unionfs.union.node import Node
 from unionfs.union.stack import find_overrides, tree_of
 from unionfs.upper.rebase import Rebase
 from unionfs.upper.upper import Upper
-from unionfs.upper.work import WorkDir
+from unionfs.upper.work import WorkDir, claim
 
 if TYPE_CHECKING:
     from unionfs.fuse.state import State
@@ -64,6 +64,7 @@ class Rebasing:
         try:
             there = {layer.path: layer for layer in old.tree.layers[1:]}
             layers = [self._open(upper, 0)]
+            claim(layers[0], wait=0)
             for number, path in enumerate(self.stack.lowerdirs, start=1):
                 layer = there.get(path) or self._open(path, number)
                 layer.number = number

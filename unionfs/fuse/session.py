@@ -36,7 +36,7 @@ from unionfs.union.override import OverrideTree
 from unionfs.union.stack import find_overrides, flavour_of, open_layers, tree_of
 from unionfs.upper.create import Owner
 from unionfs.upper.upper import Upper
-from unionfs.upper.work import WorkDir
+from unionfs.upper.work import WorkDir, claim
 
 _WORKERS = 64  # requests that may be waiting for a copy or a sync at a time
 
@@ -72,6 +72,7 @@ class Session:
             _refuse_loops(config, target)
             if config.upperdir is not None and config.workdir is not None:
                 self._work = WorkDir(config.workdir, writable=writable)
+                claim(layers[0])
             if config.aufs or flavour is Flavour.USER:
                 _find_overrides(config, layers)
             self._tree = tree_of(layers, pool)

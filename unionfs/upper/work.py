@@ -12,6 +12,7 @@ from unionfs.ondisk.whiteout import make_whiteout, make_whiteout_file, share_whi
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import RENAME_NOREPLACE, exists, names_in, open_dir, renameat2
 from unionfs.syscalls.remove import remove_tree
+from unionfs.union.layer import Layer
 
 _WORK = b"work"  # the kernel's names inside workdir (fs/overlayfs/super.c)
 _INDEX = b"index"
@@ -19,10 +20,11 @@ _MARKS = b"marks"  # ours
 _VOLATILE = b"volatile"
 _INCOMPAT = b"incompat"
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_PATIENCE = 10.0  # seconds that a daemon may take to leave
 
 
 class UpperInUseError(ConflictError):
-    """Another mount has this work directory."""
+    """Another mount has this upper or work directory."""
 
 
 class BadWorkDirError(NotFoundError):
@@ -33,6 +35,29 @@ class VolatileUpperError(RefusedError):
     """The upper was last mounted volatile and not unmounted cleanly: it may have lost data."""
 
 
+def claim(upper: Layer, *, wait: float = _PATIENCE) -> None:
+    """Lock the directory *upper* until it is closed, waiting for a daemon that is leaving.
+
+    The work directory's lock does not do: another mount may have a work directory of its own, and
+    each would take what the other changes for what it knows. Raises UpperInUseError, OSError.
+    """
+    _lock(upper.root.fd(), "upperdir", upper.path, wait)
+
+
+def _lock(fd: int, what: str, path: bytes, wait: float) -> None:
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise UpperInUseError(
+                    f"{what} {os.fsdecode(path)} is in use by another mount"
+                ) from None
+        time.sleep(0.02)
+
+
 class WorkDir:
     """``workdir``, held under a flock(2) while it is open.
 
@@ -41,7 +66,7 @@ class WorkDir:
     only), ``as_files`` whether whiteouts have to be such files: known once ``stock`` was called.
     """
 
-    def __init__(self, path: bytes, *, wait: float = 10.0, writable: bool = True) -> None:
+    def __init__(self, path: bytes, *, wait: float = _PATIENCE, writable: bool = True) -> None:
         """Open and lock *path*, waiting up to *wait* seconds for a daemon that is leaving.
 
         Not *writable*, for a read-only mount: only the index is looked at, and nothing is changed.
@@ -57,7 +82,7 @@ class WorkDir:
         except OSError as error:
             raise BadWorkDirError(f"workdir {os.fsdecode(path)}: {error.strerror}") from None
         try:
-            self._lock(wait)
+            _lock(self._root, "workdir", path, wait)
             self.fd = self._enter() if writable else -1
         except OSError as error:
             os.close(self._root)
@@ -66,19 +91,6 @@ class WorkDir:
             os.close(self._root)
             raise
         self.device = os.fstat(self._root).st_dev
-
-    def _lock(self, wait: float) -> None:
-        deadline = time.monotonic() + wait
-        while True:
-            try:
-                fcntl.flock(self._root, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise UpperInUseError(
-                        f"workdir {os.fsdecode(self.path)} is in use by another mount"
-                    ) from None
-            time.sleep(0.02)
 
     def _enter(self) -> int:
         """Return a descriptor of the ``work`` directory, emptied of what a killed daemon left."""
