@@ -14,7 +14,7 @@ import subprocess
 
 from tests.support import kernel
 
-_FORCED = {"ext4": ["-F"], "btrfs": ["-f"]}  # a file is as good as a device
+_FORCED = {"ext4": ["-F"], "btrfs": ["-f"], "xfs": ["-f"]}  # a file is as good as a device
 _NEVER = "3600"  # seconds between ext4's own commits; a test is over long before
 
 

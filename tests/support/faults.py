@@ -23,7 +23,7 @@ from unionfs.syscalls import at, flags, handle, settle, space
 _OS = (  # noqa: SIM905
     "chmod chown copy_file_range dup fchmod fchown fdatasync fstat fsync ftruncate getxattr "
     "listdir listxattr lseek mkdir mknod open pread pwrite readlink rename rmdir scandir stat "
-    "symlink unlink utime"
+    "symlink truncate unlink utime"
 ).split()
 _OTHERS = (
     (at, "_renameat2"),

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from pyfuse3 import (
     EntryAttributes,
@@ -81,7 +82,8 @@ class MetadataHandlers(CarriedHandlers):
         before = self.inodes.attributes(node)
         cut = None
         if fields.update_size:
-            cut = Cut(attr.st_size, kill=self.killer())
+            # Of size 0 it may be open(2) with O_TRUNC, which sets times as by a descriptor.
+            cut = Cut(attr.st_size, kill=self.killer(), named=fh is None and attr.st_size > 0)
         times = fields.update_atime or fields.update_mtime
         owner = fields.update_uid or fields.update_gid
         touches = times and native.touches()
@@ -168,13 +170,13 @@ class MetadataHandlers(CarriedHandlers):
 
     def _truncate(self, node: Node, cut: Cut) -> None:
         """Truncate by the descriptor of those who have the file open: it may be on older data."""
+        truncate = partial(attributes.truncate, kill=cut.kill, named=cut.named)
         if node.file is not None:
-            fd = self.files.data(node, write=True).fd
-            attributes.truncate(self.writer(), fd, cut.size, kill=cut.kill)
+            truncate(self.writer(), self.files.data(node, write=True).fd, cut.size)
             return
         fd = self.tree.open(node, os.O_WRONLY)
         try:
-            attributes.truncate(self.writer(), fd, cut.size, kill=cut.kill)
+            truncate(self.writer(), fd, cut.size)
         finally:
             os.close(fd)
 

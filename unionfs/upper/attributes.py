@@ -107,9 +107,12 @@ def remove_xattr(upper: Upper, node: Node, name: bytes) -> None:
     xattr.remove(upper.tree.target(node), upper.names.to_disk(name))
 
 
-def truncate(upper: Upper, fd: int, size: int, *, kill: IsMember | None) -> None:
+def truncate(
+    upper: Upper, fd: int, size: int, *, kill: IsMember | None, named: bool = False
+) -> None:
     """Make the file *fd* *size* bytes long, and with *kill* ``drop_set_id``.
 
+    *named*: as truncate(2), by which a filesystem may leave the times of a file that has that size.
     The content goes last, when nothing can fail any more. Raises OSError; content and mode are as
     they were then. (A capability is not: the kernel has taken that before it asks us.)
     """
@@ -117,7 +120,10 @@ def truncate(upper: Upper, fd: int, size: int, *, kill: IsMember | None) -> None
     kept = overrides.kept_as(upper, fd) if kill is not None else None
     drop_set_id(upper, fd, kill)
     try:
-        os.ftruncate(fd, size)
+        if named:
+            os.truncate(proc_path(fd), size)
+        else:
+            os.ftruncate(fd, size)
     except OSError:
         with contextlib.suppress(OSError):
             if kept is not None:

@@ -144,18 +144,20 @@ def copy_up(upper: Upper, node: Node) -> None:
 
 
 class Cut:
-    """A truncation that a copy-up is for: to ``size`` bytes, with ``kill`` as for ``truncate``.
+    """A truncation that a copy-up is for: to ``size`` bytes, with ``kill`` and ``named`` as for
+    ``truncate``.
 
     ``made`` tells afterwards whether the copy was published that short, in one step. Where it was
     not, the copy is whole and the truncation is still to be done: the file was copied by somebody
     else or does not get shorter, or it has several names, and so is published in two steps.
     """
 
-    __slots__ = ("kill", "made", "size")
+    __slots__ = ("kill", "made", "named", "size")
 
-    def __init__(self, size: int, *, kill: IsMember | None) -> None:
+    def __init__(self, size: int, *, kill: IsMember | None, named: bool = False) -> None:
         self.size = size
         self.kill = kill
+        self.named = named
         self.made = False
 
 

@@ -247,7 +247,10 @@ def _rename_on_disk(
         # A whiteout is in the way, and a directory replaces no file: change places with it.
         if to[0].whiteout_files:
             whiteouts.mark(place[0])
+        moved = upper.part(source).fd()
+        before = os.fstat(moved)
         renameat2(old_fd, place[1], new_fd, to[1], RENAME_EXCHANGE)
+        keep_times(moved, before)  # XFS takes that for a change of the directory
         if not covered:
             clear_away(old_fd, place[1])
         return
