@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 
 import pytest
 
@@ -13,10 +14,12 @@ from tests.support.examples import FULL
 from tests.support.files import as_user, opened
 from tests.support.mounts import UNION_OPTIONS
 from tests.support.stacks import Dir, File, build_stack
+from tests.support.stores import REPO
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
 OWNER, OTHER, GROUP = 1000, 1001, 3000
+NAMED = 300_000  # the first ID that has a name in a namespace of the tests
 FSETID = 1 << 4  # CAP_FSETID
 CALLERS = {
     "owner": {"uid": OWNER, "gid": OWNER},
@@ -169,3 +172,22 @@ def _made_by_stranger(path: bytes) -> None:
     assert os.stat(path).st_mode & 0o7777 == 0o2644
     words = ["unshare", "--user", "--map-root-user", "sh", "-c", 'printf x >> "$0"']
     subprocess.run([*words, path], check=True)
+
+
+@pytest.mark.parametrize("change", ["printf x >> $0", "truncate -s 5 $0"])
+@pytest.mark.parametrize("owner", [(0, NAMED + 5), (NAMED + 3, 0), (NAMED + 3, NAMED + 5)])
+def test_root_of_a_namespace_has_no_right_to_files_of_whom_it_does_not_name(
+    union, scratch, owner, change
+):
+    """His CAP_FSETID counts where both owner and group have names there, and else not."""
+    layers = build_stack(scratch + b"/s", [[Dir(b"d")]])
+    plain, mounted = scratch + b"/plain", union(layers).root + b"/f"
+    found = []
+    for path in (plain, mounted):
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
+        os.chown(path, *owner)
+        os.chmod(path, 0o2666)
+        words = [sys.executable, "-m", "tests.support.userns", str(NAMED), "sh", "-c", change, path]
+        subprocess.run(words, check=True, cwd=REPO)
+        found.append(oct(os.stat(path).st_mode))
+    assert found[1] == found[0]

@@ -14,7 +14,7 @@ from unionfs.syscalls.capability import (
     CAP_FSETID,
     has_capability,
     in_initial_user_namespace,
-    knows_group,
+    knows_owner,
     other_groups,
 )
 from unionfs.upper.attributes import IsMember
@@ -62,17 +62,18 @@ def may(ctx: RequestContext, capability: int) -> bool:
         return False
 
 
-def _is_member(gid: int, pid: int, group: int) -> bool:
-    """Return whether a caller is in *group*, or may as much (in_group_or_capable()).
+def _is_member(gid: int, pid: int, owner: int, group: int) -> bool:
+    """Return whether a caller is in *group*, or may as much with a file of *owner* and *group*
+    (in_group_or_capable()).
 
     Root of a user namespace is asked to lose set-id bits as everybody, and may that; but not where
-    his namespace has no name for the group, or whoever makes himself one would be in all groups.
+    his namespace has no name for either, or whoever makes himself one would be in all groups.
     """
     if gid == group or pid == 0:
         return gid == group
     try:
         if group in other_groups(pid):
             return True
-        return has_capability(CAP_FSETID, pid) and knows_group(pid, group)
+        return has_capability(CAP_FSETID, pid) and knows_owner(pid, owner, group)
     except OSError:
         return False

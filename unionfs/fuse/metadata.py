@@ -325,7 +325,7 @@ class MetadataHandlers(CarriedHandlers):
         """
         st = self.tree.stat(node)
         is_member = self.killer_in(ctx) if st.st_mode & stat.S_ISGID else None
-        goes = is_member is not None and not is_member(st.st_gid)
+        goes = is_member is not None and not is_member(st.st_uid, st.st_gid)
         mode = stat.S_IMODE(st.st_mode)
         with attributes.mode_within(upper, node, mode & ~stat.S_ISGID if goes else mode, mode):
             yield

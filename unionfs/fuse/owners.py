@@ -120,10 +120,10 @@ class Owners:
         )
 
     def member(self, is_member: IsMember | None) -> IsMember | None:
-        """Return *is_member*, which knows the groups of the mount, for groups on disk."""
+        """Return *is_member*, which knows owners as the mount shows them, for those on disk."""
         if is_member is None:
             return None
-        return lambda group: is_member(self._groups.shown(group))
+        return lambda uid, gid: is_member(self._users.shown(uid), self._groups.shown(gid))
 
     def shown_value(self, name: bytes, value: bytes) -> bytes:
         """Return *value* of the attribute *name*, as on disk, as it is shown. Raises OSError."""

@@ -44,10 +44,10 @@ def in_initial_user_namespace(pid: int | None = None) -> bool:
     return found.st_ino == _INITIAL_USER_NAMESPACE
 
 
-def knows_group(pid: int, group: int) -> bool:
-    """Return whether the user namespace of process *pid* has a name for *group*, as we call it.
+def knows_owner(pid: int, owner: int, group: int) -> bool:
+    """Return whether the user namespace of process *pid* has names for both, as we call them.
 
-    Without one, no capability there is worth anything with a file of that group (in the kernel
+    Without them, no capability there is worth anything with a file of theirs (in the kernel
     capable_wrt_inode_uidgid()). Raises OSError if there is no such process.
     """
     try:
@@ -55,10 +55,14 @@ def knows_group(pid: int, group: int) -> bool:
         if os.stat(f"/proc/{pid}/ns/user").st_ino == here:
             return True
     except PermissionError:
-        pass  # another user's; his map is open to all (user_namespaces(7))
-    with open(f"/proc/{pid}/gid_map", "rb") as lines:
+        pass  # another user's; his maps are open to all (user_namespaces(7))
+    return _is_mapped(pid, "uid_map", owner) and _is_mapped(pid, "gid_map", group)
+
+
+def _is_mapped(pid: int, table: str, number: int) -> bool:
+    with open(f"/proc/{pid}/{table}", "rb") as lines:
         for line in lines:
             _, first, count = map(int, line.split())
-            if first <= group < first + count:
+            if first <= number < first + count:
                 return True
     return False

@@ -136,9 +136,9 @@ def truncate(
 def drop_set_id(upper: Upper, fd: int, is_member: IsMember | None) -> bool:
     """Remove the set-id bits of a file that somebody without CAP_FSETID changes (write(2)).
 
-    Returns whether there was one to remove. *is_member* says whether that one is in a group; None:
-    who changes it may keep them. Capabilities are removed by the upper's filesystem, whoever
-    writes, if that keeps them. Raises OSError.
+    Returns whether there was one to remove. *is_member* says whether that one is in the file's
+    group; None: who changes it may keep them. Capabilities are removed by the upper's filesystem,
+    whoever writes, if that keeps them. Raises OSError.
     """
     if upper.override is not None:
         took = overrides.privileges_go(upper, fd, is_member)
@@ -173,4 +173,4 @@ def write_back(fd: int, data: bytes | memoryview, offset: int) -> int:
 
 def without_set_id(st: os.stat_result, is_member: IsMember) -> int:
     """Return the permissions of *st* without the bits that ``drop_set_id`` removes."""
-    return overrides.without_set_id(st.st_mode, st.st_gid, is_member)
+    return overrides.without_set_id(st.st_mode, (st.st_uid, st.st_gid), is_member)

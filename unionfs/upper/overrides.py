@@ -23,8 +23,8 @@ from unionfs.union.layer import Part
 from unionfs.union.node import Node
 from unionfs.upper.upper import Upper
 
-IsMember = Callable[[int], bool]
-"""Whether somebody is in the group of an ID."""
+IsMember = Callable[[int, int], bool]
+"""Whether somebody is in the group of a file of this owner and group (IDs), or may as much."""
 
 _ACLS = (acl.ACCESS, acl.DEFAULT)
 
@@ -138,7 +138,7 @@ def chown(upper: Upper, node: Node, uid: int, gid: int) -> None:
         write(upper, target, value, was)
     else:
         _drop(upper, target, CAPABILITY)  # first, as the kernel does: failing, it changes nothing
-        kept = without_set_id(value.mode, value.gid, lambda group: True)
+        kept = without_set_id(value.mode, (value.uid, value.gid), lambda *owner: True)
         write(upper, target, value._replace(mode=kept), was)
 
 
@@ -154,7 +154,7 @@ def privileges_go(upper: Upper, fd: int, is_member: IsMember | None) -> bool | N
     value = override.read(fd, _spelling(upper))
     if value is None:
         return None
-    kept = without_set_id(value.mode, value.gid, is_member)
+    kept = without_set_id(value.mode, (value.uid, value.gid), is_member)
     if kept == value.mode:
         return False
     write(upper, fd, value._replace(mode=kept), value)
@@ -166,14 +166,14 @@ def kept_as(upper: Upper, fd: int) -> Override | None:
     return override.read(fd, upper.override) if upper.override is not None else None
 
 
-def without_set_id(mode: int, gid: int, is_member: IsMember) -> int:
-    """Return the permissions in *mode* without set-id bits, of a file of the group *gid*.
+def without_set_id(mode: int, owner: tuple[int, int], is_member: IsMember) -> int:
+    """Return the permissions in *mode* without set-id bits, of a file of *owner* and group (IDs).
 
     The set-group-ID bit is no such bit without group execution; then only who is not in the file's
     group loses it (fs/attr.c, setattr_should_drop_sgid()).
     """
     kept = stat.S_IMODE(mode) & ~stat.S_ISUID
-    if kept & stat.S_ISGID and (kept & stat.S_IXGRP or not is_member(gid)):
+    if kept & stat.S_ISGID and (kept & stat.S_IXGRP or not is_member(*owner)):
         kept &= ~stat.S_ISGID
     return kept
 

@@ -58,7 +58,7 @@ def test_where_nothing_can_be_given_squashed_files_are_our_own():
 def test_membership_is_asked_of_the_shown_group():
     found = owners(gid_map=MAP)
     assert found.member(None) is None
-    assert [g for g in (0, 1, 1000) if found.member(lambda group: group == 1)(g)] == [0]
+    assert [g for g in (0, 1, 1000) if found.member(lambda _, group: group == 1)(0, g)] == [0]
 
 
 def test_acls():
