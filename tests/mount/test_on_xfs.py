@@ -9,14 +9,20 @@ import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from tests.support.disks import Disk
-from tests.support.files import opened, refused
+from tests.support.files import opened, refused, write
+from tests.support.layers import apply, emit
 from tests.support.stacks import PAST_NS, Dir, File, build_stack
 
 _SIZE = 100
+_ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHi", *entry)
+    for entry in ((1, 7, -1), (2, 7, 1000), (4, 5, -1), (16, 7, -1), (32, 5, -1))
+)
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL
 _FICLONE, _FIDEDUPERANGE, _FS_IOC_FIEMAP = 0x40049409, 0xC0189436, 0xC020660B
 _FIEMAP_EXTENT_SHARED = 0x2000
@@ -92,6 +98,18 @@ def _is_shared(path: bytes) -> bool:
     with opened(path, os.O_RDONLY) as fd:
         flags: int = struct.unpack_from("=I", fcntl.ioctl(fd, _FS_IOC_FIEMAP, asked), 32 + 40)[0]
     return bool(flags & _FIEMAP_EXTENT_SHARED)
+
+
+def test_a_layer_has_the_acls_that_its_files_have(xfs, scratch):
+    """XFS lists a default ACL twice, and by one of the names it was there before the files."""
+    for name in (b"/made", b"/again"):
+        os.mkdir(xfs + name)
+    os.mkdir(xfs + b"/made/d")
+    write(xfs + b"/made/d/f", b"")
+    os.setxattr(xfs + b"/made/d", "system.posix_acl_default", _ACL)
+    layer = apply(Path(os.fsdecode(xfs + b"/again")), emit(xfs + b"/made"))
+    assert layer.xattr("d", b"system.posix_acl_default") == _ACL
+    assert os.listxattr(layer.at("d/f")) == []
 
 
 def _plain(disk: bytes, size: int) -> bytes:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 ACCESS = b"system.posix_acl_access"
 DEFAULT = b"system.posix_acl_default"
+ON_XFS = frozenset((b"trusted.SGI_ACL_FILE", b"trusted.SGI_ACL_DEFAULT"))
+"""The same once more, as XFS lists it and obeys it (fs/xfs/xfs_acl.h)."""
 
 USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 _BASIC = frozenset((USER_OBJ, GROUP_OBJ, OTHER))

@@ -7,6 +7,7 @@ import os
 import stat
 
 from unionfs.errors import ConflictError
+from unionfs.ondisk import acl
 from unionfs.ondisk.flavour import is_driver_name
 from unionfs.ondisk.override import AttributeNames
 from unionfs.syscalls import xattr
@@ -16,7 +17,7 @@ from unionfs.tarball.writer import Member, TarWriter
 
 _CHUNK = 1 << 20
 _LONGEST_MAP = 256 << 10  # readers bound what stands before the data; beyond it, zeros are written
-HOST_ATTRIBUTES = frozenset((b"security.selinux", b"system.nfs4_acl"))  # this machine's, not ours
+HOST_ATTRIBUTES = acl.ON_XFS | {b"security.selinux", b"system.nfs4_acl"}  # this machine's, not ours
 _KINDS = {
     stat.S_IFREG: header.REGULAR,
     stat.S_IFLNK: header.SYMLINK,

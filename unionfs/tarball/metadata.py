@@ -152,6 +152,8 @@ class Metadata:
         for name, value in wanted.items():
             if self._flavour.to_disk(name) == name and is_driver_name(name):
                 self._warnings.add("attribute of a union driver dropped", entry.name)
+            elif name in acl.ON_XFS:  # or files would inherit it that say nothing of it
+                self._warnings.add("ACL in XFS's own form dropped", entry.name)
             else:
                 self._set(target, name, value, entry.name)
 

@@ -11,7 +11,7 @@ import struct
 import pytest
 
 from tests.support import tars
-from tests.support.layers import apply, directory
+from tests.support.layers import apply, directory, emit
 from unionfs.ondisk.flavour import Flavour
 from unionfs.syscalls import xattr
 from unionfs.tarball.apply import apply_layer
@@ -126,6 +126,18 @@ def test_capabilities_and_acls_survive_and_are_not_inherited(tmp_path):
     assert stat.S_IMODE(layer.lstat("d/plain").st_mode) == 0o640
     assert layer.xattr("d/ping", b"security.capability") == CAPABILITY
     assert layer.xattr("l", b"trusted.t") == b"1"
+
+
+@needs_root
+@pytest.mark.parametrize("name", ["trusted.SGI_ACL_FILE", "trusted.SGI_ACL_DEFAULT"])
+def test_what_xfs_makes_of_acls_is_neither_read_nor_written(tmp_path, name):
+    """It is an ACL there, which files would inherit meanwhile, and nothing elsewhere."""
+    value = struct.pack(">I", 3) + struct.pack(">IIHxx", 1, 0, 7) * 3
+    layer = apply(tmp_path, tars.tar(tars.dir_("d", xattrs={name: value}), tars.file("d/f")))
+    assert layer.applied.warnings == ("ACL in XFS's own form dropped: 1, first b'd'",)
+    assert xattr.get_all(layer.at("d")) == {}
+    os.setxattr(layer.at("d/f"), name, value)
+    assert name.encode() not in emit(layer.path)
 
 
 @needs_root
