@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import socket
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -160,6 +161,46 @@ def test_an_acl_lets_in_whom_it_names(root: bytes) -> None:
     assert as_user(lambda: read(secret), uid=1002, gid=1002) == 13
     with refused(13):
         raise OSError(as_user(lambda: os.listxattr(root + b"/closed/inside")), "")
+
+
+def test_attributes_of_a_sticky_directory_are_its_owners(scratch: bytes, union: Callable) -> None:
+    """As its names are those of who made them (xattr(7)), though everybody may write."""
+    sticky = Dir(b"tmp", mode=0o1777, uid=1001, xattrs=(("user.old", b"1"),))
+    layers = build_stack(scratch + b"/s", [[sticky]])
+    for root in (layers.lowers[0], union(layers).root):
+        for change in (_set_attribute, _remove_attribute):
+            assert as_user(lambda: change(root + b"/tmp")) == errno.EPERM  # noqa: B023
+            assert as_user(lambda: change(root + b"/tmp"), uid=1001) == 0  # noqa: B023
+
+
+def _set_attribute(path: bytes) -> None:
+    os.setxattr(path, "user.new", b"1")
+
+
+def _remove_attribute(path: bytes) -> None:
+    os.removexattr(path, "user.old")
+
+
+def test_a_directory_is_given_the_group_by_its_members(scratch: bytes, union: Callable) -> None:
+    """Its owner cannot set set-group-ID where he is not in the group (chmod(2))."""
+    layers = build_stack(scratch + b"/s", [[Dir(b"d", mode=0o755, uid=1000, gid=3000)]])
+    for root in (layers.lowers[0], union(layers).root):
+        for groups, found in ((), 0o775), ((3000,), 0o2775):
+            assert as_user(lambda: os.chmod(root + b"/d", 0o2775), groups=groups) == 0  # noqa: B023
+            assert os.stat(root + b"/d").st_mode & 0o7777 == found
+
+
+def test_an_acl_that_lets_nobody_in_is_not_asked(scratch: bytes, union: Callable) -> None:
+    """With an empty mask Linux goes by the mode alone (acl_permission_check()): others may read."""
+    entries = ((1, 6, -1), (2, 6, 1000), (4, 4, -1), (8, 6, 3000), (16, 0, -1), (32, 4, -1))
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    file = File(b"f", mode=0o604, xattrs=(("system.posix_acl_access", acl),))
+    layers = build_stack(scratch + b"/s", [[file]])
+    for root in (layers.lowers[0], union(layers).root):
+        for who, told in (
+            ({}, 0), ({"uid": 1001, "groups": (3000,)}, 0), ({"uid": 1001, "gid": 0}, errno.EACCES)
+        ):  # fmt: skip
+            assert as_user(lambda: read(root + b"/f"), **who) == told  # noqa: B023
 
 
 def test_a_closed_file_is_closed_in_the_daemon_too(scratch: bytes, union: Callable) -> None:

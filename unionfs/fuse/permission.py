@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -35,8 +36,11 @@ def caller(ctx: RequestContext) -> Caller:
 
 
 def may(who: Caller, attr: EntryAttributes, access_acl: bytes | None, want: int) -> bool:
-    """Return whether *who* has *want* (READ, WRITE, SEARCH) on a file with *attr* and this ACL."""
-    if access_acl is not None:
+    """Return whether *who* has *want* (READ, WRITE, SEARCH) on a file with *attr* and this ACL.
+
+    Which is not asked where its mask, the mode's bits of the group, leaves nobody anything.
+    """
+    if access_acl is not None and attr.st_mode & stat.S_IRWXG:
         owner = (attr.st_uid, attr.st_gid)
         return acl.permits(acl.decode(access_acl), owner, who.uid, who.groups, want)
     if who.uid == attr.st_uid:

@@ -250,7 +250,7 @@ class SharedOperations(RootedOperations):
             takes = writes and _takes_set_id(now.st_mode, attr.st_mode, member=member)
             if not mine and not (takes and self._has(node, ctx, WRITE)):
                 raise not_permitted()
-            if not member and not node.is_dir:
+            if not member:
                 attr.st_mode &= ~stat.S_ISGID
         times = [attr.st_atime_ns] * fields.update_atime + [attr.st_mtime_ns] * fields.update_mtime
         if times and not mine and not fields.update_size:
@@ -272,14 +272,28 @@ class SharedOperations(RootedOperations):
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
         """Set an attribute; the kernel has checked the namespaces that are not the users'."""
         if name.startswith(b"user."):
-            await self._require(inode, ctx, WRITE)
+            await self._require_attributes(inode, ctx)
         await super().setxattr(inode, name, value, ctx)
 
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         """Remove an attribute."""
         if name.startswith(b"user."):
-            await self._require(inode, ctx, WRITE)
+            await self._require_attributes(inode, ctx)
         await super().removexattr(inode, name, ctx)
+
+    @answers
+    def _require_attributes(self, inode: int, ctx: RequestContext) -> None:
+        """Raise unless the caller may change attributes of users (xattr_permission()).
+
+        Those of a sticky directory are its owner's.
+        """
+        node = self.inodes[inode]
+        attr = self.inodes.attributes(node)
+        mine = self.is_root(ctx) or ctx.uid == attr.st_uid
+        if node.is_dir and attr.st_mode & stat.S_ISVTX and not mine:
+            raise not_permitted()
+        if not self._has(node, ctx, WRITE):
+            raise denied()
 
 
 def _takes_set_id(was: int, mode: int, *, member: bool) -> bool:
