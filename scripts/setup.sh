@@ -15,7 +15,7 @@ DEMO="debootstrap=debootstrap crun=crun"
 TEST="$DEMO runc=runc bwrap=bubblewrap umoci=umoci skopeo=skopeo buildah=buildah podman=podman
     fuse-overlayfs=fuse-overlayfs getfattr=attr getfacl=acl setcap=libcap2-bin
     newuidmap=uidmap mkfs.ext4=e2fsprogs mkfs.btrfs=btrfs-progs mkfs.xfs=xfsprogs
-    sqlite3=sqlite3 git=git zstd=zstd strace=strace
+    mkfs.erofs=erofs-utils sqlite3=sqlite3 git=git zstd=zstd strace=strace
     fio=fio rsync=rsync stress-ng=stress-ng postgres=postgresql docker-registry=docker-registry
     mandoc=mandoc zsh=zsh fish=fish systemd-analyze=systemd ctr=containerd"
 CONFORMANCE="fuse-overlayfs=fuse-overlayfs mkfs.ext4=e2fsprogs"

@@ -75,6 +75,7 @@ _LEFT_OUT = {
     "data/test_power_loss": "the same",
     "test_links_power_loss": "the same",
     "test_on_btrfs": "the same",
+    "test_on_erofs": "the same",
     "test_on_xfs": "the same",
     "test_store_on_fuse": "the same",
     "parity/test_exceptions": "of the kernel's overlayfs, which does not keep what we write there",

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import os
+import stat
 import struct
 
 from unionfs.syscalls._libc import check, function
+from unionfs.syscalls.at import proc_path
 
 # linux/fs.h; statx(2) has the same bits for these two
 IMMUTABLE, APPEND = 0x10, 0x20
@@ -20,12 +23,14 @@ GET_XATTR, SET_XATTR = 0x801C581F, 0x401C5820
 READING, CHANGING = (GET_FLAGS, GET_XATTR), (SET_FLAGS, SET_XATTR)
 _XFLAGS = {IMMUTABLE: 0x8, APPEND: 0x10}  # FS_XFLAG_*, in the first word of struct fsxattr
 
-_FIRST = struct.Struct("=I")
+_FIRST, _MODE = struct.Struct("=I"), struct.Struct("=H")
 _ROOM = 32  # bytes, more than either form has
 _UNKNOWN = frozenset((errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.ENOSYS))
 
 _AT_SYMLINK_NOFOLLOW, _AT_EMPTY_PATH = 0x100, 0x1000
-_STATX_SIZE, _ATTRIBUTES_AT = 256, 8
+_STATX_SIZE, _ATTRIBUTES_AT, _MODE_AT = 256, 8, 28
+_STATX_TYPE = 1
+_OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _statx = function(
     "statx", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p
 )
@@ -37,8 +42,30 @@ def protecting(dir_fd: int, name: bytes = b"") -> int:
     0 too where the filesystem does not say. Raises OSError.
     """
     found = ctypes.create_string_buffer(_STATX_SIZE)
-    check(_statx(dir_fd, name, _AT_SYMLINK_NOFOLLOW | _AT_EMPTY_PATH, 0, found), name)
-    return int(_FIRST.unpack_from(found, _ATTRIBUTES_AT)[0]) & PROTECTING
+    check(_statx(dir_fd, name, _AT_SYMLINK_NOFOLLOW | _AT_EMPTY_PATH, _STATX_TYPE, found), name)
+    said = int(_FIRST.unpack_from(found, _ATTRIBUTES_AT)[0]) & PROTECTING
+    return said and _set_by_somebody(dir_fd, name, int(_MODE.unpack_from(found, _MODE_AT)[0]), said)
+
+
+def _set_by_somebody(dir_fd: int, name: bytes, mode: int, said: int) -> int:
+    """Return which flags of *said* somebody gave the file, by chattr(1), which can be asked.
+
+    EROFS says of all its files that they are immutable (fs/erofs/inode.c, erofs_getattr()) and has
+    no flags. Nor has what is neither file nor directory; *mode* says whether it is.
+    """
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return 0
+    try:
+        if name:
+            fd = os.open(name, _OPEN | os.O_NOFOLLOW, dir_fd=dir_fd)
+        else:
+            fd = os.open(proc_path(dir_fd), _OPEN)
+    except PermissionError:
+        return said
+    try:
+        return (_now(fd) or 0) & PROTECTING
+    finally:
+        os.close(fd)
 
 
 def ask(fd: int, command: int) -> bytes:
