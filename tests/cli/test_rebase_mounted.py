@@ -14,7 +14,7 @@ import pytest
 
 from tests.support import leftovers, trees
 from tests.support.command import Cli
-from tests.support.kernel import own_mount_namespace
+from tests.support.kernel import own_mount_namespace, remembered
 from tests.support.watching import watch
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
@@ -58,6 +58,13 @@ def root(cli: Cli) -> Iterator[Path]:
     for image in cli.json("image", "ls"):
         if image["names"] != ["tiny:latest"]:
             cli("image", "rm", "--force", image["id"])
+
+
+@pytest.fixture(autouse=True)
+def _remembered() -> Iterator[None]:
+    """What the kernel had forgotten meanwhile would have the numbers of the new layer."""
+    with remembered():
+        yield
 
 
 def seen(root: Path) -> trees.Tree:

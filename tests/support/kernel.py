@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import functools
 import os
 import re
 import struct
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from tests.support.stacks import ORDINARY
@@ -26,6 +29,7 @@ MS_RDONLY, MS_REMOUNT, MS_REC, MS_PRIVATE = 1, 32, 16384, 1 << 18
 MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 CLONE_NEWNS = 0x20000
 _WAIT_BEFORE, _WRITE, _WAIT_AFTER = 1, 2, 4  # SYNC_FILE_RANGE_*
+_MEMORY = "/proc/sys/vm"
 _PR_SET_KEEPCAPS, _CAPABILITY_VERSION_3 = 8, 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -218,5 +222,22 @@ def become_with(uid: int, capabilities: int) -> None:
 
 def forget() -> None:
     """Let the kernel forget the names and nodes that nobody uses, of all filesystems."""
-    with open("/proc/sys/vm/drop_caches", "w") as file:
+    with _memory(fcntl.LOCK_EX), open(_MEMORY + "/drop_caches", "w") as file:
         file.write("2")
+
+
+@contextmanager
+def remembered() -> Iterator[None]:
+    """Let no test of another process ``forget`` meanwhile."""
+    with _memory(fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def _memory(lock: int) -> Iterator[None]:
+    fd = os.open(_MEMORY, os.O_RDONLY | os.O_DIRECTORY)  # there for all, whatever their TMPDIR
+    try:
+        fcntl.flock(fd, lock)
+        yield
+    finally:
+        os.close(fd)

@@ -18,7 +18,7 @@ import stat
 import sys
 from collections.abc import Callable
 
-_CACHES = "/proc/sys/vm/drop_caches"
+from tests.support import kernel
 
 
 def build(lower: bytes) -> None:
@@ -27,11 +27,6 @@ def build(lower: bytes) -> None:
         os.mkdir(lower + name)
     for name in (b"/run/stale", b"/run/older"):
         os.mknod(lower + name, stat.S_IFSOCK | 0o755)
-
-
-def _forget() -> None:
-    with open(_CACHES, "w") as file:
-        file.write("2")
 
 
 def _answer(call: Callable[[], object]) -> str:
@@ -113,7 +108,7 @@ def main() -> None:
     os.chdir(sys.argv[1])
     os.umask(0o022)
     how = sys.argv[2:]
-    forget = _forget if "forget" in how else (lambda: None)
+    forget = kernel.forget if "forget" in how else (lambda: None)
     link = os.rename if "rename" in how else _link
     with _bound("run/s") as server:
         steps = [_shown("run/s"), _answer(lambda: _bound("run/s"))]
