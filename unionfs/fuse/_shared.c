@@ -131,8 +131,8 @@ static int write_all(int fd, const struct fuse_write_in *in, uint32_t *written)
 	return 0;
 }
 
-/* Whether a write by somebody without CAP_FSETID, as all are in a user namespace, may have to take
- * set-id bits away: which ones depends on the writer's groups, and that is left to Python. */
+/* Whether a write by somebody without CAP_FSETID, as all are in a user namespace, or a new owner may
+ * have to take set-id bits away: which ones depends on the caller's groups, and that is left to Python. */
 static int may_have_set_id(int fd)
 {
 	struct stat st;
@@ -189,7 +189,6 @@ static int answer_setattr(int session, const struct fuse_in_header *head, int fd
 	const struct fuse_setattr_in *in = (const struct fuse_setattr_in *)(head + 1);
 	const uint32_t owner = FATTR_UID | FATTR_GID;
 	const uint32_t times = FATTR_ATIME | FATTR_MTIME | FATTR_ATIME_NOW | FATTR_MTIME_NOW;
-	/* Set-id bits come off with chown(2) by itself. */
 	const uint32_t aside = FATTR_FH | FATTR_LOCKOWNER | FATTR_KILL_SUIDGID;
 	struct timespec both[2] = {
 		time_to_set(in->valid, FATTR_ATIME, FATTR_ATIME_NOW, in->atime, in->atimensec),
@@ -197,7 +196,8 @@ static int answer_setattr(int session, const struct fuse_in_header *head, int fd
 	};
 
 	if (in->valid & ~(owner | times | aside | FATTR_MODE) ||
-	    !(in->valid & (owner | times | FATTR_MODE)))
+	    !(in->valid & (owner | times | FATTR_MODE)) ||
+	    (in->valid & owner && may_have_set_id(fd)))
 		return 0;
 	if ((in->valid & owner && fchown(fd, in->valid & FATTR_UID ? in->uid : (uid_t)-1,
 					 in->valid & FATTR_GID ? in->gid : (gid_t)-1) < 0) ||

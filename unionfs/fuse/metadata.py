@@ -105,15 +105,16 @@ class MetadataHandlers(CarriedHandlers):
                 self._truncate_set_id(upper, node, cut, attr.st_mode)
             else:
                 self._truncate(node, cut)
+        gone = 0
         if owner:
             uid = attr.st_uid if fields.update_uid else -1
             gid = attr.st_gid if fields.update_gid else -1
             if self.owners is not None:
                 uid, gid = self.owners.changed(uid, gid)
-            attributes.chown(upper, node, uid, gid)
+            gone = self._chown(upper, node, uid, gid, ctx)
         if fields.update_mode and cut is None:
             self._hold_open(upper, node)
-            attributes.chmod(upper, node, stat.S_IMODE(attr.st_mode))
+            attributes.chmod(upper, node, stat.S_IMODE(attr.st_mode) & ~gone)
         if times:
             await self.copied(node)
         if touches and times:
@@ -144,6 +145,22 @@ class MetadataHandlers(CarriedHandlers):
         except BaseException:
             self.changed(node)
             raise
+
+    def _chown(self, upper: Upper, node: Node, uid: int, gid: int, ctx: RequestContext) -> int:
+        """Set the owner as *ctx* asks; -1 leaves one as it is. Returns bits that go for it.
+
+        They are not in a mode that is set with it either, as the kernel does without the extension.
+        chown(2) takes set-id bits by itself, but for set-group-ID without group execution: who is
+        in the file's group keeps that, and we are in all groups.
+        """
+        st = self.tree.stat(node)
+        mode = stat.S_IMODE(st.st_mode)
+        asked = not node.is_dir and mode & (stat.S_ISGID | stat.S_IXGRP) == stat.S_ISGID
+        kill = self.killer_in(ctx) if asked else None
+        kept = mode if kill is None else attributes.without_set_id(st, kill)
+        with attributes.mode_within(upper, node, kept, mode):
+            attributes.chown(upper, node, uid, gid)
+        return mode & ~kept
 
     async def _chown_to_the_same(self, node: Node, ctx: RequestContext) -> None:
         """Do what chown(-1, -1) does: ctime moves, capabilities and set-id bits go.
