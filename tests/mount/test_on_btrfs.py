@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.disks import Disk
 from tests.support.examples import FULL, TIMEOUT
-from tests.support.files import ino, read, write
+from tests.support.files import ino, opened, read, write
+from tests.support.kernel import getdents
 from tests.support.mounts import KernelOverlay
 from tests.support.stacks import Dir, File, Layers, Link, build_stack
 from tests.support.stores import REPO
@@ -66,6 +67,19 @@ def test_a_link_in_one_subvolume_of_two_is_a_link_after_a_remount(btrfs, scratch
     second.unmount()
     with KernelOverlay(layers, scratch + b"/k", options=b"index=on") as kernels:
         assert read(kernels.root + b"/b") == b"new"
+
+
+def test_a_subvolume_in_a_layer_lists_the_numbers_that_its_files_have(btrfs, union):
+    """Its directory was lent, and the extension listed the numbers of other files of the layer."""
+    layers = build_stack(btrfs + b"/s", [[File(b"d/f"), File(b"e/f")]])
+    nested = layers.lowers[0] + b"/n"
+    subprocess.run(["btrfs", "-q", "subvolume", "create", nested], check=True)
+    for number in range(9):
+        write(nested + b"/%d" % number, b"")
+    n = union(layers).root + b"/n"
+    with opened(n, os.O_RDONLY | os.O_DIRECTORY) as fd:
+        listed = {entry.name: entry.ino for entry in getdents(fd)[2:]}
+    assert listed == {name: ino(n + b"/" + name) for name in listed}
 
 
 def _in_a_subvolume(lower: bytes) -> bytes:

@@ -71,7 +71,8 @@ class Lending:
         """Note that the kernel is told of *node*; a directory is lent, if that can be.
 
         Not one that several layers have, unless an index says what they show; nor one whose marks
-        say more than its names do.
+        say more than its names do, or on another filesystem than its layer (a subvolume of btrfs),
+        whose files have the inode numbers of others.
         """
         if self._hooks is None:
             return
@@ -83,6 +84,8 @@ class Lending:
             return
         part = parts[0]
         if part.layer.number not in self._layers or part.whiteout_files:
+            return
+        if node.identity is not None and node.identity[0] != part.layer.device:
             return
         if part.redirect is None and node.parent is not None and not node.dead:
             path = part.path().lstrip(b"/")
