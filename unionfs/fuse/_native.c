@@ -57,8 +57,11 @@ static int enabled; /* Python uses this module: one of another version is loaded
 #define NAME_ONLY 2 /* unionfs.fuse.native.NAME_ONLY */
 
 static uint64_t init_unique;
-static uint64_t listing_unique;
-static uint64_t listed; /* the directory of that */
+static struct {
+	uint64_t unique;
+	uint64_t dir;
+} listings[IN_FLIGHT]; /* under way */
+static int listing_count;
 static union { /* older headers know the first fields only */
 	struct fuse_init_in in;
 	char all[64];
@@ -164,6 +167,15 @@ static int answer(int fd, const struct fuse_in_header *head, size_t size)
 	return done;
 }
 
+/* More than fit cannot be under way: pyfuse3 has fewer workers. */
+static void begin_listing(const struct fuse_in_header *head)
+{
+	if (listing_count == IN_FLIGHT)
+		return;
+	listings[listing_count].unique = head->unique;
+	listings[listing_count++].dir = head->nodeid;
+}
+
 static ssize_t hooked_read(int fd, void *buffer, size_t length, void *userdata)
 {
 	struct fuse_in_header *head = buffer;
@@ -226,8 +238,7 @@ again:
 		number_asked(head);
 		break;
 	case FUSE_READDIRPLUS:
-		listing_unique = head->unique;
-		listed = head->nodeid;
+		begin_listing(head);
 		name_the_node(head, size);
 		break;
 	case FUSE_READ:
@@ -242,13 +253,13 @@ again:
 	return size;
 }
 
-static void tell_entry(struct fuse_direntplus *entry)
+static void tell_entry(uint64_t dir, struct fuse_direntplus *entry)
 {
-	lower_told(listed, entry->dirent.name, entry->dirent.namelen, &entry->entry_out);
+	lower_told(dir, entry->dirent.name, entry->dirent.namelen, &entry->entry_out);
 	known_listed(&entry->entry_out);
 }
 
-static void finish_entries(char *data, size_t size)
+static void finish_entries(uint64_t dir, char *data, size_t size)
 {
 	size_t at = 0;
 
@@ -260,8 +271,23 @@ static void finish_entries(char *data, size_t size)
 		if (entry->entry_out.generation == NAME_ONLY)
 			memset(&entry->entry_out, 0, sizeof(entry->entry_out));
 		else
-			tell_entry(entry);
+			tell_entry(dir, entry);
 		at += FUSE_DIRENTPLUS_SIZE(entry);
+	}
+}
+
+/* A listing's reply, or another's. */
+static void finish_listing(const struct fuse_out_header *head, void *body, size_t size)
+{
+	for (int i = 0; i < listing_count; i++) {
+		uint64_t dir = listings[i].dir;
+
+		if (listings[i].unique != head->unique)
+			continue;
+		listings[i] = listings[--listing_count];
+		if (head->error == 0)
+			finish_entries(dir, body, size);
+		return;
 	}
 }
 
@@ -310,11 +336,7 @@ static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userd
 			  count > 1 ? parts[1].iov_len : 0, 0);
 	if (init_unique && head->unique == init_unique)
 		return finish_init(fd, parts, count);
-	if (listing_unique && head->unique == listing_unique) {
-		listing_unique = 0;
-		if (count > 1 && head->error == 0)
-			finish_entries(parts[1].iov_base, parts[1].iov_len);
-	}
+	finish_listing(head, count > 1 ? parts[1].iov_base : NULL, count > 1 ? parts[1].iov_len : 0);
 	absent_done(head->unique);
 	if (count > 1) {
 		lower_reply(head, parts[1].iov_base, parts[1].iov_len);

@@ -16,7 +16,7 @@ import pytest
 
 from tests.support import kernel
 from tests.support.examples import FULL
-from tests.support.files import opened, write
+from tests.support.files import opened, read, write
 from tests.support.stacks import ORDINARY, Dir, Entry, File, Symlink, Whiteout, build_stack
 from tests.support.storm import in_processes
 
@@ -184,3 +184,22 @@ def test_positions_stay_good(scratch, union):
     there = set(os.listdir(d))
     assert [name for name in after if name[:3] != b"new"] == [n for n in rest if n in there]
     assert not set(before) & set(after)
+
+
+def test_files_stay_what_they_are_while_several_directories_change_and_are_listed(scratch, union):
+    """Of two listings under way one was forgotten: its marks for the extension went to the kernel,
+    which took them for a sign that known files are others now, and answers EIO for those.
+    """
+    files = [File(b"%d/%d" % (folder, number)) for folder in range(4) for number in range(40)]
+    root = union(build_stack(scratch + b"/s", [files])).root
+
+    def work(own: int) -> None:
+        rand = random.Random(own)
+        for _ in range(2 * READS):
+            folder = root + b"/%d" % rand.randrange(4)
+            write(folder + b"/new-%d" % own, b"")
+            assert read(folder + b"/%d" % rand.randrange(40))
+            os.listdir(folder)
+            os.unlink(folder + b"/new-%d" % own)
+
+    in_processes(work, 4)
