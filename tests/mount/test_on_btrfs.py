@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from tests.support.kernel import getdents
 from tests.support.mounts import KernelOverlay
 from tests.support.stacks import Dir, File, Layers, Link, build_stack
 from tests.support.stores import REPO
+from unionfs.store.inuse import users
 
 pytestmark = [
     pytest.mark.needs_fuse,
@@ -87,6 +89,16 @@ def _in_a_subvolume(lower: bytes) -> bytes:
     subprocess.run(["btrfs", "-q", "subvolume", "create", volume], check=True)
     subprocess.run(["cp", "-a", lower + b"/.", volume], check=True)
     return volume
+
+
+def test_who_uses_a_directory_is_found(btrfs):
+    """Whose daemon is asked when a mounted container is committed."""
+    fd = os.open(btrfs, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        assert users(os.fsdecode(btrfs)) == [os.getpid()]
+    finally:
+        os.close(fd)
 
 
 @pytest.mark.timeout(TIMEOUT)

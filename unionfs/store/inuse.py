@@ -12,8 +12,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from unionfs.syscalls.mount import mount_table
+
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LOCKS = "/proc/locks"
+_LOCKS, _FDINFO = "/proc/locks", "/proc/self/fdinfo"
 
 
 @contextmanager
@@ -43,10 +45,26 @@ def _taken(fd: int) -> bool:
 
 def users(path: str) -> list[int]:
     """Return the pids of the daemons that use the directory *path*, as far as they can be seen."""
-    st = os.stat(path)
-    file = f"{os.major(st.st_dev):02x}:{os.minor(st.st_dev):02x}:{st.st_ino}"
+    fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        file = f"{_filesystem(fd)}:{os.fstat(fd).st_ino}"
+    finally:
+        os.close(fd)
     with open(_LOCKS) as table:
         lines = [line.split() for line in table]
     # proc_locks(5): number, kind, ADVISORY, READ, pid, file, start, end
     pids = {int(words[4]) for words in lines if words[1] == "FLOCK" and words[5] == file}
     return sorted(pid for pid in pids if pid > 0)
+
+
+def _filesystem(fd: int) -> str:
+    """Return the device number of the filesystem of *fd* as the table of locks spells it.
+
+    The mount has that one. On btrfs stat(2) tells another, of the subvolume.
+    """
+    with open(f"{_FDINFO}/{fd}") as lines:
+        said = dict(line.split(":", 1) for line in lines)
+    mounts = {entry.mount_id: entry.device for entry in mount_table()}
+    device = os.fstat(fd).st_dev
+    shown = mounts.get(int(said["mnt_id"]), f"{os.major(device)}:{os.minor(device)}")
+    return ":".join(f"{int(number):02x}" for number in shown.split(":"))
