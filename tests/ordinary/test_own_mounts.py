@@ -37,7 +37,7 @@ _MODULES = (
     "test_layer_forms", "test_leaving", "test_links", "test_lower_reads", "test_many_open",
     "test_no_extension", "test_open_modes", "test_options", "test_refusals", "test_relay",
     "test_remembered", "test_rename_flags", "test_set_id", "test_side_by_side", "test_sockets",
-    "test_told", "test_traced", "test_traced_end", "test_unforeseen",
+    "test_spinning", "test_told", "test_traced", "test_traced_end", "test_unforeseen",
     "apps/test_git", "apps/test_lmdb", "apps/test_sqlite",
     "crash/test_mapped", "crash/test_sequences", "crash/test_together",
     "data/test_fio", "data/test_sparse", "data/test_unseen",

@@ -42,7 +42,7 @@ _TABLES = "not test_calls or chmod- or mkdir-"  # of parity, in the small run
 _MORE = (  # modules of tests/mount, and by their full names of tests/property
     "test_callers", "test_links", "test_directories", "test_coherence", "test_rename_flags",
     "test_attributes", "test_identity", "test_identity_links", "test_identity_open",
-    "test_identity_tools", "test_side_by_side", "test_sockets", "test_whole_trees",
+    "test_identity_tools", "test_side_by_side", "test_sockets", "test_spinning", "test_whole_trees",
     "renames/test_held", "storms/test_listing", "storms/test_copy_up", "storms/test_stress_ng",
     "storms/test_linear", "storms/test_moving", "test_set_id", "test_daemon_death",
     "data/both/test_mapping", "data/both/test_racing", "data/both/test_fsx", "data/test_fio",

@@ -10,6 +10,9 @@
  * few times it does so on a quiet machine, too: for its own threads (RCU, softirqs), and whenever it
  * puts the client beside us. On a busy one it is dozens of times between two spins for nothing.
  *
+ * A client that always asks just before we would give up would have a whole processor spun away, and
+ * gain the same few microseconds by each request. So half of the time is spun at most.
+ *
  * Nor does it pay while as many clients are at work as there are processors: each of them could run
  * where we spin. Who made a request a moment ago is at work.
  */
@@ -25,6 +28,8 @@
 
 #define SPIN_FIRST 10000L /* ns */
 #define SPIN_REST 200000000L
+#define SPIN_SHARE 2 /* one of so many nanoseconds may be spun, */
+#define SPIN_SAVED 50000000L /* and what was not, later, up to this */
 #define CLIENTS 16 /* a power of two */
 #define SPIN_AT_WORK 500000L /* ns */
 #define SPIN_PREEMPTED 4 /* times that do not count, between two spins for nothing */
@@ -34,6 +39,8 @@ static long spin_ns;
 static long long empty_since; /* when the queue was first found empty; 0: it was not */
 static long long rest_until;
 static long preempted;
+static long long credit; /* ns that may be spun */
+static long long credited; /* when that was counted */
 static unsigned long long spun; /* ns, for nothing or not */
 static unsigned long long caught;
 
@@ -86,6 +93,15 @@ static int is_rested(long long now)
 	return 1;
 }
 
+static int has_credit(long long now)
+{
+	credit += (now - credited) / SPIN_SHARE;
+	credited = now;
+	if (credit > SPIN_SAVED)
+		credit = SPIN_SAVED;
+	return credit > 0;
+}
+
 void spin_request(const struct fuse_in_header *head, uint64_t now)
 {
 	switch (head->opcode) { /* not those of the kernel's own */
@@ -122,6 +138,7 @@ static ssize_t spin(int fd, void *buffer, size_t length, long long start)
 	if (size >= 0)
 		caught++;
 	spun += now - start;
+	credit -= now - start;
 	return size;
 }
 
@@ -142,7 +159,7 @@ ssize_t spin_read(int fd, void *buffer, size_t length)
 	if (errno != EAGAIN || empty_since)
 		return size;
 	now = empty_since = now_ns();
-	if (spin_ns == 0 || is_crowded((uint64_t)now) || !is_rested(now))
+	if (spin_ns == 0 || !has_credit(now) || is_crowded((uint64_t)now) || !is_rested(now))
 		return size;
 	size = spin(fd, buffer, length, now);
 	if (size >= 0) {
