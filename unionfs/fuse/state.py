@@ -11,6 +11,7 @@ import pyfuse3
 import trio
 
 from unionfs.fuse import callers, loop, native
+from unionfs.fuse.aside import Aside
 from unionfs.fuse.files import Files
 from unionfs.fuse.inodes import Inodes
 from unionfs.fuse.owners import Owners
@@ -51,7 +52,8 @@ class State:
     ``xattrless``: which files have no attributes.
     ``record``: nothing is left to the kernel's caches that somebody who traces should see.
 
-    ``_flushes`` counts the requests that wait for pages of the kernel's.
+    ``_flushes`` counts the requests that wait for pages of the kernel's; ``_aside`` is for what
+    rarely has to.
 
     ``leaving``: the mount ends, and copies that are under way end with EIO and leave nothing.
     """
@@ -72,6 +74,7 @@ class State:
         self.xattrless = Xattrless()
         self._copying: dict[Node, trio.Event] = {}
         self._flushes = 0
+        self._aside = Aside()
 
     def serve_by_node(self, *, files: bool) -> None:
         """From now on handles of directories are nodes' numbers, and those of *files* if so said.
@@ -278,11 +281,13 @@ class State:
         begins. One that had begun when another completed it would go on in the old names, and miss
         some that were there before it began (fs/fuse/readdir.c, fuse_readdir_cached()).
 
-        Others are answered meanwhile: it waits for a reader to whom it copies a piece, and who may
-        wait for us, or for whatever else his memory is on.
+        It waits for a reader to whom it copies a piece, and who may wait for us, or for whatever
+        else his memory is on. Others are answered then.
         """
+        if not self.by_node:
+            return
         try:
-            if self.by_node:
+            if not self._aside.did(partial(pyfuse3.invalidate_inode, node.ino)):
                 await self.flush_maps(node)
         except OSError:
             pass  # ENOENT: a directory without a node is not listed; there is nothing to forget
