@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from scripts.bench import polling, userns
+from scripts.bench import daemon, userns
 from scripts.bench.contenders import (
     FLOORS,
     HOLLOW,
@@ -73,14 +73,14 @@ def main() -> int:
 class Bench:
     """The measurements so far: ``results`` by the row's name, ``failures`` as lines.
 
-    ``polling`` says by the row's name what our daemon took and what of that was asking again.
+    ``work`` is what our daemon did for each row.
     """
 
     def __init__(self, workshop: Workshop, contenders: list[Contender]) -> None:
         self.workshop = workshop
         self.contenders = contenders
         self.results: dict[str, Measured] = {}
-        self.polling: dict[str, Measured] = {}
+        self.work = daemon.Work()
         self.failures: list[str] = []
         self.cold = "fresh mount"
         self.samples = self._agreed_samples()
@@ -143,10 +143,9 @@ class Bench:
                 self.cold = "fresh mount, the machine's caches emptied"
             if contender.name != OURS or place.daemon is None:
                 return row.work(place)
-            before = polling.cpu_ms(place.daemon)
+            before = daemon.cpu_ms(place.daemon)
             value = row.work(place)
-            cpu = polling.cpu_ms(place.daemon) - before
-            polling.note(self.polling, row.name, place.merged, cpu)
+            self.work.note(row.name, place.merged, daemon.cpu_ms(place.daemon) - before)
             return value
 
     def _note(
@@ -195,9 +194,8 @@ def _report(bench: Bench, asked: argparse.Namespace) -> None:
     print(f"{bench.samples.entries} entries in {len(bench.workshop.lowers)} layers")
     print(f"cold: {bench.cold}; x: of {baseline}'s median, less is better\n")
     print(table(rows, names, baseline))
-    if bench.polling:
-        columns = [polling.DAEMON, polling.POLLED]
-        print("\n" + table(list(bench.polling.values()), columns, polling.DAEMON))
+    if tables := bench.work.tables():
+        print("\n" + tables)
     if imported := bench.results.get(IMPORT):
         print("\n" + table([imported], list(imported.values), "umoci"))
     for failure in dict.fromkeys(bench.failures):
@@ -205,8 +203,9 @@ def _report(bench: Bench, asked: argparse.Namespace) -> None:
     if asked.json:
         with open(asked.json, "w", encoding="utf-8") as file:
             values = {name: row.values for name, row in bench.results.items()}
-            polled = {name: row.values for name, row in bench.polling.items()}
-            json.dump({**values, "busy-polling": polled}, file, indent=1)
+            took = {name: row.values for name, row in bench.work.times.items()}
+            asked_for = {name: row.values for name, row in bench.work.requests.items()}
+            json.dump({**values, "daemon": took, "requests": asked_for}, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from scripts.bench.polling import cpu_ms
+from scripts.bench.daemon import cpu_ms
 from scripts.bench.stats import Measured, table
 from scripts.bench.words import count, some_of
 
