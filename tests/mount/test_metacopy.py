@@ -6,13 +6,14 @@ away from where its data is found, and before anything is written.
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
 
 from tests.support import trees
-from tests.support.files import opened, read
-from tests.support.mounts import METACOPY_OPTIONS, KernelOverlay
+from tests.support.files import opened, read, refused, write
+from tests.support.mounts import METACOPY_OPTIONS, HelperMount, KernelOverlay
 from tests.support.stacks import Dir, File, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_kernel_overlay]
@@ -119,3 +120,23 @@ def test_every_opener_sees_what_is_cut_and_put_back(union, layers):
         os.truncate(root + b"/d/f", 3)
         os.truncate(root + b"/d/f", 10)
         assert os.pread(old, 100, 0) == b"dat" + bytes(7)
+
+
+@pytest.mark.usefixtures("pure")
+@pytest.mark.parametrize("redirect", [b"../secret", b"/../secret", b"/d/../../secret", b"d/f", b""])
+@pytest.mark.parametrize("depth", [0, 1], ids=["upper", "lower"])
+def test_a_redirect_that_is_no_path_is_not_followed(scratch, redirect, depth):
+    """It could lead out of the layers, to what only the daemon may read."""
+    layers = build_stack(scratch + b"/s", [[File(b"d/f", b"secret", 6)], []])
+    write(scratch + b"/s/secret", b"secret")
+    with open((layers.upper, layers.lowers[0])[depth] + b"/stolen", "wb") as file:
+        os.truncate(file.fileno(), 6)
+        os.setxattr(file.fileno(), "trusted.overlay.metacopy", b"")
+        os.setxattr(file.fileno(), "trusted.overlay.redirect", redirect)
+    mounted = HelperMount(layers, scratch + b"/m")
+    mounted.expect_errors = True
+    with mounted:
+        with refused(errno.EIO):
+            read(mounted.root + b"/stolen")
+        with refused(errno.EIO), opened(mounted.root + b"/stolen", os.O_RDWR) as fd:
+            os.pwrite(fd, b"x", 0)

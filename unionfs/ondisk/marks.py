@@ -52,14 +52,18 @@ def read_dir_marks(target: int | bytes, flavour: Flavour) -> DirMarks:
         elif name == flavour.impure:
             impure = xattr.get(target, name) == b"y"
         elif name == flavour.redirect:
-            redirect = _checked(xattr.get(target, name))
+            redirect = checked_redirect(xattr.get(target, name))
         elif name == FUSE_OVERLAYFS_OPAQUE:
             opaque = opaque or xattr.get(target, name) == b"y"
     return DirMarks(opaque, whiteout_files, impure, redirect)
 
 
-def _checked(redirect: bytes | None) -> bytes | None:
-    """Return *redirect* if it is a clean path, as ovl_get_redirect_xattr() demands."""
+def checked_redirect(redirect: bytes | None) -> bytes | None:
+    """Return *redirect*, a directory's or a metacopy's, if it is a clean path or None.
+
+    As ovl_get_redirect_xattr() demands: any other could lead out of the layers. Raises
+    UnknownMarkError.
+    """
     if redirect is None:
         return None
     parts = redirect.removeprefix(b"/").split(b"/")

@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Sequence
 
-from unionfs.ondisk.marks import UnknownMarkError
+from unionfs.ondisk.marks import UnknownMarkError, checked_redirect
 from unionfs.syscalls import xattr
 from unionfs.union.layer import Layer, Part
 from unionfs.union.node import Node
@@ -60,11 +60,12 @@ def open_readable(tree: Tree, node: Node) -> int:
 def open_data(tree: Tree, node: Node, fd: int) -> int:
     """Return a descriptor for reading the data of *node*, on whose metacopy *fd* is open.
 
-    Closes *fd*. Raises OSError, EIO if the data is not to be found.
+    Closes *fd*. Raises OSError, EIO if the data is not to be found, and UnknownMarkError for a
+    redirect that is no path.
     """
     try:
         layer = layer_of(tree, node)
-        redirect = xattr.get(fd, layer.flavour.redirect)
+        redirect = checked_redirect(xattr.get(fd, layer.flavour.redirect))
     finally:
         os.close(fd)
     return _search(tree, node, layer, redirect)
@@ -84,7 +85,7 @@ def _search(tree: Tree, node: Node, layer: Layer, redirect: bytes | None) -> int
         try:
             if not is_metacopy(fd, part.layer):
                 return fd
-            further = xattr.get(fd, part.layer.flavour.redirect)
+            further = checked_redirect(xattr.get(fd, part.layer.flavour.redirect))
         except BaseException:
             os.close(fd)
             raise
