@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import time
 
 from unionfs.errors import ConflictError, NotFoundError, RefusedError
@@ -31,7 +32,11 @@ class BadWorkDirError(NotFoundError):
     """The work directory is missing, unusable or on another filesystem than the upper."""
 
 
-class VolatileUpperError(RefusedError):
+class IncompatibleUpperError(RefusedError):
+    """The work directory says that who does not know a feature must not mount the upper."""
+
+
+class VolatileUpperError(IncompatibleUpperError):
     """The upper was last mounted volatile and not unmounted cleanly: it may have lost data."""
 
 
@@ -70,7 +75,7 @@ class WorkDir:
         """Open and lock *path*, waiting up to *wait* seconds for a daemon that is leaving.
 
         Not *writable*, for a read-only mount: only the index is looked at, and nothing is changed.
-        Raises BadWorkDirError, UpperInUseError, VolatileUpperError.
+        Raises BadWorkDirError, UpperInUseError, IncompatibleUpperError.
         """
         self.path = path
         self._serial = 0
@@ -83,6 +88,7 @@ class WorkDir:
             raise BadWorkDirError(f"workdir {os.fsdecode(path)}: {error.strerror}") from None
         try:
             _lock(self._root, "workdir", path, wait)
+            self._see_index()
             self.fd = self._enter() if writable else -1
         except OSError as error:
             os.close(self._root)
@@ -100,17 +106,43 @@ class WorkDir:
             pass
         fd = self._open_work()
         try:
-            if exists(fd, _INCOMPAT + b"/" + _VOLATILE):
-                raise VolatileUpperError(
-                    f"workdir {os.fsdecode(self.path)} was mounted volatile and not unmounted"
-                    " cleanly; delete its work/incompat/volatile if the data is good"
-                )
+            self._see_incompatible(fd)
             for name in names_in(fd):
                 discard(fd, name)
         except BaseException:
             os.close(fd)
             raise
         return fd
+
+    def _see_incompatible(self, work_fd: int) -> None:
+        """Raise what the marks in the ``work`` directory demand, as the kernel does (overlayfs.rst,
+        "Volatile mount"): whatever they are called.
+        """
+        where = os.fsdecode(self.path)
+        if exists(work_fd, _INCOMPAT + b"/" + _VOLATILE):
+            raise VolatileUpperError(
+                f"workdir {where} was mounted volatile and not unmounted"
+                " cleanly; delete its work/incompat/volatile if the data is good"
+            )
+        try:
+            fd = open_dir(work_fd, _INCOMPAT)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        try:
+            for name in names_in(fd):
+                feature = os.fsdecode(name)
+                raise IncompatibleUpperError(f"workdir {where}: incompatible feature {feature}")
+        finally:
+            os.close(fd)
+
+    def _see_index(self) -> None:
+        """Raise BadWorkDirError for an ``index`` that is no directory."""
+        try:
+            st = os.stat(_INDEX, dir_fd=self._root, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if not stat.S_ISDIR(st.st_mode):
+            raise BadWorkDirError(f"workdir {os.fsdecode(self.path)}: its index is no directory")
 
     def _open_work(self) -> int:
         """Return a descriptor of the ``work`` directory, which passes nothing of its own on.

@@ -16,6 +16,7 @@ from unionfs.union.tree import Tree
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import (
     BadWorkDirError,
+    IncompatibleUpperError,
     UpperInUseError,
     VolatileUpperError,
     WorkDir,
@@ -85,6 +86,24 @@ def test_a_volatile_upper_that_was_not_unmounted_is_refused(tmp_path: Path) -> N
     work.mark_volatile()
     work.close()
     WorkDir(os.fsencode(tmp_path)).close()
+
+
+def test_a_feature_that_nobody_knows_is_refused_and_stays(tmp_path: Path) -> None:
+    """As the kernel does, where it did not write it itself."""
+    feature = tmp_path / "work" / "incompat" / "later"
+    feature.mkdir(parents=True)
+    with pytest.raises(IncompatibleUpperError, match="feature later"):
+        WorkDir(os.fsencode(tmp_path))
+    feature.rmdir()
+    WorkDir(os.fsencode(tmp_path)).close()
+
+
+@pytest.mark.parametrize("writable", [False, True])
+@pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("..")])
+def test_an_index_that_is_no_directory_is_refused(tmp_path: Path, make, writable: bool) -> None:
+    make(tmp_path / "index")
+    with pytest.raises(BadWorkDirError, match="index"):
+        WorkDir(os.fsencode(tmp_path), writable=writable)
 
 
 def test_whiteouts_share_an_inode_and_cover_in_one_step(tmp_path: Path) -> None:
