@@ -137,6 +137,9 @@ _MEANINGLESS = frozenset(
 )
 
 _REFUSED = {
+    "lowerdir+": "name all lower directories in one lowerdir=DIR[:DIR…]",
+    "datadir+": "data-only layers are not supported",
+    "verity=require": "copies without data are not verified",
     "plugins": "layers come as directories only",
     "remount": "of a container's mount; unmount it and mount it again",
 }
@@ -207,8 +210,9 @@ def has_relative(config: MountConfig) -> bool:
 def _meaning(option: bytes) -> dict[str, Any] | None:
     """Return the fields that *option* sets; None if it is to be named as ignored."""
     name, has_value, raw = os.fsdecode(option).partition("=")
-    if name in _REFUSED:
-        raise UnsupportedOptionError(f"option {name} is refused: {_REFUSED[name]}")
+    for refused in (name, os.fsdecode(option)):
+        if refused in _REFUSED:
+            raise UnsupportedOptionError(f"option {refused} is refused: {_REFUSED[refused]}")
     if has_value and name in _VALUED:
         return _VALUED[name](name, os.fsencode(raw))
     if not has_value and name in _FLAGS:

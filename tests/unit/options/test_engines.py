@@ -31,8 +31,8 @@ def test_the_table_is_true(option, word):
 
 def test_no_option_is_left_out():
     listed = {option.partition("=")[0] for option, _ in ROWS}
-    known = {*options._FLAGS, *options._VALUED, *options._REFUSED}
-    known |= {option.partition("=")[0] for option in options._MEANINGLESS}
+    known = {*options._FLAGS, *options._VALUED}
+    known |= {one.partition("=")[0] for one in (*options._MEANINGLESS, *options._REFUSED)}
     assert known <= listed
 
 
