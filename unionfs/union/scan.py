@@ -85,8 +85,10 @@ def _attribute_whiteouts(part: Part, entries: dict[bytes, int]) -> frozenset[byt
     mark = part.layer.flavour.whiteout
     found = []
     for name, entry in entries.items():
-        if entry & KIND == _FILE and xattr.get(name_path(fd, name), mark) is not None:
-            found.append(name)
+        if entry & KIND != _FILE or xattr.get(name_path(fd, name), mark) is None:
+            continue
+        if not os.stat(name, dir_fd=fd, follow_symlinks=False).st_size:
+            found.append(name)  # one with content is a file, as it is to the kernel
     for name in found:
         del entries[name]
     return frozenset(found)

@@ -173,10 +173,10 @@ class Tree:
         fd = part.fd()
         try:
             st = os.stat(name, dir_fd=fd, follow_symlinks=False)
-        except FileNotFoundError:
-            if part.layer.aufs and _has(fd, AUFS_PREFIX + name):
-                return 0
-            return None
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENAMETOOLONG):  # a redirect's may be long
+                raise
+            return 0 if part.layer.aufs and _has(fd, AUFS_PREFIX + name) else None
         if is_whiteout(st):
             return 0
         if part.whiteout_files and name in scan(part).whiteouts:

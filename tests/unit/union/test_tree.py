@@ -160,6 +160,26 @@ def test_whiteouts_as_attributes_count_only_where_the_directory_says_so(
     assert shown(open_tree()) == {"marked": "/", "plain": "/", "plain/file": ""}
 
 
+def test_a_file_with_content_is_no_whiteout(layers: Layers, open_tree: Open) -> None:
+    """Whatever it is marked with: fs/overlayfs/util.c, ovl_path_check_xwhiteout_xattr()."""
+    layers.file(1, "folder/file", "below")
+    layers.file(0, "folder/file", "content")
+    os.setxattr(layers[0] / "folder/file", "user.overlay.whiteout", b"y")
+    os.setxattr(layers[0] / "folder", "user.overlay.opaque", b"x")
+    assert shown(open_tree()) == {"folder": "/", "folder/file": "content"}
+
+
+@pytest.mark.parametrize("redirect", [b"n" * 256, b"/folder/" + b"n" * 256])
+def test_a_redirect_longer_than_names_are_leads_nowhere(
+    layers: Layers, open_tree: Open, redirect: bytes
+) -> None:
+    layers.file(1, "folder/file")
+    layers.file(0, "renamed/file", "above")
+    layers.directory(0, "renamed", redirect=redirect)
+    tree = shown(open_tree())
+    assert tree["renamed/file"] == "above"
+
+
 @pytest.mark.parametrize("redirect", [b"old", b"/dir/old"])
 def test_redirects_lead_to_lower_directories(
     layers: Layers, open_tree: Open, redirect: bytes
