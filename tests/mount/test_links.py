@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import trees
 from tests.support.files import ino, opened, read, write
-from tests.support.stacks import File, Link, build_stack
+from tests.support.stacks import MARKS, File, Link, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
@@ -208,3 +208,24 @@ def test_the_last_name_is_first_looked_up_when_the_other_is_removed(union, layer
         assert read(root + b"/two")[:4] == b"seen"
         os.chmod(root + b"/two", 0o600)
         assert os.fstat(fd).st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("count", [b"L-2", b"U-1"])
+def test_a_count_that_is_too_small_takes_no_name_along(union, layers, count):
+    """The mark of the count is damaged: one name, it says, and three are there."""
+    mounted = union(layers)
+    os.chmod(mounted.root + b"/x/a", 0o600)
+    mounted.unmount()
+    (entry,) = os.listdir(layers.work + b"/index")
+    os.setxattr(layers.work + b"/index/" + entry, f"{MARKS}.overlay.nlink", count)
+    mounted = union(layers)
+    assert len({ino(mounted.root + name) for name in NAMES}) == 1
+    os.unlink(mounted.root + b"/x/a")
+    for _ in range(2):
+        for name in NAMES[1:]:
+            assert len(read(mounted.root + name)) == 8000
+        os.link(mounted.root + b"/x/b", mounted.root + b"/new")
+        os.unlink(mounted.root + b"/new")
+        mounted.unmount()
+        mounted = union(layers)
+    assert ino(mounted.root + b"/x/b") == ino(mounted.root + b"/y/c")

@@ -70,7 +70,8 @@ def name_gone(upper: Upper, node: Node, parent: Node, name: bytes) -> None:
     node.attr = None
     node.gone_from(parent, name)
     if node.nlink:
-        node.nlink -= 1
+        # A name that is known stays, whatever the mark of the count says (ovl_drop_nlink()).
+        node.nlink = max(node.nlink - 1, int(node.is_known))
         node.dead = node.nlink == 0
         if node.dead:
             index.drop(upper, node)
