@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 
 import pytest
 
 from tests.support import trees
-from tests.support.files import ino, opened, read, write
+from tests.support.files import ino, opened, read, refused, write
+from tests.support.mounts import HelperMount
 from tests.support.stacks import MARKS, File, Link, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
@@ -229,3 +231,21 @@ def test_a_count_that_is_too_small_takes_no_name_along(union, layers, count):
         mounted.unmount()
         mounted = union(layers)
     assert ino(mounted.root + b"/x/b") == ino(mounted.root + b"/y/c")
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink(b"one", path)])
+def test_what_is_no_copy_is_not_taken_for_one(scratch, layers, union, make):
+    """The index is damaged: neither is shown in the copy's place, nor the lower's old content."""
+    mounted = union(layers)
+    os.chmod(mounted.root + b"/x/a", 0o600)
+    mounted.unmount()
+    (entry,) = os.listdir(layers.work + b"/index")
+    os.unlink(layers.work + b"/index/" + entry)
+    make(layers.work + b"/index/" + entry)
+    mounted = HelperMount(layers, scratch + b"/m")
+    mounted.expect_errors = True
+    with mounted:
+        for call in (os.lstat, read, os.unlink, lambda path: os.chmod(path, 0o600)):
+            with refused(errno.EIO):
+                call(mounted.root + b"/y/c")
+        assert read(mounted.root + b"/one") == b"x" * 10

@@ -7,6 +7,7 @@ the upper's. Directories take the number of their topmost lower part.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -32,12 +33,12 @@ def identify(tree: Tree, upper: Upper | None, node: Node, st: os.stat_result) ->
         node.identity = _of_directory(upper, node, st)
         return node
     if node.source is not None:
-        node.identity = (st.st_dev, st.st_ino)
+        identity = (st.st_dev, st.st_ino)
+        if st.st_nlink > 1 and upper is not None and identity not in tree.links:
+            _find_copy(upper, node)  # where that fails it is to be looked for again
+        node.identity = identity
         if st.st_nlink == 1:
             return node
-        known = tree.links.get(node.identity)
-        if known is None and upper is not None:
-            _find_copy(upper, node)
     else:
         node.identity = _of_upper(tree, upper, node, st)
         if st.st_nlink == 1 and not node.nlink:
@@ -107,6 +108,17 @@ def _may_have_origin(node: Node) -> bool:
     return node.parent is not None and node.parent.parts[0].impure
 
 
+def _check_type(upper: Upper, node: Node, entry: os.stat_result) -> None:
+    """Raise EIO unless *entry* can be a copy of *node*: fs/overlayfs/namei.c, ovl_lookup_index().
+
+    Anything else has taken the copy's place in the index. To show the lower file would be to show
+    old content as if nothing had been lost.
+    """
+    if stat.S_IFMT(entry.st_mode) != node.kind and upper.override is None:
+        path = os.fsdecode(node.path())
+        raise OSError(errno.EIO, "the index has something else in place of its copy", path)
+
+
 def _find_copy(upper: Upper, node: Node) -> None:
     """If the lower file *node*, which has several names, was copied up before: be the copy."""
     assert node.source is not None
@@ -117,5 +129,6 @@ def _find_copy(upper: Upper, node: Node) -> None:
         return
     entry = index.entry(upper, origin)
     if entry is not None:
+        _check_type(upper, node, entry)
         index.lead_through(upper, node, origin, entry)
         node.source = None
