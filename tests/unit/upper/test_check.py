@@ -129,6 +129,7 @@ def no_origin(stack: Stack) -> None:
 
 
 def not_impure(stack: Stack) -> None:
+    """No fault: the kernel with nfs_export leaves that of a copy that it has no index entry for."""
     stack.copy_up("dir/file", impure=False)
 
 
@@ -191,7 +192,7 @@ def test_a_flaw_is_named_and_repaired_where_that_is_possible(
     (flaw,) = stack.check(repair=True)
     assert says in flaw.says
     assert path in (None, flaw.path)
-    assert flaw.harmless == (damage is half_made)
+    assert flaw.harmless == (damage in (half_made, not_impure))
     assert stack.check() == ([] if repaired else [flaw])
 
 
