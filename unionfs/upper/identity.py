@@ -114,7 +114,8 @@ def _check_type(upper: Upper, node: Node, entry: os.stat_result) -> None:
     Anything else has taken the copy's place in the index. To show the lower file would be to show
     old content as if nothing had been lost.
     """
-    if stat.S_IFMT(entry.st_mode) != node.kind and upper.override is None:
+    on_disk = node.kind if upper.override is None else stat.S_IFREG
+    if stat.S_IFMT(entry.st_mode) not in (node.kind, on_disk):
         path = os.fsdecode(node.path())
         raise OSError(errno.EIO, "the index has something else in place of its copy", path)
 
