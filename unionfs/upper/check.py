@@ -225,7 +225,7 @@ class _Walk:
 
         part.impure = True  # once is enough
         says = "holds copies and is not marked so: their inode numbers change with a remount"
-        # The kernel takes the mark off where it takes no copy for one (nfs_export without an index).
+        # The kernel takes it off where it knows of no copy (nfs_export, without an index entry).
         return Flaw(parent.path(), says, "marked it", mark, harmless=True)
 
     def _is_known(self, name: bytes) -> bool:
