@@ -7,6 +7,7 @@ import mmap
 import os
 import stat
 import subprocess
+import sys
 import time
 
 import pytest
@@ -16,6 +17,7 @@ from tests.support.files import as_user, opened, read, refused, write
 from tests.support.mounts import OVERRIDE
 from tests.support.stacks import PAST_NS, Device, Dir, Fifo, File, Symlink, build_stack
 from unionfs.ondisk.override import Spelling
+from unionfs.syscalls.capability import CAP_SYS_ADMIN
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
@@ -150,6 +152,24 @@ def test_create_and_replace(root, name):
 def test_values_of_every_size(root, size):
     os.setxattr(root + b"/file", "user.size", b"v" * size)
     assert os.getxattr(root + b"/file", "user.size") == b"v" * size
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+@pytest.mark.parametrize("capable", [True, False])
+def test_trusted_attributes_are_listed_for_who_has_the_capability(root, uid, capable):
+    """CAP_SYS_ADMIN of the machine, whoever has it."""
+
+    def check() -> None:
+        assert sorted(os.listxattr(root + b"/file")) == ["trusted.low"] * capable + ["user.low"]
+
+    assert as_user(check, uid=uid, capabilities=capable << CAP_SYS_ADMIN) == 0
+
+
+def test_trusted_attributes_are_not_listed_for_root_of_a_namespace(root):
+    script = "import os, sys; print(os.listxattr(sys.argv[1]))"
+    words = ["unshare", "--user", "--map-root-user", sys.executable, "-c", script]
+    done = subprocess.run([*words, root + b"/file"], check=True, stdout=subprocess.PIPE)
+    assert done.stdout == b"['user.low']\n"
 
 
 def test_special_files_take_trusted_but_not_user(root):

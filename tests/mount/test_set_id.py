@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
 OWNER, OTHER, GROUP = 1000, 1001, 3000
 NAMED = 300_000  # the first ID that has a name in a namespace of the tests
-FSETID = 1 << 4  # CAP_FSETID
+CHOWN, FOWNER, FSETID = 1 << 0, 1 << 3, 1 << 4  # capabilities(7)
 CALLERS = {
     "owner": {"uid": OWNER, "gid": OWNER},
     "owner in the group": {"uid": OWNER, "gid": GROUP},
@@ -31,6 +31,13 @@ CALLERS = {
     "root without CAP_FSETID": {"uid": 0, "gid": 0, "capabilities": ~FSETID & 0xFFFFFFFF},
     "owner with CAP_FSETID": {"uid": OWNER, "gid": OWNER, "capabilities": FSETID},
     "other with CAP_FSETID": {"uid": OTHER, "gid": OTHER, "capabilities": FSETID},
+    "other with CAP_CHOWN": {"uid": OTHER, "gid": OTHER, "capabilities": CHOWN},
+    "other with CAP_CHOWN and CAP_FOWNER": {
+        "uid": OTHER,
+        "gid": OTHER,
+        "capabilities": CHOWN | FOWNER,
+    },
+    "root with CAP_CHOWN only": {"uid": 0, "gid": 0, "capabilities": CHOWN},
 }
 MODES = (0o2666, 0o2676, 0o6666, 0o6777)
 
@@ -105,6 +112,26 @@ def test_as_on_the_local_filesystem(scratch, union, change, kept):
             if found[0] != found[1]:
                 wrong.append((caller, oct(mode), *found))
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "how"),
+    [
+        (0o6777, {"capabilities": FOWNER}),
+        (0o2666, {"groups": (GROUP,)}),  # who keeps that bit, and so changes no mode
+        (0o2666, {"capabilities": FSETID}),
+    ],
+)
+def test_chown_to_the_same_by_others_who_may(scratch, union, mode, how):
+    layers = build_stack(scratch + b"/s", [[File(b"f", mode=mode, uid=OWNER, gid=GROUP)]])
+    plain = build_stack(scratch + b"/plain", [[File(b"f", mode=mode, uid=OWNER, gid=GROUP)]])
+    os.chmod(scratch + b"/plain", 0o755)
+    found = []
+    for path in (plain.lowers[0] + b"/f", union(layers).root + b"/f"):
+        was = os.stat(path).st_ctime_ns
+        told = as_user(lambda: os.chown(path, -1, -1), uid=OTHER, gid=OTHER, **how)  # noqa: B023
+        found.append((told, oct(os.stat(path).st_mode), os.stat(path).st_ctime_ns > was))
+    assert found[1] == found[0] == (0, oct(0o100777 if mode & 1 else 0o102666), True)
 
 
 @pytest.mark.needs_extension

@@ -115,6 +115,8 @@ _NOT_THERE = {
         "test_now_and_omit[/null]",
         "test_device_numbers_and_kinds",
         "test_special_files_take_trusted_but_not_user",
+        "test_trusted_attributes_are_listed_for_who_has_the_capability",
+        "test_trusted_attributes_are_not_listed_for_root_of_a_namespace",
         "test_a_driver_like_name_is_only_a_name",
     ],
     "parity/test_limits": [  # nor files with chattr(1)'s i and a

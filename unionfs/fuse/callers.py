@@ -11,6 +11,7 @@ from pyfuse3 import RequestContext
 
 from unionfs.fuse import native
 from unionfs.syscalls.capability import (
+    CAP_FOWNER,
     CAP_FSETID,
     has_capability,
     in_initial_user_namespace,
@@ -33,17 +34,17 @@ def killer() -> IsMember | None:
 
 def killer_in(ctx: RequestContext) -> IsMember | None:
     """Return the caller of *ctx*, if set-id bits have to go when it changes content; else None."""
-    return None if _keeps(ctx) else partial(_is_member, ctx.gid, ctx.pid)
+    return None if capable(ctx, CAP_FSETID) else partial(_is_member, ctx.gid, ctx.pid)
 
 
-def _keeps(ctx: RequestContext) -> bool:
-    """Return whether a caller has CAP_FSETID as the kernel wants it, whoever he is: not as root of
-    a user namespace of his own (capable()).
+def capable(ctx: RequestContext, capability: int) -> bool:
+    """Return whether a caller, whoever he is, has *capability* on this machine; not as root of a
+    user namespace of his own (in the kernel, too, capable()).
     """
     if ctx.pid == 0:
         return ctx.uid == 0
     try:
-        if not has_capability(CAP_FSETID, ctx.pid):
+        if not has_capability(capability, ctx.pid):
             return False
         return in_initial_user_namespace(ctx.pid)
     except PermissionError:  # his namespace is not for an ordinary user's daemon to see
@@ -52,12 +53,14 @@ def _keeps(ctx: RequestContext) -> bool:
         return False
 
 
-def may(ctx: RequestContext, capability: int) -> bool:
-    """Return whether a caller has *capability*; one whose user ID is not 0 has none for us."""
-    if ctx.uid != 0 or ctx.pid == 0:
-        return ctx.uid == 0
+def may_as_owner(ctx: RequestContext, owner: int) -> bool:
+    """Return whether a caller may do with a file what *owner*, whose it is, may
+    (inode_owner_or_capable()).
+    """
+    if ctx.uid == owner or ctx.pid == 0:
+        return ctx.uid in (owner, 0)
     try:
-        return has_capability(capability, ctx.pid)
+        return has_capability(CAP_FOWNER, ctx.pid) and knows_owner(ctx.pid, owner)
     except OSError:
         return False
 

@@ -18,13 +18,13 @@ from pyfuse3 import (
 )
 
 from unionfs.fuse import native, told
-from unionfs.fuse.callers import may
+from unionfs.fuse.callers import capable
 from unionfs.fuse.carried import CarriedHandlers
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.fuse.inodes import by_all_accounts
 from unionfs.ondisk.override import MARKS
 from unionfs.syscalls import xattr
-from unionfs.syscalls.capability import CAP_FOWNER, CAP_SYS_ADMIN, has_capability
+from unionfs.syscalls.capability import CAP_SYS_ADMIN
 from unionfs.union.node import Node
 from unionfs.union.protection import check_change
 from unionfs.upper import attributes
@@ -35,6 +35,7 @@ from unionfs.upper.upper import Upper
 
 _ACCESS_ACL = b"system.posix_acl_access"
 _ACLS = (_ACCESS_ACL, DEFAULT_ACL)
+_SET_ID = stat.S_ISUID | stat.S_ISGID
 _STATFS = (
     "f_bsize",
     "f_frsize",
@@ -94,6 +95,8 @@ class MetadataHandlers(CarriedHandlers):
         if not (owner or times or fields.update_mode or cut is not None):
             await self._chown_to_the_same(node, ctx)
             return self._look_again(node, before, attr, fields)
+        if owner and before.st_mode & _SET_ID and self._taken_by_chown(node, ctx):
+            self._require_owner(before.st_uid, ctx)
         upper = self.upper
         if upper is None or node.source is not None or node.kind == stat.S_IFDIR:
             upper = await self.copy_up(node, cut=None if fields.update_mode else cut)
@@ -150,17 +153,34 @@ class MetadataHandlers(CarriedHandlers):
         """Set the owner as *ctx* asks; -1 leaves one as it is. Returns bits that go for it.
 
         They are not in a mode that is set with it either, as the kernel does without the extension.
-        chown(2) takes set-id bits by itself, but for set-group-ID without group execution: who is
-        in the file's group keeps that, and we are in all groups.
+        """
+        gone = self._taken_by_chown(node, ctx)
+        mode = stat.S_IMODE(self.tree.stat(node).st_mode)
+        with attributes.mode_within(upper, node, mode & ~gone, mode):
+            attributes.chown(upper, node, uid, gid)
+        return gone
+
+    def _taken_by_chown(self, node: Node, ctx: RequestContext) -> int:
+        """Return the set-id bits of *node* that chown(2) by *ctx* takes.
+
+        Our own takes them by itself, but for set-group-ID without group execution: who is in the
+        file's group keeps that, and we are in all groups.
         """
         st = self.tree.stat(node)
         mode = stat.S_IMODE(st.st_mode)
-        asked = not node.is_dir and mode & (stat.S_ISGID | stat.S_IXGRP) == stat.S_ISGID
+        if node.is_dir or not mode & _SET_ID:
+            return 0
+        asked = mode & (stat.S_ISGID | stat.S_IXGRP) == stat.S_ISGID
         kill = self.killer_in(ctx) if asked else None
-        kept = mode if kill is None else attributes.without_set_id(st, kill)
-        with attributes.mode_within(upper, node, kept, mode):
-            attributes.chown(upper, node, uid, gid)
-        return mode & ~kept
+        return mode & ~attributes.without_set_id(st, kill or (lambda *owner: True))
+
+    def _require_owner(self, owner: int, ctx: RequestContext) -> None:
+        """Raise EPERM for who may not change the mode of *owner*'s file, of which bits are to go.
+
+        With CAP_CHOWN alone nobody may (chown_common()); the kernel leaves that to us as well.
+        """
+        if not self.acts_as(owner, ctx):
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     async def _chown_to_the_same(self, node: Node, ctx: RequestContext) -> None:
         """Do what chown(-1, -1) does: ctime moves, capabilities and set-id bits go.
@@ -169,21 +189,10 @@ class MetadataHandlers(CarriedHandlers):
         may not change the mode takes none here, and moves nothing.
         """
         self.writer()
-        st = self.tree.stat(node)
-        set_id = not node.is_dir and st.st_mode & (stat.S_ISUID | stat.S_ISGID)
         owner = self.inodes.attributes(node).st_uid
-        if set_id and ctx.uid != owner and not self._may_change_mode(ctx):
+        if self._taken_by_chown(node, ctx) and not self.acts_as(owner, ctx):
             return
-        upper = await self.copy_up(node)
-        mode = stat.S_IMODE(st.st_mode)
-        kill = self.killer_in(ctx) if set_id else None
-        kept = mode if kill is None else attributes.without_set_id(st, kill)
-        with attributes.mode_within(upper, node, kept, mode):
-            attributes.chown(upper, node, -1, -1)
-
-    def _may_change_mode(self, ctx: RequestContext) -> bool:
-        """Return whether a caller may do what otherwise only a file's owner may."""
-        return self.is_root(ctx) and (ctx.uid != 0 or may(ctx, CAP_FOWNER))
+        self._chown(await self.copy_up(node), node, -1, -1, ctx)
 
     def _truncate(self, node: Node, cut: Cut) -> None:
         """Truncate by the descriptor of those who have the file open: it may be on older data."""
@@ -261,7 +270,7 @@ class MetadataHandlers(CarriedHandlers):
             self.xattrless.asked(node)
         if not self.acl:
             shown = [name for name in shown if name not in _ACLS]
-        if any(map(_is_trusted, shown)) and not _sees_trusted(ctx):
+        if any(map(_is_trusted, shown)) and not capable(ctx, CAP_SYS_ADMIN):
             shown = [name for name in shown if not _is_trusted(name)]
         return shown
 
@@ -380,16 +389,3 @@ def _missing(name: bytes) -> FUSEError:
 
 def _is_trusted(name: bytes) -> bool:
     return name.startswith(b"trusted.")
-
-
-def _sees_trusted(ctx: RequestContext) -> bool:
-    """Return whether a caller has CAP_SYS_ADMIN, without which no filesystem lists ``trusted.*``.
-
-    A caller that is not in this process's PID namespace (pid 0) is judged by its user ID.
-    """
-    if ctx.uid != 0 or ctx.pid == 0:
-        return ctx.uid == 0
-    try:
-        return has_capability(CAP_SYS_ADMIN, ctx.pid)
-    except OSError:
-        return True  # it has just ended: nobody is there to see the answer

@@ -37,6 +37,10 @@ class RootedOperations(Operations):
         """Return whether the caller may do what root may."""
         return ctx.uid in (_ROOT, self._uid)
 
+    def acts_as(self, owner: int, ctx: RequestContext) -> bool:
+        """Return whether the caller may do with a file what its *owner* may."""
+        return ctx.uid == owner or self.is_root(ctx)
+
     def owner(self, ctx: RequestContext) -> Owner:
         """Return who owns what the caller makes, in the mount."""
         return Owner(

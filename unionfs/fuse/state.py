@@ -121,9 +121,9 @@ class State:
         """Return the file that *fh* stands for."""
         return self.inodes[fh] if self.files.by_node else self.files.nodes[fh]
 
-    def is_root(self, ctx: pyfuse3.RequestContext) -> bool:
-        """Return whether the caller may do with files what their owners may."""
-        return ctx.uid == 0
+    def acts_as(self, owner: int, ctx: pyfuse3.RequestContext) -> bool:
+        """Return whether the caller may do with a file what its *owner* may, as it is shown."""
+        return callers.may_as_owner(ctx, owner)
 
     def writer(self) -> Upper:
         """Return the upper. Raises EROFS where there is none."""

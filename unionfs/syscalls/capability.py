@@ -44,11 +44,12 @@ def in_initial_user_namespace(pid: int | None = None) -> bool:
     return found.st_ino == _INITIAL_USER_NAMESPACE
 
 
-def knows_owner(pid: int, owner: int, group: int) -> bool:
+def knows_owner(pid: int, owner: int, group: int | None = None) -> bool:
     """Return whether the user namespace of process *pid* has names for both, as we call them.
 
-    Without them, no capability there is worth anything with a file of theirs (in the kernel
-    capable_wrt_inode_uidgid()). Raises OSError if there is no such process.
+    (For *owner* alone, if there is no *group* to ask about.) Without them, no capability there is
+    worth anything with a file of theirs (in the kernel capable_wrt_inode_uidgid()). Raises OSError
+    if there is no such process.
     """
     try:
         here = os.stat("/proc/self/ns/user").st_ino
@@ -56,7 +57,9 @@ def knows_owner(pid: int, owner: int, group: int) -> bool:
             return True
     except PermissionError:
         pass  # another user's; his maps are open to all (user_namespaces(7))
-    return _is_mapped(pid, "uid_map", owner) and _is_mapped(pid, "gid_map", group)
+    if not _is_mapped(pid, "uid_map", owner):
+        return False
+    return group is None or _is_mapped(pid, "gid_map", group)
 
 
 def _is_mapped(pid: int, table: str, number: int) -> bool:
