@@ -220,3 +220,10 @@ def test_a_closed_file_is_closed_in_the_daemon_too(scratch: bytes, union: Callab
     while left() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert [path for path in left() if "unionfs-" not in path] == []
+
+
+def test_a_protected_file_is_refused_before_the_directory_is(union: Callable, scratch: bytes):
+    """As do_linkat() does: EPERM for what ``fs.protected_hardlinks`` protects, wherever it goes."""
+    made = [Dir(b"d"), File(b"f", mode=0o600)]
+    root = union(build_stack(scratch + b"/s", [made])).root
+    assert as_user(lambda: os.link(root + b"/f", root + b"/d/n")) == errno.EPERM

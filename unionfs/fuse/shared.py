@@ -143,8 +143,8 @@ class SharedOperations(RootedOperations):
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
         """Give a file another name."""
+        await self._require_linkable(inode, ctx)  # the kernel, too, asks that first
         await self._require(new_parent_inode, ctx, _CHANGE)
-        await self._require_linkable(inode, ctx)
         return await super().link(inode, new_parent_inode, new_name, ctx)
 
     @answers

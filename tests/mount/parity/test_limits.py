@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import functools
 import mmap
 import os
 import select
@@ -23,6 +24,7 @@ from tests.support.rawcalls import (
     FS_IMMUTABLE,
     INSERT,
     UNSHARE,
+    ZERO,
     chown,
     fallocate,
     fs_flags,
@@ -68,6 +70,21 @@ def test_a_write_takes_all_privileges_together(root):
     with opened(root + b"/suid", os.O_WRONLY) as fd:
         os.write(fd, b"y")
     assert os.stat(root + b"/suid").st_mode & 0o7777 == 0o777
+
+
+@pytest.mark.needs_extension
+def test_fallocate_takes_set_id_bits_though_it_is_refused(root):
+    """fuse_file_fallocate() asks for it before it asks us. Elsewhere it is the filesystem that
+    refuses first what it does not do, as tmpfs does a range of zeros; here FUSE itself does not."""
+    change = functools.partial(_allocate, root + b"/suid", ZERO)
+    answer = as_user(change)
+    mode = os.stat(root + b"/suid").st_mode & 0o7777
+    assert (answer, mode) in ((0, 0o777), (errno.EOPNOTSUPP, 0o777))
+
+
+def _allocate(path: bytes, mode: int) -> None:
+    with opened(path, os.O_WRONLY) as fd:
+        fallocate(fd, mode, 0, 3)
 
 
 @pytest.mark.parametrize("unwritten", [True, False])
