@@ -83,6 +83,7 @@ _NOT_HIS = {
     "test_identity_open": ["test_open_descriptors"],
     "test_links": ["test_removed_lower_file_open_for_reading_only"],
     "test_set_id": [
+        "test_chown_to_the_same_by_others_who_may",
         "test_root_of_a_namespace_has_no_right_to_files_of_whom_it_does_not_name",
         "test_root_of_a_namespace_of_his_own_is_in_no_other_group",
         "test_what_a_stranger_changed_does_not_run_with_its_owners_rights",
