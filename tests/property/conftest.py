@@ -1,1 +1,1 @@
-from tests.support.fixtures import arena, mount_union  # noqa: F401
+from tests.support.fixtures import arena, mount_union, spawners  # noqa: F401
