@@ -110,6 +110,25 @@ def test_an_upper_that_another_mount_uses_with_another_work_directory(layers, sc
     assert os.listdir(mounted.root + b"/sub") == []
 
 
+def test_a_mark_that_nobody_knows(scratch, union):
+    """It may be of a newer overlayfs, and say that what is there is not what is to be shown."""
+    below = [File(b"sub/below"), File(b"other"), File(b"d/sub/below")]
+    above = [File(b"sub/above"), File(b"d/sub/above")]
+    layers = build_stack(scratch + b"/s", [below, above, [Dir(b"d")]])
+    for name in (b"/sub", b"/d/sub"):
+        os.setxattr(layers.lowers[1] + name, f"{MARKS}.overlay.new", b"")
+    mounted = HelperMount(layers, scratch + b"/m")
+    mounted.expect_errors = True
+    with mounted:
+        for name in (b"/sub", b"/d/sub"):
+            with refused(errno.EIO):
+                os.listdir(mounted.root + name)
+        assert read(mounted.root + b"/other") == b"x" * 10
+    os.setxattr(layers.lowers[1], f"{MARKS}.overlay.new", b"")
+    error = _refused(layers, scratch + b"/again")
+    assert "lower1" in error and f"{MARKS}.overlay.new" in error
+
+
 def test_a_redirect_that_would_leave_the_layers(scratch):
     """It is not followed, and what it would have merged with is not shown as if it were whole."""
     layers = build_stack(

@@ -13,6 +13,7 @@
 #include <sys/xattr.h>
 
 #define DOTS 2
+#define ESCAPE "overlay." /* unionfs.ondisk.flavour */
 #define LIST 4096 /* bytes of names of attributes; a file with more is Python's */
 
 /* As unionfs.fuse.listing.Foresight, which says why. */
@@ -24,10 +25,25 @@ static size_t listed, wanted, turn;
 
 enum found { ABSENT, SHOWN, PYTHONS };
 
+/* Whether a mark, its prefix left out, says nothing of what a directory shows. Of a redirect, an opaque
+ * directory, and a mark that nobody knows, Python knows what follows. */
+static int is_harmless(const char *mark)
+{
+	static const char *const marks[] = {
+		"origin", "impure", "nlink", "upper", "uuid", "protattr", "unionfs.born",
+	};
+
+	for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++)
+		if (strcmp(mark, marks[i]) == 0)
+			return 1;
+	return strncmp(mark, ESCAPE, strlen(ESCAPE)) == 0;
+}
+
 /* Whether a directory has marks with which it is more than what is there; also if that is not known. */
 static int is_marked(const struct lent_layer *layer, int fd, const char *name)
 {
 	char path[LENT_REACH], names[LIST];
+	size_t prefix = strlen(layer->prefix);
 	ssize_t size;
 
 	if (layer->plain)
@@ -35,8 +51,8 @@ static int is_marked(const struct lent_layer *layer, int fd, const char *name)
 	lent_reach(path, fd, name);
 	size = llistxattr(path, names, sizeof(names));
 	for (ssize_t at = 0; at < size; at += (ssize_t)strlen(names + at) + 1)
-		if (strcmp(names + at, layer->redirect) == 0 ||
-		    strcmp(names + at, layer->opaque) == 0)
+		if (strncmp(names + at, layer->prefix, prefix) == 0 &&
+		    !is_harmless(names + at + prefix))
 			return 1;
 	return size < 0;
 }

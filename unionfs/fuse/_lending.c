@@ -26,16 +26,15 @@ static PyObject *native_lend_layer(PyObject *self, PyObject *args)
 	struct lent_layer layer = {0};
 	unsigned long long base, device;
 	unsigned int number;
-	const char *redirect, *opaque, *metacopy;
+	const char *prefix, *metacopy;
 
 	(void)self;
-	if (!PyArg_ParseTuple(args, "IiKKppyyy", &number, &layer.fd, &device, &base, &layer.plain,
-			      &layer.aufs, &redirect, &opaque, &metacopy))
+	if (!PyArg_ParseTuple(args, "IiKKppyy", &number, &layer.fd, &device, &base, &layer.plain,
+			      &layer.aufs, &prefix, &metacopy))
 		return NULL;
 	layer.device = (dev_t)device;
 	layer.base = base;
-	if (copy_mark(layer.redirect, sizeof(layer.redirect), redirect) < 0 ||
-	    copy_mark(layer.opaque, sizeof(layer.opaque), opaque) < 0 ||
+	if (copy_mark(layer.prefix, sizeof(layer.prefix), prefix) < 0 ||
 	    copy_mark(layer.metacopy, sizeof(layer.metacopy), metacopy) < 0) {
 		PyErr_SetString(PyExc_ValueError, "a mark is too long");
 		return NULL;
@@ -293,7 +292,7 @@ static PyMethodDef methods[] = {
 	 "Say of what is lent whether directories show one link, and whether files have attributes."},
 	{"lend_layer", native_lend_layer, METH_VARARGS,
 	 "Let directories of a layer be lent: its number, root, device, what its inode numbers get added,"
-	 " whether it has no marks, whether names that begin with .wh. are no files, and those of redirected and of opaque directories, and of metacopies."},
+	 " whether it has no marks, whether names that begin with .wh. are no files, how marks begin, and that of metacopies."},
 	{"lend_rows", native_lend_rows, METH_VARARGS,
 	 "Lend what a merged index has: what returns a directory's row (its path from a layer's root), and"
 	 " whether attributes in it hold."},

@@ -42,9 +42,8 @@ struct lent_layer {
 	uint64_t base;	  /* what its inode numbers get added */
 	int plain;	  /* it has no marks */
 	int aufs;	  /* names that begin with .wh. are no files */
-	char redirect[48]; /* the marks of directories that are not lent, */
-	char opaque[48];
-	char metacopy[48]; /* and of files whose data is elsewhere */
+	char prefix[32];   /* of marks: of directories that are not lent, */
+	char metacopy[48]; /* and this one of files whose data is elsewhere */
 };
 
 extern int lent_one_link;  /* directories show one link each */

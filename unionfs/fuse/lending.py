@@ -61,7 +61,7 @@ class Lending:
         flavour = layer.flavour
         plain = layer.plain and not layer.root.whiteout_files
         metacopy = b"" if plain else flavour.metacopy
-        marks = (flavour.redirect, flavour.opaque, metacopy)
+        marks = (flavour.prefix, metacopy)
         hooks.lend_layer(
             layer.number, layer.root.fd(), layer.device, base, plain, layer.aufs, *marks
         )

@@ -163,16 +163,15 @@ class Hooks(Protocol):
         base: int,
         plain: bool,
         aufs: bool,
-        redirect: bytes,
-        opaque: bytes,
+        prefix: bytes,
         metacopy: bytes,
     ) -> None:
         """Let directories of a layer be lent: *fd* is its root, as long as anything is.
 
         Numbers of its files are their inode's plus *base*. *aufs*: names that begin with ``.wh.``
-        are no files. The last are the attributes that mark directories that are not lent (there are
-        none if it is *plain*), and files whose data is elsewhere (empty: there are none). Raises
-        ValueError, MemoryError.
+        are no files. *prefix*: of marks, with some of which a directory is not lent (there are none
+        if it is *plain*). *metacopy*: marks files whose data is elsewhere (empty: there are none).
+        Raises ValueError, MemoryError.
         """
 
     def lend_rows(self, row: Callable[[bytes], bytes], attributes: bool) -> None:

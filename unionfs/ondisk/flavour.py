@@ -34,6 +34,12 @@ class Flavour(enum.Enum):
         self.whiteout = prefix + b"whiteout"
         self.uuid = prefix + b"uuid"
         self.protattr = prefix + b"protattr"
+        self._known = frozenset(
+            (
+                self.opaque, self.redirect, self.origin, self.born, self.impure, self.nlink,
+                self.upper, self.metacopy, self.whiteout, self.uuid, self.protattr,
+            )
+        )  # fmt: skip
 
     def to_disk(self, name: bytes) -> bytes:
         """Return the on-disk name for the attribute that a user of the mount calls *name*."""
@@ -49,6 +55,12 @@ class Flavour(enum.Enum):
         if rest.startswith(ESCAPE):
             return self.prefix + rest[len(ESCAPE) :]
         return None
+
+    def is_unknown(self, name: bytes) -> bool:
+        """Return whether *name* is a mark that overlayfs (Linux 6.18) does not know, nor do we."""
+        if name in self._known or not name.startswith(self.prefix):
+            return False
+        return not name.startswith(self.prefix + ESCAPE)
 
     def is_reserved(self, name: bytes) -> bool:
         """Return whether no user of the mount may set *name*: the next mount would obey it."""

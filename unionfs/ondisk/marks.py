@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 from unionfs.errors import RefusedError
@@ -37,7 +38,8 @@ def read_dir_marks(target: int | bytes, flavour: Flavour) -> DirMarks:
     """Return the marks of the directory *target* (a descriptor or a path that is not followed).
 
     One listxattr(2) answers for the usual directory, which has none. Raises OSError, and
-    UnknownMarkError for a redirect that is not a path.
+    UnknownMarkError for a redirect that is not a path, and for a mark whose meaning is not known:
+    to go on without it might be to show what is not there.
     """
     names = xattr.names(target)
     if not names:
@@ -55,6 +57,8 @@ def read_dir_marks(target: int | bytes, flavour: Flavour) -> DirMarks:
             redirect = checked_redirect(xattr.get(target, name))
         elif name == FUSE_OVERLAYFS_OPAQUE:
             opaque = opaque or xattr.get(target, name) == b"y"
+        elif flavour.is_unknown(name):
+            raise UnknownMarkError(f"the meaning of the mark {os.fsdecode(name)} is not known")
     return DirMarks(opaque, whiteout_files, impure, redirect)
 
 

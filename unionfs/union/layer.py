@@ -9,6 +9,7 @@ from collections import deque
 
 from unionfs.errors import NotFoundError
 from unionfs.ondisk.flavour import Flavour
+from unionfs.ondisk.marks import DirMarks, UnknownMarkError, read_dir_marks
 from unionfs.ondisk.override import AttributeNames, Spelling, names_in
 from unionfs.syscalls.at import open_beneath, open_dir
 
@@ -228,6 +229,17 @@ class Part:
         if self.held >= 0 and self.parent is not None:
             os.close(self.held)
             self.held = -1
+
+    def marks(self, target: int | bytes) -> DirMarks:
+        """Return the marks of this directory, which *target* leads to, as ``read_dir_marks`` does.
+
+        Raises OSError, and UnknownMarkError that names it.
+        """
+        try:
+            return read_dir_marks(target, self.layer.flavour)
+        except UnknownMarkError as error:
+            path = os.fsdecode(self.layer.path + self.path().rstrip(b"/"))
+            raise UnknownMarkError(f"{path}: {error}") from None
 
     def path(self) -> bytes:
         """Return the path from the layer's root, with a leading slash; ``/`` for the root."""

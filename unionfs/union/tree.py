@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 
-from unionfs.ondisk.marks import DirMarks, read_dir_marks
+from unionfs.ondisk.marks import DirMarks
 from unionfs.ondisk.override import AttributeNames
 from unionfs.ondisk.whiteout import AUFS_OPAQUE, AUFS_PREFIX, is_whiteout
 from unionfs.syscalls.at import PathFd, name_path, proc_path
@@ -102,7 +102,7 @@ class Tree:
         except PermissionError:  # its own user closed it to himself: that it has no marks is seen
             assert part.parent is not None
             target = name_path(part.parent.fd(), part.name)
-        marks = read_dir_marks(target, part.layer.flavour)
+        marks = part.marks(target)
         part.whiteout_files = marks.whiteout_files
         part.impure = marks.impure
         part.opaque = marks.opaque

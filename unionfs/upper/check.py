@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from unionfs.ondisk.flavour import ESCAPE, Flavour
+from unionfs.ondisk.flavour import Flavour
 from unionfs.ondisk.marks import UnknownMarkError
 from unionfs.ondisk.origin import Origin, decode, filesystem_uuid
 from unionfs.ondisk.whiteout import AUFS_PREFIX
@@ -64,13 +64,22 @@ def check_upper(
         open_layers(layers, upper, lowers, flavour, pool, aufs=False)
         find_overrides(layers)
         origins = _Origins(layers[1:], flavour)
-        yield from _Walk(tree_of(layers, pool), origins, flavour).run()
+        yield from _walk(layers, pool, origins, flavour)
         yield from _check_index(work, origins)
         yield from _check_work(work)
     finally:
         pool.close()
         for layer in layers:
             layer.close()
+
+
+def _walk(layers: list[Layer], pool: FdPool, origins: _Origins, flavour: Flavour) -> Iterator[Flaw]:
+    try:
+        tree = tree_of(layers, pool)
+    except UnknownMarkError as error:
+        yield Flaw(b"/", str(error))
+    else:
+        yield from _Walk(tree, origins, flavour).run()
 
 
 class _Origins:
@@ -196,7 +205,7 @@ class _Walk:
         """Yield what is wrong with the marks on *target*."""
         names = [name for name in xattr.names(target) if name.startswith(self._flavour.prefix)]
         for name in names:
-            if not self._is_known(name):
+            if self._flavour.is_unknown(name):
                 yield Flaw(path, f"has a mark of overlayfs that nobody knows: {_shown(name)}")
         if self._flavour.origin not in names:
             return
@@ -227,23 +236,6 @@ class _Walk:
         says = "holds copies and is not marked so: their inode numbers change with a remount"
         # The kernel takes it off where it knows of no copy (nfs_export, without an index entry).
         return Flaw(parent.path(), says, "marked it", mark, harmless=True)
-
-    def _is_known(self, name: bytes) -> bool:
-        flavour = self._flavour
-        known = {
-            flavour.opaque,
-            flavour.redirect,
-            flavour.origin,
-            flavour.born,
-            flavour.impure,
-            flavour.nlink,
-            flavour.upper,
-            flavour.metacopy,
-            flavour.whiteout,
-            flavour.uuid,
-            flavour.protattr,
-        }
-        return name in known or name.startswith(flavour.prefix + ESCAPE)
 
 
 def _same(part: Part, node: Node) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from unionfs.ondisk import flavour, marks, origin, whiteout
 from unionfs.ondisk.flavour import Flavour
-from unionfs.ondisk.marks import DirMarks, UnknownMarkError, read_dir_marks
+from unionfs.ondisk.marks import NO_MARKS, DirMarks, UnknownMarkError, read_dir_marks
 from unionfs.syscalls.handle import FileHandle, handle_of, open_handle
 
 
@@ -67,6 +67,25 @@ def test_marks_are_read(tmp_path: Path, attributes: dict[str, bytes], wanted: Di
 def test_redirects_that_are_no_clean_path_are_refused(tmp_path: Path, redirect: bytes) -> None:
     os.setxattr(tmp_path, "user.overlay.redirect", redirect)
     with pytest.raises(UnknownMarkError, match="redirect"):
+        read_dir_marks(os.fsencode(tmp_path), Flavour.USER)
+
+
+def test_a_mark_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    for known in (
+        "origin",
+        "impure",
+        "nlink",
+        "uuid",
+        "protattr",
+        "overlay.anything",
+        "unionfs.born",
+    ):
+        os.setxattr(tmp_path, f"user.overlay.{known}", b"n")
+    os.setxattr(tmp_path, "user.other", b"")
+    assert read_dir_marks(os.fsencode(tmp_path), Flavour.USER) == NO_MARKS
+    os.setxattr(tmp_path, "user.overlay.new", b"")
+    assert read_dir_marks(os.fsencode(tmp_path), Flavour.TRUSTED) == NO_MARKS
+    with pytest.raises(UnknownMarkError, match=r"user\.overlay\.new"):
         read_dir_marks(os.fsencode(tmp_path), Flavour.USER)
 
 

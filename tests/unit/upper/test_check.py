@@ -137,6 +137,11 @@ def unknown_mark(stack: Stack) -> None:
     stack.mark("", FLAVOUR.prefix + b"verity", b"y")
 
 
+def unknown_mark_of_a_file(stack: Stack) -> None:
+    (stack.upper / "file").touch()
+    stack.mark("file", FLAVOUR.prefix + b"verity", b"y")
+
+
 def no_data(stack: Stack) -> None:
     (stack.upper / "file").touch()
     stack.mark("file", FLAVOUR.metacopy, b"")
@@ -175,7 +180,8 @@ def volatile(stack: Stack) -> None:
         (stale_origin, b"/dir/file", "copied from is gone", True),
         (no_origin, b"/dir/file", "origin mark is not one", True),
         (not_impure, b"/dir", "not marked", True),
-        (unknown_mark, b"/", "nobody knows: trusted.overlay.verity", False),
+        (unknown_mark, b"/", "mark trusted.overlay.verity is not known", False),
+        (unknown_mark_of_a_file, b"/file", "nobody knows: trusted.overlay.verity", False),
         (no_data, b"/file", "metacopy", False),
         (aufs_name, b"/.wh.x", "whiteout", False),
         (odd_entry, b"index/name", "no entry", True),
