@@ -11,6 +11,7 @@ from unionfs.syscalls._libc import check, function
 
 _MAX_HANDLE = 128  # MAX_HANDLE_SZ, linux/exportfs.h
 _AT_EMPTY_PATH = 0x1000
+_TRIES = 100
 
 
 class FileHandle(NamedTuple):
@@ -57,9 +58,7 @@ def open_handle(mount_fd: int, handle: FileHandle, flags: int = os.O_PATH) -> in
     Raises OSError: ESTALE if the file is gone, EPERM without the capability. Gone is what has no
     name: the kernel still opens that while somebody else holds it, be it a sync of the disk.
     """
-    raw = _Raw(size=len(handle.data), kind=handle.kind)
-    ctypes.memmove(raw.data, handle.data, len(handle.data))
-    fd = check(_open_by_handle_at(mount_fd, ctypes.byref(raw), flags | os.O_CLOEXEC))
+    fd = _open(mount_fd, handle, flags | os.O_CLOEXEC)
     try:
         if not os.fstat(fd).st_nlink:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
@@ -67,3 +66,21 @@ def open_handle(mount_fd: int, handle: FileHandle, flags: int = os.O_PATH) -> in
         os.close(fd)
         raise
     return fd
+
+
+def _open(mount_fd: int, handle: FileHandle, flags: int) -> int:
+    """Call open_by_handle_at(2), again for as long as a new file is being made with that number.
+
+    Then Linux 6.18 answers ENOMEM (ext4_iget(), to which iget_locked() does not say why), and a
+    moment later what is true: that the handle is another file's, which is gone.
+    """
+    raw = _Raw(size=len(handle.data), kind=handle.kind)
+    ctypes.memmove(raw.data, handle.data, len(handle.data))
+    for _ in range(_TRIES):
+        try:
+            return check(_open_by_handle_at(mount_fd, ctypes.byref(raw), flags))
+        except OSError as error:
+            if error.errno != errno.ENOMEM:
+                raise
+            os.sched_yield()
+    return check(_open_by_handle_at(mount_fd, ctypes.byref(raw), flags))

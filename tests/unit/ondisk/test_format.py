@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support.files import refused
 from unionfs.ondisk import flavour, marks, origin, whiteout
 from unionfs.ondisk.flavour import Flavour
 from unionfs.ondisk.marks import NO_MARKS, DirMarks, UnknownMarkError, read_dir_marks
+from unionfs.syscalls import handle as handles
 from unionfs.syscalls.handle import FileHandle, handle_of, open_handle
 
 
@@ -163,6 +168,32 @@ def test_what_somebody_holds_without_a_name_is_gone(tmp_path: Path, kind: str) -
     with pytest.raises(OSError, match="Stale"):
         open_handle(fd, handle)
     os.close(held)
+    os.close(fd)
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("others", [3, 1000])
+def test_a_number_that_a_new_file_is_being_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    """The kernel says ENOMEM for that moment; where it goes on saying so, it is what it says."""
+    path, fd = tmp_path / "name", os.open(tmp_path, os.O_RDONLY)
+    path.touch()
+    handle, real, left = handle_of(fd, b"name"), handles._open_by_handle_at, [others]
+
+    def call(*args: Any) -> Any:
+        if not left[0]:
+            return real(*args)
+        left[0] -= 1
+        ctypes.set_errno(errno.ENOMEM)
+        return -1
+
+    monkeypatch.setattr(handles, "_open_by_handle_at", call)
+    if others < 100:
+        os.close(open_handle(fd, handle))
+    else:
+        with refused(errno.ENOMEM):
+            open_handle(fd, handle)
     os.close(fd)
 
 
