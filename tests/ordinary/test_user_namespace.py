@@ -78,6 +78,7 @@ _LEFT_OUT = {
     "test_on_erofs": "the same",
     "test_on_xfs": "the same",
     "test_store_on_fuse": "the same",
+    "parity/test_any_calls": "its callers are the machine's, and so is its disk",
     "parity/test_exceptions": "of the kernel's overlayfs, which does not keep what we write there",
 }
 _DEVICES = "test_devices_work_only_with_dev"  # no device can be made
