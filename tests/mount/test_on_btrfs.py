@@ -6,11 +6,11 @@ import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
-from tests.support.disks import Disk
+from tests.support.disks import disk_of
 from tests.support.examples import FULL, TIMEOUT
 from tests.support.files import ino, opened, read, write
 from tests.support.kernel import getdents
@@ -28,15 +28,8 @@ pytestmark = [
 
 
 @pytest.fixture
-def btrfs(scratch: bytes, disks) -> Iterator[bytes]:
-    try:
-        disk = disks.enter_context(Disk(scratch + b"/image", size=1 << 30, kind="btrfs"))
-    except subprocess.CalledProcessError:
-        with open("/proc/filesystems") as known:  # a module among them is loaded by now
-            if "\tbtrfs\n" in known.read():
-                raise
-        pytest.skip("the kernel has no btrfs")
-    yield disk.root
+def btrfs(scratch: bytes, disks: ExitStack) -> bytes:
+    return disk_of("btrfs", disks, scratch + b"/image", size=1 << 30)
 
 
 @pytest.mark.parametrize("made", [b"d", b"fresh"], ids=["lower", "copied"])

@@ -6,14 +6,14 @@ import errno
 import fcntl
 import os
 import struct
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.support.disks import Disk
+from tests.support.disks import disk_of
 from tests.support.files import opened, refused, write
 from tests.support.layers import apply, emit
 from tests.support.stacks import PAST_NS, Dir, File, build_stack
@@ -31,15 +31,8 @@ pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_
 
 
 @pytest.fixture
-def xfs(scratch: bytes, disks) -> Iterator[bytes]:
-    try:
-        disk = disks.enter_context(Disk(scratch + b"/image", size=400 << 20, kind="xfs"))
-    except subprocess.CalledProcessError:
-        with open("/proc/filesystems") as known:  # a module among them is loaded by now
-            if "\txfs\n" in known.read():
-                raise
-        pytest.skip("the kernel has no XFS")
-    yield disk.root
+def xfs(scratch: bytes, disks: ExitStack) -> bytes:
+    return disk_of("xfs", disks, scratch + b"/image", size=400 << 20)
 
 
 def test_a_directory_moved_to_a_name_that_was_removed_keeps_its_times(xfs, union):

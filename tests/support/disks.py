@@ -11,6 +11,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from contextlib import ExitStack
+
+import pytest
 
 from tests.support import kernel
 
@@ -65,6 +68,25 @@ class Disk:
 
     def __exit__(self, *error: object) -> None:
         kernel.umount(self.root)
+
+
+def disk_of(kind: str, disks: ExitStack, image: bytes, *, size: int) -> bytes:
+    """Return the root of a new filesystem of that *kind* in *image*, which *disks* unmounts.
+
+    Skips where the kernel has no such filesystem.
+    """
+    try:
+        return disks.enter_context(Disk(image, size=size, kind=kind)).root
+    except subprocess.CalledProcessError:
+        skip_if_unknown(kind)
+        raise
+
+
+def skip_if_unknown(kind: str) -> None:
+    """Skip where the kernel has no filesystem of that *kind*; one was to be mounted already."""
+    with open("/proc/filesystems") as known:  # a module among them is loaded by now
+        if f"\t{kind}\n" not in known.read():
+            pytest.skip(f"the kernel has no {kind}")
 
 
 def make_disk(at: bytes, image: bytes) -> bool:
