@@ -13,9 +13,9 @@ from tests.support.stacks import File, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_extension]
 
-SECONDS = 1.0
-THINKS = 150e-6  # seconds between an answer and the next request
-SAVED = 0.05  # seconds that may be spun at once
+SECONDS = 2.0
+THINKS = 900e-6  # seconds between an answer and the next request
+SHARE, SAVED = 0.75, 0.05  # of the time, and seconds that may be spun at once besides
 
 
 def _spent(root: bytes) -> float:
@@ -24,9 +24,9 @@ def _spent(root: bytes) -> float:
     return float(told["busy_polling"]["spent_ns"]) / 1e9
 
 
-def test_half_of_the_time_is_spun_at_most(scratch, union):
+def test_not_all_of_the_time_is_spun(scratch, union):
     """By a client that asks just before the daemon would give up waiting for it, always."""
-    root = union(build_stack(scratch + b"/s", [[File(b"f")]]), options=[b"spin=200"]).root
+    root = union(build_stack(scratch + b"/s", [[File(b"f")]]), options=[b"spin=1000"]).root
     with opened(root + b"/f", os.O_RDONLY) as fd:
         before, began = _spent(root), time.monotonic()
         while time.monotonic() - began < SECONDS:
@@ -35,4 +35,4 @@ def test_half_of_the_time_is_spun_at_most(scratch, union):
             while time.monotonic() - thought < THINKS:
                 pass
         spent, took = _spent(root) - before, time.monotonic() - began
-    assert 0 < spent <= took / 2 + SAVED
+    assert 0 < spent <= took * SHARE + SAVED

@@ -11,7 +11,8 @@
  * puts the client beside us. On a busy one it is dozens of times between two spins for nothing.
  *
  * A client that always asks just before we would give up would have a whole processor spun away, and
- * gain the same few microseconds by each request. So half of the time is spun at most.
+ * gain the same few microseconds by each request. So three quarters of the time are spun at most. (With
+ * half of it a client that does nothing but ask took up to a third longer.)
  *
  * Nor does it pay while as many clients are at work as there are processors: each of them could run
  * where we spin. Who made a request a moment ago is at work.
@@ -28,8 +29,8 @@
 
 #define SPIN_FIRST 10000L /* ns */
 #define SPIN_REST 200000000L
-#define SPIN_SHARE 2 /* one of so many nanoseconds may be spun, */
-#define SPIN_SAVED 50000000L /* and what was not, later, up to this */
+#define SPIN_SHARE 75 /* percent of the time may be spun, */
+#define SPIN_SAVED 50000000L /* ns, and what was not, later, up to this */
 #define CLIENTS 16 /* a power of two */
 #define SPIN_AT_WORK 500000L /* ns */
 #define SPIN_PREEMPTED 4 /* times that do not count, between two spins for nothing */
@@ -95,7 +96,7 @@ static int is_rested(long long now)
 
 static int has_credit(long long now)
 {
-	credit += (now - credited) / SPIN_SHARE;
+	credit += (now - credited) / 100 * SPIN_SHARE;
 	credited = now;
 	if (credit > SPIN_SAVED)
 		credit = SPIN_SAVED;
