@@ -25,8 +25,9 @@ static size_t listed, wanted, turn;
 
 enum found { ABSENT, SHOWN, PYTHONS };
 
-/* Whether a mark, its prefix left out, says nothing of what a directory shows. Of a redirect, an opaque
- * directory, and a mark that nobody knows, Python knows what follows. */
+/* Whether a mark, its prefix left out, says nothing of what a directory shows; they are some of those
+ * that unionfs.ondisk.flavour names. Of a redirect, an opaque directory, and a mark that nobody knows,
+ * Python knows what follows. */
 static int is_harmless(const char *mark)
 {
 	static const char *const marks[] = {

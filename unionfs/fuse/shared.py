@@ -155,7 +155,7 @@ class SharedOperations(RootedOperations):
         does not ask.
         """
         node = self.inodes[inode]
-        if self.is_root(ctx) or ctx.uid == self.inodes.attributes(node).st_uid:
+        if self.acts_as(self.inodes.attributes(node).st_uid, ctx):
             return
         if links_are_protected() and not self._has(node, ctx, READ | WRITE):
             raise not_permitted()
@@ -198,7 +198,7 @@ class SharedOperations(RootedOperations):
         if not self._has(parent, ctx, _CHANGE):
             raise denied()
         attr = self.inodes.attributes(parent)
-        if self.is_root(ctx) or not attr.st_mode & stat.S_ISVTX or ctx.uid == attr.st_uid:
+        if not attr.st_mode & stat.S_ISVTX or self.acts_as(attr.st_uid, ctx):
             return
         if self.tree.lookup(parent, name) is not None:
             node = self._child(parent, name)
@@ -289,8 +289,8 @@ class SharedOperations(RootedOperations):
         """
         node = self.inodes[inode]
         attr = self.inodes.attributes(node)
-        mine = self.is_root(ctx) or ctx.uid == attr.st_uid
-        if node.is_dir and attr.st_mode & stat.S_ISVTX and not mine:
+        is_sticky = node.is_dir and attr.st_mode & stat.S_ISVTX
+        if is_sticky and not self.acts_as(attr.st_uid, ctx):
             raise not_permitted()
         if not self._has(node, ctx, WRITE):
             raise denied()
