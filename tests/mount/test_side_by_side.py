@@ -65,6 +65,32 @@ def test_a_large_copy_up_stops_nobody_else(root):
         assert os.pread(fd, 3, 0) == b"xbb"
 
 
+def _waits_in(pid: int) -> str:
+    """Return the kernel's function that the process *pid* waits in; empty if it runs."""
+    with open(f"/proc/{pid}/stat") as stat, open(f"/proc/{pid}/wchan") as function:
+        asleep = stat.read().rpartition(")")[2].split()[0] in "SD"
+        return function.read().strip("0") if asleep else ""
+
+
+@pytest.mark.needs_extension
+def test_lookups_in_one_directory_do_not_wait_for_each_other(scratch, union):
+    """The second is asked while the first has no answer: both clients wait in the same place."""
+    mounted = union(build_stack(scratch + b"/s", [[Dir(b"d")]]))
+    os.stat(mounted.root + b"/d")
+    os.kill(mounted.pid, signal.SIGSTOP)
+    try:
+        clients = [
+            subprocess.Popen(["/usr/bin/test", "!", "-e", mounted.root + b"/d/%d" % number])
+            for number in range(2)
+        ]
+        deadline = time.monotonic() + 20
+        while len(places := {_waits_in(client.pid) for client in clients}) > 1 or "" in places:
+            assert time.monotonic() < deadline, places
+    finally:
+        os.kill(mounted.pid, signal.SIGCONT)
+    assert [client.wait(20) for client in clients] == [0, 0]
+
+
 def test_readers_of_the_file_itself_go_on(root):
     done = threading.Event()
 

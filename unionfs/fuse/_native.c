@@ -11,7 +11,8 @@
  *     "nothing yet", and reading goes past the splice(2) that libfuse would use for every request;
  *   - requests without a handle carry the node in its place. OPEN and OPENDIR are answered ENOSYS,
  *     from when on the kernel sends neither: opening needs no request, and directories are cached;
- *   - the INIT reply asks for symbolic links to be cached; takes over the removal of set-id bits on
+ *   - the INIT reply asks for symbolic links to be cached, and for lookups and listings of one directory
+ *     by several clients at once, which libfuse leaves to wait for each other; takes over the removal of set-id bits on
  *     writes and truncations (FUSE_HANDLE_KILLPRIV_V2), without which the kernel asks for
  *     security.capability before every write; leaves the umask to us (FUSE_DONT_MASK), which must not
  *     count where a directory has a default ACL;
@@ -309,7 +310,8 @@ static ssize_t finish_init(int fd, struct iovec *parts, int count)
 		struct fuse_init_out *init = parts[1].iov_base;
 
 		init->flags |= init_offered.in.flags &
-			       (FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_DONT_MASK);
+			       (FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_DONT_MASK |
+				FUSE_PARALLEL_DIROPS);
 		init->flags &= ~(uint32_t)(FUSE_ATOMIC_O_TRUNC | FUSE_AUTO_INVAL_DATA);
 		relay_init(init);
 		passing_init(init, &init_offered.in);
