@@ -6,9 +6,9 @@
  * and falls to nothing when they do not. Requests that come later than spin_max are not waited for.
  *
  * Spinning only pays where another processor runs the client meanwhile. When the scheduler takes
- * this one away from us (involuntary context switches), others want it, and we stop for a while. A
- * few times it does so on a quiet machine, too: for its own threads (RCU, softirqs), and whenever it
- * puts the client beside us. On a busy one it is dozens of times between two spins for nothing.
+ * this one away from us (involuntary context switches), others want it, and we stop for a while. It
+ * does so on a quiet machine, too, for its own threads (RCU, softirqs), but seldom; where it has put
+ * the client beside us, at every answer.
  *
  * A client that always asks just before we would give up would have a whole processor spun away, and
  * gain the same few microseconds by each request. So three quarters of the time are spun at most. (With
@@ -28,18 +28,20 @@
 #include <unistd.h>
 
 #define SPIN_FIRST 10000L /* ns */
-#define SPIN_REST 200000000L
+#define SPIN_REST 50000000L /* ns */
 #define SPIN_SHARE 75 /* percent of the time may be spun, */
 #define SPIN_SAVED 50000000L /* ns, and what was not, later, up to this */
 #define CLIENTS 16 /* a power of two */
 #define SPIN_AT_WORK 500000L /* ns */
-#define SPIN_PREEMPTED 4 /* times that do not count, between two spins for nothing */
+#define SPIN_PREEMPTED 4 /* times that do not count, between two spins for nothing, */
+#define SPIN_SELDOM 1000000L /* ns; nor do those that come more seldom */
 
 static long spin_max; /* ns; 0: never */
 static long spin_ns;
 static long long empty_since; /* when the queue was first found empty; 0: it was not */
 static long long rest_until;
-static long preempted;
+static long preempted; /* times, */
+static long long preempted_ns; /* and when that was counted */
 static long long credit; /* ns that may be spun */
 static long long credited; /* when that was counted */
 static unsigned long long spun; /* ns, for nothing or not */
@@ -78,9 +80,11 @@ static void rest_if_preempted(long long now)
 {
 	long count = preemptions();
 
-	if (count - preempted > SPIN_PREEMPTED)
+	if (count - preempted > SPIN_PREEMPTED &&
+	    now - preempted_ns < (count - preempted) * SPIN_SELDOM)
 		rest_until = now + SPIN_REST;
 	preempted = count;
+	preempted_ns = now;
 }
 
 /* Whether to spin at *now*. What happens during a rest is no reason for another. */
@@ -88,8 +92,10 @@ static int is_rested(long long now)
 {
 	if (now < rest_until)
 		return 0;
-	if (rest_until)
+	if (rest_until) {
 		preempted = preemptions();
+		preempted_ns = now;
+	}
 	rest_until = 0;
 	return 1;
 }

@@ -26,7 +26,7 @@ from unionfs.fuse import native
 
 _TURNS = 64  # requests that may pass without the scheduler (about 5 ms)
 _MOMENT_MS = 2
-_SPIN_US = 60  # about the time in which a busy client asks for the next thing
+_SPIN_US = 200  # KVM's for the same trade (halt_poll_ns); find, imports, compilers think so long
 
 Wait = Callable[[], Awaitable[bool]]
 T = TypeVar("T")
