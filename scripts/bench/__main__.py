@@ -91,6 +91,8 @@ class Bench:
         for number in range(runs):
             turn = number % max(len(self.contenders), 1)
             order = self.contenders[turn:] + self.contenders[:turn]
+            if number % 2:
+                order.reverse()  # else one would always come after the same other, and its dirt
             if MOUNT in wanted:
                 for contender in (each for each in order if each.name not in FLOORS):
                     self._note(MOUNT, "ms", contender, self._mount)
