@@ -134,9 +134,10 @@ class Bench:
             self._note(name, "ms", ours, partial(_start, program))
 
     def _measure(self, row: Row, contender: Contender) -> float | None:
-        if row.real and contender.name in HOLLOW:
+        if contender.name in (FLOORS if row.read_only else HOLLOW if row.real else ()):
             return None
-        with self.workshop.stack(row.on, stored=row.stored) as stack, contender.mounted(stack):
+        made = self.workshop.stack(row.on, stored=row.stored, read_only=row.read_only)
+        with made as stack, contender.mounted(stack):
             place = Place(stack.merged, self.samples, self.workshop.tar, daemon_of(stack))
             if not os.path.lexists(place.at(row.needs)):
                 return None

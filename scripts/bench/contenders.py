@@ -26,7 +26,8 @@ class Stack:
     """One mount's directories: the lowers topmost first, and the three of its own.
 
     Relative ones are in *cwd*. Where *store* is one of ours, it has an image ``tower`` of the same
-    layers, which our own contender mounts in their place.
+    layers, which our own contender mounts in their place. Without an *upper* (empty) it is mounted
+    read-only.
     """
 
     lowers: tuple[str, ...]
@@ -38,23 +39,31 @@ class Stack:
 
     def options(self) -> str:
         """Return them as every contender's ``-o`` takes them."""
-        return f"lowerdir={':'.join(self.lowers)},upperdir={self.upper},workdir={self.work}"
+        lower = f"lowerdir={':'.join(self.lowers)}"
+        return f"{lower},upperdir={self.upper},workdir={self.work}" if self.upper else lower
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A union filesystem: its name in the table, and its mount command up to the options."""
+    """A union filesystem: its name in the table, and its mount command up to the options.
+
+    *read_only_options* are those of a mount without an upper besides.
+    """
 
     name: str
     command: tuple[str, ...]
     more_options: str = ""
+    read_only_options: str = ""
 
     def words(self, stack: Stack) -> list[str]:
         """Return the command that mounts *stack*."""
         if stack.store and self.name == OURS:
             image = ("mount", "--image", "tower", stack.merged)
             return [*self.command, "--root", stack.store, *image]
-        return [*self.command, "-o", stack.options() + self.more_options, stack.merged]
+        options = stack.options() + self.more_options
+        if not stack.upper:
+            options += self.read_only_options
+        return [*self.command, "-o", options, stack.merged]
 
     @contextmanager
     def mounted(self, stack: Stack) -> Iterator[None]:
@@ -139,7 +148,8 @@ def all_contenders(cache: str, wanted: Sequence[str], user_namespace: bool) -> l
         more = _MORE.get(name, "")
         if name == "kernel" and user_namespace:
             more = ",userxattr"
-        found.append(Contender(name, command, more))
+        passes = name == OURS and not user_namespace  # which is the machine's root's to ask for
+        found.append(Contender(name, command, more, ",data=passthrough" if passes else ""))
     return found
 
 

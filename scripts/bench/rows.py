@@ -38,7 +38,8 @@ class Row:
 
     *on* is the stack that is mounted: one of ``towers``, or the image's; *stored*: our contender
     mounts it as an image of a store, the others the directories. *real*: it means nothing where
-    files have no content or the daemon does nothing, as with the floor.
+    files have no content or the daemon does nothing, as with the floor. *read_only*: there is no
+    upper, and ours lets the kernel read files (``data=passthrough``); the floor needs one.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Row:
     on: str = ""
     stored: bool = False
     real: bool = False
+    read_only: bool = False
 
 
 def _tar(place: Place) -> float:
@@ -246,6 +248,8 @@ ROWS = (
     Row("read-sequential-256M", "ms", _read_through),
     Row("read-again-256M", "ms", _read_again),
     Row("read-random-5000x4K", "ms", _read_randomly),
+    Row("read-sequential-256M-ro", "ms", _read_through, read_only=True),
+    Row("read-again-256M-ro", "ms", _read_again, read_only=True),
     Row("write-sequential-256M", "ms", _write_through),
     Row("write-20000x512B", "ms", _write_bits),
     Row("untar-3000-files", "ms", _untar),
