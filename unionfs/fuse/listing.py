@@ -29,16 +29,17 @@ class Listing:
     """The names of a directory, the two dots first, by rising position.
 
     Some may be gone: a reader skips them. ``changed`` says whether the names were others when a
-    reader last began.
+    reader last began, or have been meanwhile: a reader in the middle may have seen those.
     """
 
-    __slots__ = ("_last", "changed", "names", "positions")
+    __slots__ = ("_last", "_touched", "changed", "names", "positions")
 
     def __init__(self) -> None:
         self.names: list[bytes] = []
         self.positions = array("Q")
         self.changed = False
         self._last: list[bytes] = []
+        self._touched = False
 
     @classmethod
     def begun(cls, names: list[bytes]) -> Listing:
@@ -49,9 +50,14 @@ class Listing:
         made._last = made.names
         return made
 
+    def touch(self) -> None:
+        """Note that names are about to change, perhaps to what they were before."""
+        self._touched = True
+
     def refresh(self, now: list[bytes]) -> None:
         """Take in the names *now*, those that are new at the end."""
-        self.changed = now != self._last and bool(self._last)
+        self.changed = bool(self._last) and (self._touched or now != self._last)
+        self._touched = False
         if now == self._last:
             return
         self._last = now

@@ -162,6 +162,8 @@ class NameHandlers(State):
         check_gets(self.tree, parent)
         self.copy_up_dir(upper, parent)
         parent.attr = None
+        if parent.listing is not None:
+            parent.listing.touch()
         return upper, parent
 
     def _show(self, parent: Node, name: bytes, node: Node, fd: int = -1) -> EntryAttributes:

@@ -186,6 +186,44 @@ def test_positions_stay_good(scratch, union):
     assert not set(before) & set(after)
 
 
+def _before(fd: int, name: bytes) -> list[bytes]:
+    """Read the names before *name* from a directory in small pieces, and not as far as that."""
+    found = [entry.name for entry in kernel.getdents_once(fd, 512)]
+    assert name not in found
+    return found
+
+
+def test_a_name_that_goes_and_comes_between_the_pieces_of_two_readers(scratch, union):
+    """One read on while it was gone, and the kernel kept that; the other, who began when it was
+    back, was sent on there. The names were the same whenever somebody began.
+    """
+    files = [File(b"d/%04d" % number) for number in range(400)]
+    d = union(build_stack(scratch + b"/s", [files, files[:1]])).root + b"/d"
+    order = os.listdir(d)
+    name, after = order[150], order[250]
+    for _ in range(2):  # it keeps its place in listings, and is the latest of the names
+        os.unlink(d + b"/" + name)
+        os.listdir(d)
+        write(d + b"/" + name, b"")
+        os.listdir(d)
+    with (
+        opened(d, os.O_RDONLY | os.O_DIRECTORY) as first,
+        opened(d, os.O_RDONLY | os.O_DIRECTORY) as second,
+    ):
+        write(d + b"/other", b"")
+        os.unlink(d + b"/other")
+        read_by_first = _before(first, name)
+        os.unlink(d + b"/" + name)
+        while after not in read_by_first:
+            read_by_first += [entry.name for entry in kernel.getdents_once(first, 512)]
+        assert name not in read_by_first
+        write(d + b"/" + name, b"")
+        read_by_second = _before(second, name)
+        kernel.getdents(first)
+        read_by_second += [entry.name for entry in kernel.getdents(second)]
+    assert sorted(read_by_second) == sorted([b".", b"..", *order])
+
+
 def test_files_stay_what_they_are_while_several_directories_change_and_are_listed(scratch, union):
     """Of two listings under way one was forgotten: its marks for the extension went to the kernel,
     which took them for a sign that known files are others now, and answers EIO for those.
