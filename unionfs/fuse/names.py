@@ -91,8 +91,8 @@ class NameHandlers(State):
         parent = self.dir_of(fh)
         self.tree.load(parent)
         found, first = listing(parent, start_id)
-        if found.changed and not start_id:
-            await self.forget_listing(parent)
+        if not start_id:
+            await (self.forget_listing if found.changed else self.listing_forgotten)(parent)
         children = self.tree.load(parent)
         names_only = self.by_node and self._foresight.names_only(children)
         names, positions = found.names, found.positions

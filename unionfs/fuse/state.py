@@ -53,7 +53,8 @@ class State:
     ``record``: nothing is left to the kernel's caches that somebody who traces should see.
 
     ``_flushes`` counts the requests that wait for pages of the kernel's; ``_aside`` is for what
-    rarely has to.
+    rarely has to. ``_forgetting`` has an event for each directory whose listing the kernel is
+    forgetting, ``_behind`` counts the readers that wait for one.
 
     ``leaving``: the mount ends, and copies that are under way end with EIO and leave nothing.
     """
@@ -74,6 +75,8 @@ class State:
         self.xattrless = Xattrless()
         self._copying: dict[Node, trio.Event] = {}
         self._flushes = 0
+        self._forgetting: dict[Node, trio.Event] = {}
+        self._behind = 0
         self._aside = Aside()
 
     def serve_by_node(self, *, files: bool) -> None:
@@ -288,9 +291,34 @@ class State:
             return
         try:
             if not self._aside.did(partial(pyfuse3.invalidate_inode, node.ino)):
-                await self.flush_maps(node)
+                await self._forget_later(node)
         except OSError:
             pass  # ENOENT: a directory without a node is not listed; there is nothing to forget
+
+    async def _forget_later(self, node: Node) -> None:
+        event = self._forgetting[node] = trio.Event()
+        try:
+            await self.flush_maps(node)
+        finally:
+            if self._forgetting.get(node) is event:
+                del self._forgetting[node]
+            event.set()
+
+    async def listing_forgotten(self, node: Node) -> None:
+        """Wait while another reader, who began a moment ago, has the listing of *node* forgotten.
+
+        Who did not could be sent on, by the kernel, in what it has until then. Some may wait, as in
+        ``flush_maps``: somebody has to be left to answer. Where forgetting takes long, it is for a
+        page that is in use, and what came before that is gone already.
+        """
+        event = self._forgetting.get(node)
+        if event is None or self._behind >= _FLUSHES:
+            return
+        self._behind += 1
+        try:
+            await event.wait()
+        finally:
+            self._behind -= 1
 
     async def _copy_file(self, upper: Upper, node: Node, cut: Cut | None) -> None:
         if node.source is None or node in self._copying:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pyfuse3
 import pytest
+import trio
+import trio.testing
 
 from tests.support.worlds import ROOT, World
 from tests.unit.fuse.conftest import Build
@@ -101,3 +103,49 @@ def test_an_entry_that_cannot_be_shown_ends_the_piece_before_it(
     assert last.nlookup == before[names[-1]]
     monkeypatch.setattr(world.tree, "stat", stat_of)
     assert reader.rest() == sorted([b".", b"..", *names])
+
+
+def test_nobody_begins_while_the_kernel_forgets_what_others_have_read(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One had the old listing forgotten, others began meanwhile, were sent on in it by the kernel
+    and missed names that had come back. But some are left to answer, however many begin.
+    """
+    world = build()
+    ops, root = world.ops, pyfuse3.ROOT_INODE
+    ops.by_node = True
+    monkeypatch.setattr(pyfuse3, "readdir_reply", lambda *args: True)
+    monkeypatch.setattr(ops._aside, "did", lambda call: False)
+    answered: list[int] = []
+
+    async def read(reader: int, position: int) -> None:
+        await ops.readdir(root, position, None)
+        answered.append(reader)
+
+    async def many() -> None:
+        end = trio.Event()
+
+        async def forget(node: Node) -> bool:
+            await end.wait()
+            return True
+
+        monkeypatch.setattr(ops, "flush_maps", forget)
+        world.create(b"a")
+        await ops.readdir(root, 0, None)
+        world.create(b"b")
+        async with trio.open_nursery() as readers:
+            for reader in range(10):
+                readers.start_soon(read, reader, 0)
+                await trio.testing.wait_all_tasks_blocked()
+            assert answered == []
+            readers.start_soon(read, 100, 3)
+            await trio.testing.wait_all_tasks_blocked()
+            assert answered == [100]
+            for reader in range(10, 60):
+                readers.start_soon(read, reader, 0)
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(answered) > 25
+            end.set()
+        assert len(answered) == 61
+
+    trio.run(many)
