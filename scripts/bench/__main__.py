@@ -141,6 +141,7 @@ class Bench:
             place = Place(stack.merged, self.samples, self.workshop.tar, daemon_of(stack))
             if not os.path.lexists(place.at(row.needs)):
                 return None
+            self.workshop.warm()
             os.sync()
             if row.cold and drop_caches():
                 self.cold = "fresh mount, the machine's caches emptied"
