@@ -12,9 +12,9 @@
  *   - requests without a handle carry the node in its place. OPEN and OPENDIR are answered ENOSYS,
  *     from when on the kernel sends neither: opening needs no request, and directories are cached;
  *   - the INIT reply asks for symbolic links to be cached, and for lookups and listings of one directory
- *     by several clients at once, which libfuse leaves to wait for each other; takes over the removal of set-id bits on
- *     writes and truncations (FUSE_HANDLE_KILLPRIV_V2), without which the kernel asks for
- *     security.capability before every write; leaves the umask to us (FUSE_DONT_MASK), which must not
+ *     by several clients at once, which libfuse leaves to wait for each other; takes over the removal
+ *     of set-id bits on writes and truncations (FUSE_HANDLE_KILLPRIV_V2), without which the kernel asks
+ *     for security.capability before every write; leaves the umask to us (FUSE_DONT_MASK), which must not
  *     count where a directory has a default ACL;
  *     gives up FUSE_ATOMIC_O_TRUNC, since without OPEN nobody would truncate; and
  *     FUSE_AUTO_INVAL_DATA, with which every new time of change, also that of a write of the kernel's
