@@ -92,7 +92,10 @@ class NameHandlers(State):
         self.tree.load(parent)
         found, first = listing(parent, start_id)
         if not start_id:
-            await (self.forget_listing if found.changed else self.listing_forgotten)(parent)
+            if found.changed:
+                await self.forget_listing(parent)
+            else:
+                await self.listing_forgotten(parent)
         children = self.tree.load(parent)
         names_only = self.by_node and self._foresight.names_only(children)
         names, positions = found.names, found.positions
