@@ -84,10 +84,12 @@ def test_what_frees_space_works_on_a_full_disk(mounted):
     assert sorted(os.listdir(mounted.root)) == [b"big", b"d"]
 
 
-def test_truncating_needs_no_copy(mounted):
+@pytest.mark.parametrize("options", [[], [b"record"]])  # which opens by a request
+def test_truncating_needs_no_copy(small, union, options):
     """O_TRUNC and truncate(2) to a few bytes copy only those."""
-    write(mounted.root + b"/big", b"now small")
-    assert read(mounted.root + b"/big") == b"now small"
+    path = union(small, options=options).root + b"/big"
+    write(path, b"now small")
+    assert read(path) == b"now small"
 
 
 def test_a_copy_up_is_whole_after_the_mount_ends(mounted, small, union):

@@ -135,7 +135,7 @@ def test_chown_to_the_same_by_others_who_may(scratch, union, mode, how):
 
 
 @pytest.mark.needs_extension
-@pytest.mark.parametrize("options", [*KEPT.values(), (b"passthrough",)])  # that opens by handles
+@pytest.mark.parametrize("options", [*KEPT.values(), (b"record",)])  # that opens by handles
 @pytest.mark.parametrize("mode", [0o4777, 0o2777])
 @pytest.mark.parametrize("empties", [False, True])
 def test_what_a_stranger_changed_does_not_run_with_its_owners_rights(

@@ -144,12 +144,12 @@ static int only_asks(uint32_t command)
 	return command == TCGETS || command == FS_IOC_GETFLAGS || command == FS_IOC_FSGETXATTR;
 }
 
-/* An OPEN, of sessions with handles, copies up what it opens for writing. */
+/* An OPEN, of sessions with handles, copies up what it opens for writing, and may truncate. */
 static int opens_to_write(const struct fuse_in_header *head, size_t size)
 {
 	const struct fuse_open_in *in = (const struct fuse_open_in *)(head + 1);
 
-	return size < sizeof(*head) + sizeof(*in) || (in->flags & O_ACCMODE) != O_RDONLY;
+	return size < sizeof(*head) + sizeof(*in) || (in->flags & (O_ACCMODE | O_TRUNC)) != O_RDONLY;
 }
 
 /* Whether a request changes anything: *node*, or what the two above stand for. */

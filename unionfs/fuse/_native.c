@@ -16,7 +16,7 @@
  *     of set-id bits on writes and truncations (FUSE_HANDLE_KILLPRIV_V2), without which the kernel asks
  *     for security.capability before every write; leaves the umask to us (FUSE_DONT_MASK), which must not
  *     count where a directory has a default ACL;
- *     gives up FUSE_ATOMIC_O_TRUNC, since without OPEN nobody would truncate; and
+ *     gives up FUSE_ATOMIC_O_TRUNC where OPEN is not sent, since nobody would truncate; and
  *     FUSE_AUTO_INVAL_DATA, with which every new time of change, also that of a write of the kernel's
  *     own, drops a file's pages: nobody else changes the layers;
  *   - entries of a listing whose generation is NAME_ONLY lose their node and attributes, which to the
@@ -312,7 +312,9 @@ static ssize_t finish_init(int fd, struct iovec *parts, int count)
 		init->flags |= init_offered.in.flags &
 			       (FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_DONT_MASK |
 				FUSE_PARALLEL_DIROPS);
-		init->flags &= ~(uint32_t)(FUSE_ATOMIC_O_TRUNC | FUSE_AUTO_INVAL_DATA);
+		init->flags &= ~(uint32_t)FUSE_AUTO_INVAL_DATA;
+		if (!releases_heard) /* then OPEN is answered, by whom truncates */
+			init->flags &= ~(uint32_t)FUSE_ATOMIC_O_TRUNC;
 		relay_init(init);
 		passing_init(init, &init_offered.in);
 	}

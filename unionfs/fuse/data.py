@@ -69,7 +69,7 @@ class DataHandlers(State):
         except BaseException:
             self.files.close(handle)
             raise
-        node.attr = None
+        self.changed(node)  # set-id bits may be gone, which the kernel does not think of
         return handle
 
     @answers
