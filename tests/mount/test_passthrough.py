@@ -14,7 +14,6 @@ import pytest
 
 from tests.support import kernel
 from tests.support.files import opened, read, refused
-from tests.support.mounts import MountFailed
 from tests.support.stacks import Dir, File, Layers, build_stack
 
 pytestmark = [
@@ -123,8 +122,3 @@ def test_the_kernels_overlayfs_goes_on_top(scratch, layers, union):
         assert read(place + b"/big") == BIG
     finally:
         kernel.umount(place)
-
-
-def test_a_mount_that_can_be_written_is_refused(scratch, union):
-    with pytest.raises(MountFailed, match="data=passthrough: read-only mounts only"):
-        union(build_stack(scratch + b"/w", [[File(b"f")]]), options=PASSING)

@@ -69,7 +69,9 @@ _BRIEF = ("crash/test_commands", "crash/test_rebase_mounted")
 _LEFT_OUT = {
     "test_bench_floor": "of the bench, which is run by the machine's root",
     "test_metacopy": "the kernel writes no metacopy there",
-    "test_passthrough": "the kernel takes files to read by itself from the machine's root alone",
+    "test_passthrough": "the kernel takes files by itself from the machine's root alone",
+    "test_passthrough_writable": "the same",
+    "parity/test_passed": "the same",
     "crash/test_commands_power_cut": "nobody mounts a disk of his own there",
     "crash/test_power_cut": "the same",
     "data/test_power_loss": "the same",

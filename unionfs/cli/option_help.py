@@ -15,8 +15,9 @@ EXPLAINED = """\
   context=LABEL         give all files this SELinux label
   static_nlink          show one link of every directory
   noxattrinfo           answer no user.unionfs.* attributes about layers
-  data=passthrough      let the kernel read big files by itself: in root's read-only mounts, from
-                        Linux 6.9 (cached, auto: through its cache of this mount; the default)
+  data=passthrough      let the kernel read and write files by itself: root's mounts, from Linux
+                        6.9; all of a read-only mount, and of others those in the upper, where
+                        opening takes longer (cached, auto: through its cache; the default)
   record                let unionfs trace see every open, read and listing; slower
   readahead=KIB         let the kernel read so far ahead, in mounts of root (auto, off)
   merged_index=off      read the layers of an image, although what they show is written down (auto)

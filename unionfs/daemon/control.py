@@ -38,7 +38,10 @@ class Freezable(Protocol):
     """What can be made to answer nothing for a while, and to be on other directories then."""
 
     async def freeze(self) -> None:
-        """Return when no request is under way and none is begun. Raises OSError if impossible."""
+        """Return when no request is under way and none is begun.
+
+        Raises OSError if that is impossible, and UnionfsError where it would not be enough.
+        """
 
     def thaw(self) -> None:
         """Go on."""
@@ -146,7 +149,11 @@ class _Talk:
         if name == "freeze" and not self._frozen:
             await self._lock.acquire()
             self._frozen = True
-            await self._subject.freeze()
+            try:
+                await self._subject.freeze()
+            except UnionfsError as error:
+                self.end()
+                return {"error": str(error)}
         elif name == "prepare" and self._frozen:
             try:
                 self._subject.prepare(_stack(request))

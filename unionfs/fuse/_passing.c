@@ -1,17 +1,20 @@
-/* Passthrough (Linux 6.9): the kernel reads a file of a layer by itself, without a request.
+/* Passthrough (Linux 6.9): the kernel reads and writes a file by itself, without a request.
  *
- * It is for sessions whose files do not change, since a file that is open cannot be moved to a copy.
- * Python has the kernel number a descriptor (FUSE_DEV_IOC_BACKING_OPEN) and puts the number into the
- * upper bits of the handle with which it answers OPEN (unionfs.fuse.files); here it becomes what the
- * reply says. pyfuse3 and libfuse before 3.17 know nothing of all that. What is used of linux/fuse.h
- * is younger than the headers of Debian 12, and defined here.
+ * Which files, unionfs.fuse.passing says. Python has the kernel number a descriptor
+ * (FUSE_DEV_IOC_BACKING_OPEN) and puts the number into the upper bits of the handle with which it
+ * answers OPEN or CREATE (unionfs.fuse.files); here it becomes what the reply says. pyfuse3 and
+ * libfuse before 3.17 know nothing of all that. What is used of linux/fuse.h is younger than the
+ * headers of Debian 12, and defined here.
  */
 #include "_native.h"
 
+#include <linux/capability.h>
 #include <linux/fuse.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define BACKING_SHIFT 40 /* unionfs.fuse.files */
 #define INIT_EXT (1U << 30)
@@ -20,6 +23,7 @@
 #define STACK_DEPTH_AT 36
 #define OFFERED2_AT 16 /* in struct fuse_init_in */
 #define STACK_DEPTH 1 /* layers on a stacked filesystem go cached, and overlayfs can be put on us */
+#define TMPFILE 51 /* FUSE_TMPFILE (Linux 6.2) */
 #define OPEN_PASSTHROUGH (1U << 7)
 #define OPEN_NOFLUSH (1U << 5)
 
@@ -33,7 +37,10 @@ struct backing_map {
 #define BACKING_CLOSE _IOW(229, 2, uint32_t)
 
 static int wanted;
-static uint64_t opening[IN_FLIGHT]; /* unique of OPEN requests under way */
+static struct opening {
+	uint64_t unique;
+	size_t at; /* where struct fuse_open_out is in the body of its answer */
+} opening[IN_FLIGHT]; /* requests under way that open a file */
 static int opening_count;
 
 void passing_wanted(void)
@@ -60,22 +67,35 @@ void passing_init(struct fuse_init_out *out, const struct fuse_init_in *offered)
 /* More than fit cannot be under way: pyfuse3 has fewer workers. */
 void passing_request(const struct fuse_in_header *head)
 {
-	if (wanted && head->opcode == FUSE_OPEN && opening_count < IN_FLIGHT)
-		opening[opening_count++] = head->unique;
+	size_t at = 0;
+
+	switch (head->opcode) {
+	case FUSE_CREATE:
+	case TMPFILE:
+		at = sizeof(struct fuse_entry_out);
+		break;
+	case FUSE_OPEN:
+		break;
+	default:
+		return;
+	}
+	if (wanted && opening_count < IN_FLIGHT)
+		opening[opening_count++] = (struct opening){head->unique, at};
 }
 
 void passing_reply(const struct fuse_out_header *head, void *body, size_t size)
 {
-	struct fuse_open_out *out = body;
-
 	for (int i = 0; i < opening_count; i++) {
+		struct fuse_open_out *out;
+		size_t at = opening[i].at;
 		int32_t backing;
 
-		if (opening[i] != head->unique)
+		if (opening[i].unique != head->unique)
 			continue;
 		opening[i] = opening[--opening_count];
-		if (head->error || size < sizeof(*out))
+		if (head->error || size < at + sizeof(*out))
 			return;
+		out = (struct fuse_open_out *)((char *)body + at);
 		backing = (int32_t)(out->fh >> BACKING_SHIFT);
 		if (backing == 0)
 			return;
@@ -86,10 +106,30 @@ void passing_reply(const struct fuse_out_header *head, void *body, size_t size)
 	}
 }
 
+/* The kernel goes on with the capabilities that this thread has now (fs/fuse/passthrough.c). With
+ * CAP_FSETID, what a stranger writes would leave set-id bits that the file was given meanwhile.
+ */
+static int numbered(int session, int fd)
+{
+	struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct mine[_LINUX_CAPABILITY_U32S_3], less[_LINUX_CAPABILITY_U32S_3];
+	struct backing_map map = {.fd = fd};
+	int backing;
+
+	if (syscall(SYS_capget, &head, mine) != 0)
+		return -1;
+	memcpy(less, mine, sizeof(less));
+	less[CAP_TO_INDEX(CAP_FSETID)].effective &= ~CAP_TO_MASK(CAP_FSETID);
+	if (syscall(SYS_capset, &head, less) != 0)
+		return -1;
+	backing = ioctl(session, BACKING_OPEN, &map);
+	syscall(SYS_capset, &head, mine);
+	return backing;
+}
+
 int passing_back(int session, int fd)
 {
-	struct backing_map map = {.fd = fd};
-	int backing = ioctl(session, BACKING_OPEN, &map);
+	int backing = numbered(session, fd);
 
 	if (backing >= 1 << (64 - BACKING_SHIFT - 1)) { /* does not fit a handle */
 		passing_unback(session, backing);

@@ -41,11 +41,30 @@ class DataHandlers(State):
             check_change(self.tree, node, appends=bool(appends))
         if flags & os.O_TRUNC:
             handle = await self._open_cut(node, kill=self.killer_in(ctx))
+        else:
+            if write:
+                await self.own_data(node)
+            handle = self.files.open(node, write=write)
+        passing = self.files.passing
+        if passing is None:
             return FileInfo(fh=handle, keep_cache=not self.record)
-        if write:
-            await self.own_data(node)
-        handle = self.files.open(node, write=write)
-        return FileInfo(fh=handle, keep_cache=not self.record)
+        if write and node.file.backing:
+            await self._hand_over(node, handle, settle=passing.must_settle(node))
+        return FileInfo(fh=handle, keep_cache=passing.keeps_pages(node))
+
+    async def _hand_over(self, node: Node, handle: int, *, settle: bool) -> None:
+        """Get ready for the kernel's writing *node* by itself, as opened with *handle*.
+
+        From now on it is told to ask for attributes each time (``Inodes``): what is written through
+        a map changes them, and nobody hears of it.
+        """
+        try:
+            if settle:
+                await self._settle(node)
+        except BaseException:
+            self.files.close(handle)
+            raise
+        self.changed(node)
 
     async def _open_cut(self, node: Node, *, kill: IsMember | None) -> int:
         """Return a handle of *node*, emptied. Of a lower file the descriptor comes before the
@@ -70,7 +89,7 @@ class DataHandlers(State):
             self.files.close(handle)
             raise
         self.changed(node)  # set-id bits may be gone, which the kernel does not think of
-        return handle
+        return self.files.passed(handle)
 
     @answers
     def read(self, fh: int, off: int, size: int) -> bytes:
@@ -154,11 +173,14 @@ class DataHandlers(State):
         node = self.node_of(fh)
         if self.upper is None or self.upper.volatile or node.source is not None:
             return
+        await self._settle(node, os.fdatasync if datasync and node.settled else os.fsync)
+
+    async def _settle(self, node: Node, sync: Callable[[int], None] = os.fsync) -> None:
         file = self.files.data(node, write=False)
         synced = file.fd
-        await _sync(os.dup(synced), os.fdatasync if datasync and file.settled else os.fsync)
-        if file.fd == synced:
-            file.settled = True
+        await _sync(os.dup(synced), sync)
+        if node.file is file and file.fd == synced:
+            node.settled = True
 
     @answers_later
     async def fsyncdir(self, fh: int, datasync: bool) -> None:

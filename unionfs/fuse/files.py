@@ -8,8 +8,8 @@ last release. By node (``by_node``: the session is hooked and opening needs no r
 does not know who has a file open: it opens a file when data is asked for, and keeps the descriptor
 until the kernel forgets the node or too many are open.
 
-A handle may say that the kernel is to read a file by itself (``pass_through``): its upper bits are
-then the number under which the kernel has the descriptor, which the hook takes from there.
+A handle may say that the kernel is to have a file by itself (``passing``): its upper bits are then
+the number under which the kernel has the descriptor, which the hook takes from there.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import stat
 from itertools import islice
 
 from unionfs.fuse import native
+from unionfs.fuse.passing import Passing
 from unionfs.syscalls.at import proc_path
 from unionfs.syscalls.capability import CAP_DAC_OVERRIDE, has_capability
 from unionfs.syscalls.flags import APPEND, IMMUTABLE
@@ -41,13 +42,11 @@ class OpenFile:
 
     ``fd`` is its descriptor, ``writable`` whether it may be written by that, ``lower`` whether it
     is on a lower layer's file, ``appends`` whether writing only appends, as files are that
-    chattr(1) made so, ``opens`` how many handles there are. ``settled``: that the file has its
-    content at its name is on the disk. Until then fdatasync(2) would not do: a copy-up ends with a
-    rename, which it does not sync. ``backing``: the kernel's number for ``fd``, which it reads by
-    itself (0: it does not). That is decided once for all openers, since it wants them to be alike.
+    chattr(1) made so, ``opens`` how many handles there are. ``backing``: the kernel's number for
+    the file, which it reads and writes by itself (0: it does not; ``passing``).
     """
 
-    __slots__ = ("_writes", "appends", "backing", "fd", "lower", "opens", "settled", "writable")
+    __slots__ = ("_writes", "appends", "backing", "fd", "lower", "opens", "writable")
 
     def __init__(
         self, fd: int, *, writable: bool, lower: bool = False, guard: int = 0, fresh: bool = False
@@ -56,7 +55,7 @@ class OpenFile:
         self.opens = self.backing = 0
         if fresh:
             self.fd = fd
-            self.lower = self.settled = self.appends = False
+            self.lower = self.appends = False
             self._writes = self.writable = writable
         else:
             self.go_on(fd, writable=writable, lower=lower, guard=guard)
@@ -66,7 +65,6 @@ class OpenFile:
         self.fd = fd
         self._writes = writable
         self.lower = lower
-        self.settled = False
         self.guard(guard)
 
     def guard(self, protection: int) -> None:
@@ -83,7 +81,7 @@ class Files:
     ``limit`` is how many descriptors without a handle are kept at most, where the process may have
     four times as many. A descriptor is not to be used across an ``await``: duplicate it.
     ``inode_says_all``: what an upper file's inode says is what is shown, so that the extension may
-    answer with it. ``pass_through``: the kernel reads files by itself; they must never change.
+    answer with it. ``passing``: which files the kernel reads and writes by itself (None: none).
     """
 
     def __init__(self, tree: Tree, limit: int = 1024) -> None:
@@ -93,7 +91,7 @@ class Files:
         self._open: dict[Node, None] = {}
         self._superuser: bool | None = None  # not known before it serves
         self.by_node = False
-        self.pass_through = False
+        self.passing: Passing | None = None
         self.inode_says_all = tree.layers[0].override is None
         self.nodes: dict[int, Node] = {}
         self.dirs: dict[int, Node] = {}
@@ -101,9 +99,27 @@ class Files:
     def open(self, node: Node, *, write: bool) -> int:
         """Return a handle of *node*, which for writing must be in the upper. Raises OSError."""
         file = self.data(node, write=write)
-        if self.pass_through and not file.opens and native.hooks is not None:
-            file.backing = native.hooks.back(file.fd)
+        if not file.opens:
+            self._pass(node, file)
         file.opens += 1
+        return self._handle(node, file)
+
+    def passed(self, handle: int) -> int:
+        """Return *handle*, which nobody was told of, or one that says more: since it was made, its
+        file was copied up, and the kernel may have it by itself if nobody else has it open.
+        """
+        node = self.nodes[handle]
+        if node.file.backing or node.file.opens > 1:
+            return handle
+        self._pass(node, node.file)
+        del self.nodes[handle]
+        return self._handle(node, node.file)
+
+    def _pass(self, node: Node, file: OpenFile) -> None:
+        if self.passing is not None:
+            file.backing = self.passing.back(node, file.fd)
+
+    def _handle(self, node: Node, file: OpenFile) -> int:
         self._next += 1
         handle = self._next | file.backing << _BACKING_SHIFT
         self.nodes[handle] = node

@@ -174,11 +174,21 @@ class Inodes:
         attr.st_atime_ns = st.st_atime_ns
         attr.st_mtime_ns = st.st_mtime_ns
         attr.st_ctime_ns = st.st_ctime_ns
-        attr.attr_timeout = FOREVER
+        attr.attr_timeout = self.validity(node)
         attr.entry_timeout = FOREVER
         if self.tells_lower and node.source is not None and node.kind == _REG and st.st_nlink == 1:
             attr.generation = native.LOWER | node.source.layer.number
         node.attr = attr
+
+    @staticmethod
+    def validity(node: Node) -> float:
+        """Return for how long the kernel may go by the attributes of *node*, in seconds.
+
+        It changes some itself where it writes a file by itself (``fuse.passing``), through maps
+        too: mtime, and set-id bits.
+        """
+        file = node.file
+        return 0 if file is not None and file.backing and file.writable else FOREVER
 
     def _links(self, node: Node, st: os.stat_result) -> int:
         """Return st_nlink: 1 for a merged directory, as overlayfs has it (nobody counts those)."""

@@ -70,8 +70,8 @@ class Measured:
             unseen.append("opens of files")
         if operations.by_node:
             unseen += ["opens of directories", "listings that the kernel has in its cache"]
-        if operations.files.pass_through:
-            unseen.append("reads")
+        if operations.files.passing is not None:
+            unseen.append("reads" if operations.upper is None else "reads and writes")
         elif not self._config.record:
             unseen.append("reads of what the kernel has in its cache")
         if native.hooks is None:
@@ -136,8 +136,13 @@ class Measured:
         return "open", "a request each", because
 
     def _data(self) -> tuple[str, str, str]:
-        if self._operations.files.pass_through:
-            return "data", "passthrough", ""
+        if self._operations.files.passing is not None:
+            writable = self._operations.upper is not None
+            return (
+                "data",
+                "passthrough",
+                "files of the upper; cached: of layers" if writable else "",
+            )
         if self._config.record:
             return "data", "cached until the next open", "record"
         writable = self._operations.upper is not None

@@ -201,6 +201,7 @@ class NameHandlers(State):
         try:
             attr = self._show_nameless(node) if nameless else self._show(parent, name, node, fd)
             handle = self.files.adopt(node, fd)
+            attr.attr_timeout = self.inodes.validity(node)
         except BaseException:
             os.close(fd)
             raise

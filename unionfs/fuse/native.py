@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Protocol
 
-VERSION = 28  # of the interface below; an extension that was built from other sources is not used
+VERSION = 29  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 LOWER = 1 << 32  # plus a layer's number: the generation of an entry that is as that layer has it
@@ -91,7 +91,7 @@ class Hooks(Protocol):
         """
 
     def back(self, fd: int) -> int:
-        """Let the kernel read the file *fd* by itself; return its number for it, 0 if it refuses.
+        """Let the kernel have the file *fd* by itself; return its number for it, 0 if it refuses.
 
         The number goes into the upper bits of handles (``files``); it is good until ``unback``.
         """

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from unionfs.errors import ConflictError
 from unionfs.fuse import native
+from unionfs.fuse.passing import refuse_open
 from unionfs.ondisk.flavour import Flavour
 from unionfs.options import MountConfig
 from unionfs.union.layer import Layer
@@ -48,6 +49,7 @@ class Rebasing:
         self._new: list[Layer] = []
         self._fresh: Upper | None = None
         self._data: dict[Node, int] = {}
+        refuse_open(state.files.opened())
         try:
             state.inodes.lending.pause()
             _find_names(state)

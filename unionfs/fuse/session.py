@@ -16,20 +16,15 @@ from unionfs.fuse.ahead import read_ahead
 from unionfs.fuse.measured import Measured
 from unionfs.fuse.operations import Operations
 from unionfs.fuse.owners import owners_of, squashes
+from unionfs.fuse.passing import Passing, refuse_writers
 from unionfs.fuse.rebase import Rebasing
 from unionfs.fuse.told import Told
 from unionfs.fuse.tracer import Tracer
 from unionfs.ondisk import override
 from unionfs.ondisk.flavour import Flavour
 from unionfs.options import MountConfig
-from unionfs.syscalls.capability import (
-    CAP_CHOWN,
-    CAP_SYS_ADMIN,
-    has_capability,
-    in_initial_user_namespace,
-)
+from unionfs.syscalls.capability import CAP_CHOWN, has_capability
 from unionfs.syscalls.idmap import own_ids
-from unionfs.syscalls.release import kernel_release
 from unionfs.union.layer import FdPool, Layer
 from unionfs.union.merged import MergedIndex
 from unionfs.union.override import OverrideTree
@@ -137,7 +132,7 @@ class Session:
         if not os.path.exists("/dev/fuse"):
             raise UnavailableError("/dev/fuse is missing: load the kernel's fuse module")
         if self.config.passthrough:
-            self._pass_through()
+            self._operations.files.passing = Passing(self._operations.upper)
         try:
             options = _fuse_options(self._config_for_kernel())
             pyfuse3.init(self._operations, os.fsdecode(self.target), options)
@@ -169,23 +164,6 @@ class Session:
         if config.lend and as_on_disk:
             operations.inodes.lending.begin(xattrs=operations.acl)
 
-    def _pass_through(self) -> None:
-        """Prepare for the kernel's reading files by itself. Raises UnavailableError saying why not.
-
-        Where files can change, one that is open would go on being read from the lower layer after
-        its copy-up, against what every reader may expect; so such mounts go cached.
-        """
-        if self._operations.upper is not None:
-            raise UnavailableError("option data=passthrough: read-only mounts only")
-        if native.hooks is None:
-            raise UnavailableError("option data=passthrough: the C extension was not built")
-        if not has_capability(CAP_SYS_ADMIN) or not in_initial_user_namespace():
-            raise UnavailableError("option data=passthrough: only for root outside user namespaces")
-        if kernel_release() < (6, 9):
-            raise UnavailableError("option data=passthrough: needs Linux 6.9")
-        native.hooks.pass_through()
-        self._operations.files.pass_through = True
-
     def _config_for_kernel(self) -> MountConfig:
         if self._operations.rooted:
             return replace(self.config, default_permissions=False)
@@ -204,8 +182,12 @@ class Session:
             pass
 
     async def freeze(self) -> None:
-        """Answer nothing more, and return when nothing is under way. Raises OSError."""
+        """Answer nothing more, and return when nothing is under way.
+
+        Raises OSError, and BusyFileError where the kernel may write to a file by itself.
+        """
         await loop.freeze()
+        refuse_writers(self._operations.files.opened())
 
     def thaw(self) -> None:
         """Answer again."""

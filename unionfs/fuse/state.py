@@ -170,6 +170,7 @@ class State:
                 before = self.tree.stat(node)
                 await self._in_thread(node, copy.copy)
                 copy.commit(before)
+                node.settled = False
                 self.files.go_on_with(node, copy.take())
             finally:
                 copy.close()

@@ -73,7 +73,7 @@ class MountConfig:
     subtype: str = "unionfs"
     volatile: bool = False  # nothing is ever synced, fsync is answered at once
     redirect_dir: bool = True  # False: renaming a directory with lower parts is EXDEV
-    passthrough: bool = False  # the kernel reads the layers' files itself; read-only mounts only
+    passthrough: bool = False  # the kernel has files by itself; of writable mounts, the upper's
     record: bool = False  # every open, read and listing comes to the daemon, for who traces it
     merged_index: bool = True  # use ``index``; False: read the layers
     lend: bool = True  # the extension answers for lower directories; False: Python does

@@ -35,7 +35,9 @@ class Node:
     ``identity`` (device and inode number of the copy that gave the file its number), ``nlink``
     (links in the union where that differs from the file's own count, else 0), ``dead`` (no name is
     left), ``protection`` (the flags of ``union.protection``, or UNKNOWN), ``unmarked`` (it was made
-    in this mount, so that there is no mark of the driver to look for: origin, metacopy).
+    in this mount: there is no mark of the driver to look for, origin or metacopy), ``settled``
+    (that the upper file is at its name is on the disk: a copy-up ends with a rename, which
+    fdatasync(2) would not sync, and after a power loss the lower file would show again).
 
     For the FUSE room: ``ino`` (0: never shown), ``generation`` (tells it from files that had this
     number before; 0: the first), ``nlookup`` (references the kernel holds), ``attr`` (its
@@ -68,6 +70,7 @@ class Node:
         "parts",
         "place",
         "protection",
+        "settled",
         "source",
         "source_name",
         "unmarked",
@@ -94,7 +97,7 @@ class Node:
         self.place = -1
         self.dead = False
         self.protection = UNKNOWN
-        self.unmarked = False
+        self.settled = self.unmarked = False
         self.ino = 0
         self.generation = 0
         self.nlookup = 0

@@ -141,7 +141,7 @@ def _lead_to(node: Node, place: Place) -> None:
     node.hidden, node.nlink = found.hidden, found.nlink
     node.candidates, node.parts = found.candidates, found.parts
     node.born, node.place, node.below = found.born, found.place, None
-    node.unmarked = False
+    node.unmarked = node.settled = False
     known = st is not None and not node.is_dir  # of a directory it is asked for: upper.identity
     node.identity = (st.st_dev, st.st_ino) if st is not None and known else None
     if place.moved:
