@@ -136,7 +136,9 @@ class Bench:
     def _measure(self, row: Row, contender: Contender) -> float | None:
         if contender.name in (FLOORS if row.read_only else HOLLOW if row.real else ()):
             return None
-        made = self.workshop.stack(row.on, stored=row.stored, read_only=row.read_only)
+        made = self.workshop.stack(
+            row.on, stored=row.stored, read_only=row.read_only, passes=row.passes
+        )
         with made as stack, contender.mounted(stack):
             place = Place(stack.merged, self.samples, self.workshop.tar, daemon_of(stack))
             if not os.path.lexists(place.at(row.needs)):

@@ -27,7 +27,7 @@ class Stack:
 
     Relative ones are in *cwd*. Where *store* is one of ours, it has an image ``tower`` of the same
     layers, which our own contender mounts in their place. Without an *upper* (empty) it is mounted
-    read-only.
+    read-only. *passes*: who lets the kernel have files by itself only if asked to is asked.
     """
 
     lowers: tuple[str, ...]
@@ -36,6 +36,7 @@ class Stack:
     merged: str
     cwd: str | None = None
     store: str = ""
+    passes: bool = False
 
     def options(self) -> str:
         """Return them as every contender's ``-o`` takes them."""
@@ -47,13 +48,13 @@ class Stack:
 class Contender:
     """A union filesystem: its name in the table, and its mount command up to the options.
 
-    *read_only_options* are those of a mount without an upper besides.
+    *passing_options* let the kernel have files by itself, where they are wanted.
     """
 
     name: str
     command: tuple[str, ...]
     more_options: str = ""
-    read_only_options: str = ""
+    passing_options: str = ""
 
     def words(self, stack: Stack) -> list[str]:
         """Return the command that mounts *stack*."""
@@ -61,8 +62,8 @@ class Contender:
             image = ("mount", "--image", "tower", stack.merged)
             return [*self.command, "--root", stack.store, *image]
         options = stack.options() + self.more_options
-        if not stack.upper:
-            options += self.read_only_options
+        if stack.passes:
+            options += self.passing_options
         return [*self.command, "-o", options, stack.merged]
 
     @contextmanager

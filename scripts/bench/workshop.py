@@ -42,14 +42,19 @@ class Workshop:
 
     @contextlib.contextmanager
     def stack(
-        self, kind: str = "", *, stored: bool = False, read_only: bool = False
+        self,
+        kind: str = "",
+        *,
+        stored: bool = False,
+        read_only: bool = False,
+        passes: bool = False,
     ) -> Iterator[Stack]:
         """Give a mount its directories; what it wrote is deleted at the end of all.
 
         *kind* is one of ``towers``, "" the image's layers; *stored*: in a store as well;
-        *read_only*: there is no upper. Not deleted at once, because for minutes ext4 passes over
-        the inodes of deleted files one by one (recently_deleted() in fs/ext4/ialloc.c), and who
-        creates files next would pay for it.
+        *read_only*: there is no upper; *passes*: ``Stack.passes``. Not deleted at once, because for
+        minutes ext4 passes over the inodes of deleted files one by one (recently_deleted() in
+        fs/ext4/ialloc.c), and who creates files next would pay for it.
         """
         top = tempfile.mkdtemp(dir=self.cache, prefix="run-")
         self._used.append(top)
@@ -59,7 +64,7 @@ class Workshop:
                 os.mkdir(directory, 0o755)
             cwd, lowers = self._layers(kind)
             store = towers.stored(self.cache, kind, self.oci) if stored else ""
-            yield Stack(lowers, "" if read_only else upper, work, merged, cwd, store)
+            yield Stack(lowers, "" if read_only else upper, work, merged, cwd, store, passes)
         finally:
             empty = ["-type", "f", "-size", "+256k", "-exec", "truncate", "-s", "0", "{}", "+"]
             subprocess.run(["find", top, "-xdev", *empty], check=True)
