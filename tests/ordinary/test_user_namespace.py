@@ -76,6 +76,7 @@ _LEFT_OUT = {
     "crash/test_power_cut": "the same",
     "data/test_power_loss": "the same",
     "test_links_power_loss": "the same",
+    "test_many_layers": "the same",
     "test_on_btrfs": "the same",
     "test_on_erofs": "the same",
     "test_on_xfs": "the same",

@@ -35,8 +35,11 @@ class Disk:
                 file.truncate(size)
             subprocess.run([f"mkfs.{kind}", "-q", *_FORCED[kind], image], check=True)
         os.mkdir(self.root)
-        commit = [f"commit={_NEVER}"] if kind == "ext4" else []
-        words = ["mount", "-o", ",".join(["loop", *commit]), image, self.root]
+        self._commit = [f"commit={_NEVER}"] if kind == "ext4" else []
+        self._mount()
+
+    def _mount(self) -> None:
+        words = ["mount", "-o", ",".join(["loop", *self._commit]), self.image, self.root]
         subprocess.run(words, check=True)
 
     def after_power_loss(self, image: bytes) -> Disk:
@@ -58,6 +61,11 @@ class Disk:
     def cut(self, copy: bytes) -> None:
         """Make *copy* what the disk holds if the power goes now, for ``Disk(copy, made=False)``."""
         shutil.copyfile(self.image, copy)
+
+    def forget(self) -> None:
+        """Have nothing of it in memory: it is unmounted, and mounted again."""
+        kernel.umount(self.root)
+        self._mount()
 
     def sync(self) -> None:
         """Bring everything to the disk."""

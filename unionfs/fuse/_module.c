@@ -135,6 +135,22 @@ static PyObject *native_share_part(PyObject *self, PyObject *args)
 	Py_RETURN_NONE;
 }
 
+static PyObject *native_warm_up(PyObject *self, PyObject *args)
+{
+	const char *name;
+	Py_buffer parents;
+	size_t cold;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "yw*", &name, &parents))
+		return NULL;
+	Py_BEGIN_ALLOW_THREADS
+	cold = warm_up(parents.buf, (size_t)parents.len / sizeof(int), name);
+	Py_END_ALLOW_THREADS
+	PyBuffer_Release(&parents);
+	return PyLong_FromSize_t(cold);
+}
+
 static PyObject *native_share_xattrless(PyObject *self, PyObject *args)
 {
 	unsigned long long node;
@@ -324,6 +340,9 @@ static PyMethodDef methods[] = {
 	{"share_part", native_share_part, METH_VARARGS,
 	 "Read files of a directory (its node's number) in a layer (its number) from this descriptor"
 	 " of it, but not those with this attribute (empty: none has it)."},
+	{"warm_up", native_warm_up, METH_VARARGS,
+	 "Have directories of this name read from the disk, in each of the directories open on these"
+	 " descriptors (an array of int, whose order changes); return how many had to be."},
 	{"share_xattrless", native_share_xattrless, METH_VARARGS,
 	 "Answer that a node (its number, whether it is a directory) has no attributes, until it changes."},
 	{"answered", native_answered, METH_NOARGS,
@@ -366,7 +385,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && (PyModule_AddIntConstant(made, "VERSION", 29) < 0 || watching_add(made) < 0 ||
+	if (made != NULL && (PyModule_AddIntConstant(made, "VERSION", 30) < 0 || watching_add(made) < 0 ||
 			     lending_add(made) < 0))
 		Py_CLEAR(made);
 	return made;

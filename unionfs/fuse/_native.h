@@ -112,6 +112,11 @@ enum piped { NOT_PIPED, PIPED, PIPED_TO_NOBODY /* the caller was interrupted */ 
 /* Answer a READ from the file if it is a large one; says how many bytes it was. */
 enum piped pipe_answer(int session, const struct fuse_in_header *head, int fd, size_t *size);
 
+/* _warm.c */
+/* Have the directories of that name in all of the parents, whose order it changes, read from the disk
+ * if they have to be. Returns how many. */
+size_t warm_up(int *parents, size_t count, const char *name);
+
 /* _shared.c */
 int shared_add(uint64_t node, int fd, int own); /* -1: no memory */
 void shared_remove(uint64_t node);

@@ -11,10 +11,11 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from array import array
 from collections.abc import Callable
 from typing import Protocol
 
-VERSION = 29  # of the interface below; an extension that was built from other sources is not used
+VERSION = 30  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 LOWER = 1 << 32  # plus a layer's number: the generation of an entry that is as that layer has it
@@ -135,6 +136,13 @@ class Hooks(Protocol):
 
         These are all it has, *count* of them, joined by NUL. What requests make from then on is
         added by itself, until the kernel forgets the node or there is no room for more names.
+        """
+
+    def warm_up(self, name: bytes, parents: array[int]) -> int:
+        """Have the directories *name* in all of *parents* read from the disk, side by side.
+
+        *parents* are descriptors (``array("i")``), whose order it changes. Returns how many
+        directories had to be read. It waits for the disk, as who looks one after another would.
         """
 
     def share_part(self, directory: int, layer: int, fd: int, mark: bytes) -> None:

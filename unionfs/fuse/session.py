@@ -60,6 +60,7 @@ class Session:
         self._work: WorkDir | None = None
         self._upper: Upper | None = None
         pool = FdPool(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        pool.warm_up = native.hooks.warm_up if native.hooks is not None else None
         layers: list[Layer] = []
         try:
             writable = config.upperdir is not None and not config.read_only

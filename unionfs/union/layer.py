@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from array import array
 from collections import deque
+from collections.abc import Callable, Sequence
 
 from unionfs.errors import NotFoundError
 from unionfs.ondisk.flavour import Flavour
@@ -15,6 +17,8 @@ from unionfs.syscalls.at import open_beneath, open_dir
 
 _DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LEAST = 64
+AT_ONCE = 128  # directories of a name that are looked ahead at: an opaque one ends the search
+_MANY = 8  # fewer are not worth the threads
 
 
 class BadLayerError(NotFoundError):
@@ -101,14 +105,18 @@ class FdPool:
 
     A descriptor that ``Part.fd`` returned stays open for the next ``limit // 2`` calls at least, so
     an operation may use several at a time, but it is not to be kept across an ``await``.
+
+    ``warm_up`` has the directories of a name, in the directories open on an array of descriptors,
+    read from the disk side by side (None: nobody does).
     """
 
-    __slots__ = ("_open", "clock", "limit")
+    __slots__ = ("_open", "clock", "limit", "warm_up")
 
     def __init__(self, limit: int) -> None:
         self.limit = max(limit, _LEAST)
         self.clock = 0
         self._open: deque[Part] = deque()
+        self.warm_up: Callable[[bytes, array[int]], object] | None = None
 
     def add(self, part: Part) -> None:
         """Note that *part* has just been opened, and close others if there are too many."""
@@ -122,6 +130,16 @@ class FdPool:
                 continue
             os.close(oldest.held)
             oldest.held = -1
+
+    def look_ahead(self, parents: Sequence[Part], name: bytes) -> None:
+        """Have the directories called *name* in *parents* in the kernel's caches, if that pays."""
+        if self.warm_up is None or len(parents) < _MANY:
+            return
+        try:
+            fds = [part.fd() for part in parents[: self.limit // 2]]
+            self.warm_up(name, array("i", fds))
+        except OSError:
+            pass  # whoever looks there is told
 
     def drop(self, layer: Layer) -> None:
         """Close the descriptors of the parts of *layer*."""

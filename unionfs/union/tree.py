@@ -12,7 +12,7 @@ from unionfs.ondisk.override import AttributeNames
 from unionfs.ondisk.whiteout import AUFS_OPAQUE, AUFS_PREFIX, is_whiteout
 from unionfs.syscalls.at import PathFd, name_path, proc_path
 from unionfs.union.below import Below
-from unionfs.union.layer import FdPool, Layer, Part
+from unionfs.union.layer import AT_ONCE, FdPool, Layer, Part
 from unionfs.union.merged import MergedIndex
 from unionfs.union.node import Node
 from unionfs.union.scan import KIND, NUMBER_SHIFT, scan
@@ -66,6 +66,8 @@ class Tree:
             if self.merged is not None and above.layer.number:
                 parts += self._known(candidates[position:], node.name)
                 break
+            if position % AT_ONCE == 0:
+                self.pool.look_ahead(candidates[position : position + AT_ONCE], node.name)
             part = Part(above.layer, above, node.name, self.pool)
             parts.append(part)
             last = position + 1 == len(candidates)
