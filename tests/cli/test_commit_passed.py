@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from tests.cli.test_commit_mounted import layer_of
 from tests.support import kernel, leftovers
 from tests.support.command import Cli
+from tests.support.maps import mapped
 
 pytestmark = [
     pytest.mark.needs_fuse,
@@ -66,3 +68,15 @@ def test_what_is_open_does_not_become_a_file_of_a_layer(cli: Cli, root: Path) ->
         os.fsync(file.fileno())
         assert layer.read_bytes() == b"of the layer"
     assert (root / "file").read_bytes() == b"OF the upper"
+
+
+def test_what_is_closed_and_mapped_may_be_written(cli: Cli, root: Path) -> None:
+    """The kernel has let go of the mount's file, so that nobody has that open."""
+    (root / "file").write_bytes(b"begun" * 1000)
+    with mapped(os.fsencode(root / "file"), 5000) as memory:
+        time.sleep(0.3)
+        assert "/file is open for writing" in cli.fails("commit", "--live", "one", "two")
+        memory[:5] = b"ended"
+        assert (root / "file").read_bytes()[:5] == b"ended"
+    cli("commit", "--live", "one", "two")
+    assert (layer_of(cli, "two") / "file").read_bytes()[:10] == b"endedbegun"

@@ -21,6 +21,8 @@ from unionfs.union.protection import check_change, check_write
 from unionfs.upper.attributes import IsMember, drop_set_id, truncate, write_back
 from unionfs.upper.copyup import Cut
 
+_CLOSED_S = 0.005  # after which the kernel has closed a file; if not, it is kept for a while
+
 
 class DataHandlers(State):
     """The part of ``Operations`` that is about open files."""
@@ -156,11 +158,19 @@ class DataHandlers(State):
         """Say that there is nothing to do at close: what a write returned for is written."""
         raise FUSEError(errno.ENOSYS)
 
-    @answers
-    def release(self, fh: int) -> None:
-        """Close a file."""
-        if not self.files.by_node:
-            self.files.close(fh)
+    @answers_later
+    async def release(self, fh: int) -> None:
+        """Close a file.
+
+        The kernel tells us before it has closed it itself, and looks as if it were mapped then.
+        """
+        if self.files.by_node:
+            return
+        left = self.files.close(fh)
+        if left is not None:
+            with loop.waiting():
+                await trio.sleep(_CLOSED_S)
+            self.files.look_again(left)
 
     @answers_later
     async def fsync(self, fh: int, datasync: bool) -> None:

@@ -26,6 +26,7 @@ from unionfs.fuse.passing import Passing
 from unionfs.syscalls.at import proc_path
 from unionfs.syscalls.capability import CAP_DAC_OVERRIDE, has_capability
 from unionfs.syscalls.flags import APPEND, IMMUTABLE
+from unionfs.syscalls.lease import is_used_elsewhere
 from unionfs.union import protection
 from unionfs.union.metacopy import open_readable
 from unionfs.union.node import Node
@@ -34,6 +35,7 @@ from unionfs.union.tree import Tree
 log = logging.getLogger(__name__)
 
 _BACKING_SHIFT = 40  # of a handle's bits; unionfs/fuse/_passing.c
+_AGAIN = 2  # files that are looked at for a map that is gone, with each that comes to have one
 _TRIES = 8  # descriptors that are looked at to find one that may be closed
 
 
@@ -43,16 +45,18 @@ class OpenFile:
     ``fd`` is its descriptor, ``writable`` whether it may be written by that, ``lower`` whether it
     is on a lower layer's file, ``appends`` whether writing only appends, as files are that
     chattr(1) made so, ``opens`` how many handles there are. ``backing``: the kernel's number for
-    the file, which it reads and writes by itself (0: it does not; ``passing``).
+    the file, which it reads and writes by itself (0: it does not; ``passing``). ``mapped``: nobody
+    has it open, but a map may be left by which the kernel writes it.
     """
 
-    __slots__ = ("_writes", "appends", "backing", "fd", "lower", "opens", "writable")
+    __slots__ = ("_writes", "appends", "backing", "fd", "lower", "mapped", "opens", "writable")
 
     def __init__(
         self, fd: int, *, writable: bool, lower: bool = False, guard: int = 0, fresh: bool = False
     ) -> None:
         """*fresh*: the file was made just now, and nothing restricts what *fd* allows."""
         self.opens = self.backing = 0
+        self.mapped = False
         if fresh:
             self.fd = fd
             self.lower = self.appends = False
@@ -66,6 +70,14 @@ class OpenFile:
         self._writes = writable
         self.lower = lower
         self.guard(guard)
+
+    def is_passed(self) -> bool:
+        """Return whether the kernel may write it without a request, if it is writable."""
+        return bool(self.backing) or self.mapped
+
+    def may_be_mapped(self) -> bool:
+        """Return whether a map to write by may be left of a file that nobody has open."""
+        return self._writes and is_used_elsewhere(self.fd)
 
     def guard(self, protection: int) -> None:
         """Allow what *protection* (IMMUTABLE, APPEND) leaves of what the descriptor allows."""
@@ -89,6 +101,7 @@ class Files:
         self._limit = min(limit, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._next = 0
         self._open: dict[Node, None] = {}
+        self._mapped: dict[Node, None] = {}  # without a handle: see ``close``
         self._superuser: bool | None = None  # not known before it serves
         self.by_node = False
         self.passing: Passing | None = None
@@ -98,6 +111,7 @@ class Files:
 
     def open(self, node: Node, *, write: bool) -> int:
         """Return a handle of *node*, which for writing must be in the upper. Raises OSError."""
+        self.look_again(node)
         file = self.data(node, write=write)
         if not file.opens:
             self._pass(node, file)
@@ -117,7 +131,9 @@ class Files:
 
     def _pass(self, node: Node, file: OpenFile) -> None:
         if self.passing is not None:
-            file.backing = self.passing.back(node, file.fd)
+            file.backing = self.passing.back(node, file.fd, mapped=file.mapped)
+            file.mapped = False
+            self._mapped.pop(node, None)
 
     def _handle(self, node: Node, file: OpenFile) -> int:
         self._next += 1
@@ -292,12 +308,41 @@ class Files:
         if self.by_node and native.hooks is not None:
             native.hooks.unshare(node.ino)
 
-    def close(self, handle: int) -> None:
-        """Close a handle; the descriptor goes with the last."""
+    def close(self, handle: int) -> Node | None:
+        """Close a handle; the descriptor goes with the last.
+
+        A map of a file that the kernel has by itself holds no handle. Its node is returned, if one
+        may be left, and keeps its descriptor: see ``look_again``.
+        """
         node = self.nodes.pop(handle)
-        node.file.opens -= 1
-        if not node.file.opens:
+        file = node.file
+        file.opens -= 1
+        if file.opens:
+            return None
+        if file.backing and not file.lower and native.hooks is not None:
+            native.hooks.unback(file.backing)  # it counts as one who has the file open
+            file.backing = 0
+            file.mapped = file.may_be_mapped()
+        if not file.mapped:
             self.drop(node)
+            return None
+        for other in list(islice(self._mapped, _AGAIN)):
+            self.look_again(other)
+            if other in self._mapped:  # to the end: others come first the next time
+                del self._mapped[other]
+                self._mapped[other] = None
+        self._mapped[node] = None
+        return node
+
+    def look_again(self, *nodes: Node) -> None:
+        """Close those of *nodes* of which only a map was left, and that is gone as well."""
+        for node in nodes:
+            if node in self._mapped and not node.file.may_be_mapped():
+                self.drop(node)
+
+    def look_again_at_all(self) -> None:
+        """``look_again``, at all that there are."""
+        self.look_again(*self._mapped)
 
     def drop(self, node: Node) -> None:
         """Close the descriptor of *node*, if it has one."""
@@ -308,6 +353,7 @@ class Files:
             _close(node, node.file.fd)
             node.file = None
             del self._open[node]
+            self._mapped.pop(node, None)
 
     def open_dir(self, node: Node) -> int:
         """Return a handle of the directory *node*."""

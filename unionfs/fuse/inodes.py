@@ -188,7 +188,7 @@ class Inodes:
         too: mtime, and set-id bits.
         """
         file = node.file
-        return 0 if file is not None and file.backing and file.writable else FOREVER
+        return 0 if file is not None and file.writable and file.is_passed() else FOREVER
 
     def _links(self, node: Node, st: os.stat_result) -> int:
         """Return st_nlink: 1 for a merged directory, as overlayfs has it (nobody counts those)."""

@@ -7,7 +7,9 @@ where readers get to see a copy-up. Rejected: a second node for the copy, which 
 would lead writers to. Locks and inotify(7) would be split between the two, and old descriptors,
 like those of no local filesystem, would never see what is written.
 
-An inode's openers have to be alike (fs/fuse/iomode.c), so the first decides for all.
+An inode's openers have to be alike (fs/fuse/iomode.c), so the first decides for all. A map is none
+of them: it goes over to the upper's file (fs/backing-file.c), and who closes what he mapped is
+heard to have left. ``Files.close`` finds out whether he did.
 """
 
 from __future__ import annotations
@@ -47,13 +49,18 @@ class Passing:
         native.hooks.pass_through()
         self._upper = upper
 
-    def back(self, node: Node, fd: int) -> int:
+    def back(self, node: Node, fd: int, *, mapped: bool = False) -> int:
         """Let the kernel have the file *fd* of *node*, which nobody has open.
+
+        *mapped*: there is a map of it from when the kernel had it, which would not see what is
+        written through the page cache, nor be seen there. So it gets that again.
 
         Returns the kernel's number for it; 0 if it is not to have it, or refuses.
         """
+        if native.hooks is None:
+            return 0
         try:
-            return native.hooks.back(fd) if native.hooks and self._stays(node, fd) else 0
+            return native.hooks.back(fd) if mapped or self._stays(node, fd) else 0
         except OSError:
             return 0  # nobody can tell: whoever reads or writes is told why
 
@@ -89,7 +96,7 @@ class Passing:
 def refuse_writers(opened: Iterable[Node]) -> None:
     """Raise BusyFileError if the kernel may write to one of the *opened* files by itself."""
     for node in opened:
-        if node.file.backing and node.file.writable:
+        if node.file.is_passed() and node.file.writable:
             raise BusyFileError(
                 f"{_path(node)} is open for writing, and with data=passthrough nothing can hold"
                 " that up: close it, or unmount first"
@@ -99,7 +106,7 @@ def refuse_writers(opened: Iterable[Node]) -> None:
 def refuse_open(opened: Iterable[Node]) -> None:
     """Raise BusyFileError if the kernel has one of the *opened* files by itself."""
     for node in opened:
-        if node.file.backing:
+        if node.file.is_passed():
             raise BusyFileError(
                 f"{_path(node)} is open, and with data=passthrough cannot be moved to a layer"
             )
