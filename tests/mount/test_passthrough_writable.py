@@ -7,6 +7,7 @@ import mmap
 import os
 import shutil
 import stat
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -289,6 +290,18 @@ def test_a_running_program_cannot_be_written(mounted):
     finally:
         os.kill(pid, 9)
         os.waitpid(pid, 0)
+
+
+@pytest.mark.needs_loop
+def test_direct_writing_ends_with_a_piece_that_is_not(disk, union):  # noqa: F811
+    """dd(1) takes O_DIRECT off for that, of which the kernel tells the upper's file nothing."""
+    root = union(build_stack(disk.root + b"/s", [[File(b"f")]]), options=PASSING).root
+    write(root + b"/new", OLD)
+    for path in (root + b"/made", root + b"/f", root + b"/new"):
+        command = [b"dd", b"if=/dev/stdin", b"of=" + path, b"bs=4096", b"oflag=direct"]
+        done = subprocess.run(command, input=OLD[: 3 * PAGE + 100], capture_output=True)
+        assert done.returncode == 0, done.stderr
+        assert read(path) == OLD[: 3 * PAGE + 100]
 
 
 def test_the_kernels_overlayfs_finds_the_same(scratch, layers, mounted, new):

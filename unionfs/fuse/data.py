@@ -42,11 +42,11 @@ class DataHandlers(State):
             appends = flags & os.O_APPEND and not flags & os.O_TRUNC
             check_change(self.tree, node, appends=bool(appends))
         if flags & os.O_TRUNC:
-            handle = await self._open_cut(node, kill=self.killer_in(ctx))
+            handle = await self._open_cut(node, flags, kill=self.killer_in(ctx))
         else:
             if write:
                 await self.own_data(node)
-            handle = self.files.open(node, write=write)
+            handle = self.files.open(node, write=write, flags=flags)
         passing = self.files.passing
         if passing is None:
             return FileInfo(fh=handle, keep_cache=not self.record)
@@ -68,7 +68,7 @@ class DataHandlers(State):
             raise
         self.changed(node)
 
-    async def _open_cut(self, node: Node, *, kill: IsMember | None) -> int:
+    async def _open_cut(self, node: Node, flags: int, *, kill: IsMember | None) -> int:
         """Return a handle of *node*, emptied. Of a lower file the descriptor comes before the
         copy-up, which replaces it: afterwards there may be none, and the content is gone.
 
@@ -80,7 +80,7 @@ class DataHandlers(State):
         lower = node.source is not None
         if not lower:
             await self.own_data(node)
-        handle = self.files.open(node, write=not lower)
+        handle = self.files.open(node, write=not lower, flags=flags)
         try:
             cut = Cut(0, kill=kill)
             await self.copy_up(node, cut=cut)
@@ -91,7 +91,7 @@ class DataHandlers(State):
             self.files.close(handle)
             raise
         self.changed(node)  # set-id bits may be gone, which the kernel does not think of
-        return self.files.passed(handle)
+        return self.files.passed(handle, flags)
 
     @answers
     def read(self, fh: int, off: int, size: int) -> bytes:

@@ -109,29 +109,32 @@ class Files:
         self.nodes: dict[int, Node] = {}
         self.dirs: dict[int, Node] = {}
 
-    def open(self, node: Node, *, write: bool) -> int:
-        """Return a handle of *node*, which for writing must be in the upper. Raises OSError."""
+    def open(self, node: Node, *, write: bool, flags: int = 0) -> int:
+        """Return a handle of *node*, which for writing must be in the upper. Raises OSError.
+
+        *flags* as for ``Passing.back``, here and below.
+        """
         self.look_again(node)
         file = self.data(node, write=write)
         if not file.opens:
-            self._pass(node, file)
+            self._pass(node, file, flags)
         file.opens += 1
         return self._handle(node, file)
 
-    def passed(self, handle: int) -> int:
+    def passed(self, handle: int, flags: int) -> int:
         """Return *handle*, which nobody was told of, or one that says more: since it was made, its
         file was copied up, and the kernel may have it by itself if nobody else has it open.
         """
         node = self.nodes[handle]
         if node.file.backing or node.file.opens > 1:
             return handle
-        self._pass(node, node.file)
+        self._pass(node, node.file, flags)
         del self.nodes[handle]
         return self._handle(node, node.file)
 
-    def _pass(self, node: Node, file: OpenFile) -> None:
+    def _pass(self, node: Node, file: OpenFile, flags: int) -> None:
         if self.passing is not None:
-            file.backing = self.passing.back(node, file.fd, mapped=file.mapped)
+            file.backing = self.passing.back(node, file.fd, flags=flags, mapped=file.mapped)
             file.mapped = False
             self._mapped.pop(node, None)
 
@@ -169,13 +172,13 @@ class Files:
             return source.file.fd, self.data(target, write=True).fd
         return fd, target.file.fd
 
-    def adopt(self, node: Node, fd: int) -> int:
+    def adopt(self, node: Node, fd: int, flags: int) -> int:
         """Return a handle of the new file *node*, open on *fd* for reading and writing.
 
         By node, that is the node's number, which the caller must have given it.
         """
         self._keep(node, OpenFile(fd, writable=True, fresh=True))
-        return node.ino if self.by_node else self.open(node, write=True)
+        return node.ino if self.by_node else self.open(node, write=True, flags=flags)
 
     def _keep(self, node: Node, file: OpenFile) -> None:
         node.file = file

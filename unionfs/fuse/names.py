@@ -200,7 +200,7 @@ class NameHandlers(State):
             node, fd = create.create_file(upper, parent, name, mode, owner)
         try:
             attr = self._show_nameless(node) if nameless else self._show(parent, name, node, fd)
-            handle = self.files.adopt(node, fd)
+            handle = self.files.adopt(node, fd, flags)
             attr.attr_timeout = self.inodes.validity(node)
         except BaseException:
             os.close(fd)

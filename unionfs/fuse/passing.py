@@ -49,15 +49,17 @@ class Passing:
         native.hooks.pass_through()
         self._upper = upper
 
-    def back(self, node: Node, fd: int, *, mapped: bool = False) -> int:
+    def back(self, node: Node, fd: int, *, flags: int = 0, mapped: bool = False) -> int:
         """Let the kernel have the file *fd* of *node*, which nobody has open.
 
+        *flags*: what it is opened with. The kernel opens the upper's file with the same, and those
+        that fcntl(2) changes it goes on with; dd(1) takes O_DIRECT off for what is left at the end.
         *mapped*: there is a map of it from when the kernel had it, which would not see what is
         written through the page cache, nor be seen there. So it gets that again.
 
         Returns the kernel's number for it; 0 if it is not to have it, or refuses.
         """
-        if native.hooks is None:
+        if native.hooks is None or (flags & os.O_DIRECT and self._upper is not None and not mapped):
             return 0
         try:
             return native.hooks.back(fd) if mapped or self._stays(node, fd) else 0
