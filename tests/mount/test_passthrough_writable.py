@@ -304,6 +304,19 @@ def test_direct_writing_ends_with_a_piece_that_is_not(disk, union):  # noqa: F81
         assert read(path) == OLD[: 3 * PAGE + 100]
 
 
+def test_a_file_that_only_grows_is_not_written_through_a_map(layers, mounted, new):
+    subprocess.run(["chattr", "+a", new], check=True)
+    try:
+        with opened(new, os.O_RDONLY), opened(new, os.O_RDWR | os.O_APPEND) as fd:
+            with mmap.mmap(fd, 0) as memory:  # no local filesystem would go so far
+                memory[:4] = b"evil"
+            assert os.write(fd, b"more") == 4
+        assert read(new)[-4:] == b"more"
+    finally:
+        subprocess.run(["chattr", "-a", new], check=True)
+    assert read(layers.upper + b"/d/new") == OLD + b"more"
+
+
 def test_the_kernels_overlayfs_finds_the_same(scratch, layers, mounted, new):
     with opened(mounted.root + b"/d/f", os.O_RDWR) as fd:
         os.pwrite(fd, b"NEW", 7)

@@ -21,7 +21,9 @@ from collections.abc import Iterable
 from unionfs.errors import ConflictError, UnavailableError
 from unionfs.fuse import native
 from unionfs.syscalls.capability import CAP_SYS_ADMIN, has_capability, in_initial_user_namespace
+from unionfs.syscalls.flags import APPEND
 from unionfs.syscalls.release import kernel_release
+from unionfs.union import protection
 from unionfs.union.node import Node
 from unionfs.upper.data import lacks_data
 from unionfs.upper.upper import Upper
@@ -70,10 +72,13 @@ class Passing:
         """Return whether *fd* is the file of *node* for good, and anybody may write to it as is.
 
         What a stranger writes takes set-id bits, which needs us: for who is no stranger they stay.
+        And a file that only grows could be written anywhere through a map.
         """
         if self._upper is None:
             return True
         if node.source is not None or lacks_data(self._upper, node):
+            return False
+        if protection.of(self._upper.tree, node) & APPEND:
             return False
         return not os.fstat(fd).st_mode & _SET_ID
 
