@@ -70,6 +70,7 @@ _LEFT_OUT = {
     "test_bench_floor": "of the bench, which is run by the machine's root",
     "test_metacopy": "the kernel writes no metacopy there",
     "test_passthrough": "the kernel takes files by itself from the machine's root alone",
+    "test_passthrough_mapped": "the same",
     "test_passthrough_writable": "the same",
     "parity/test_passed": "the same",
     "crash/test_commands_power_cut": "nobody mounts a disk of his own there",
