@@ -10,16 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_commit_mounted import layer_of
+from tests.mount.test_passthrough import PASSES
 from tests.support import kernel, leftovers
 from tests.support.command import Cli
 from tests.support.maps import mapped
 
-pytestmark = [
-    pytest.mark.needs_fuse,
-    pytest.mark.needs_root,
-    pytest.mark.needs_extension,
-    pytest.mark.skipif(kernel.release() < (6, 9), reason="FUSE_PASSTHROUGH came with Linux 6.9"),
-]
+pytestmark = PASSES
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import signal
+import stat
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +17,13 @@ from tests.support import kernel
 from tests.support.files import opened, read, refused
 from tests.support.stacks import Dir, File, Layers, build_stack
 
-pytestmark = [
+PASSES = [  # of tests that need it
     pytest.mark.needs_fuse,
     pytest.mark.needs_root,
     pytest.mark.needs_extension,
     pytest.mark.skipif(kernel.release() < (6, 9), reason="FUSE_PASSTHROUGH came with Linux 6.9"),
 ]
+pytestmark = PASSES
 
 PASSING = [b"data=passthrough"]
 BIG = b"0123456789abcdef" * 40_000
@@ -35,6 +37,30 @@ def stopped(pid: int) -> Iterator[None]:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def open_files(pid: int) -> list[str]:
+    """Return the files of layers and uppers that the daemon has open."""
+    found = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            path = os.readlink(f"/proc/{pid}/fd/{name}")
+            regular = stat.S_ISREG(os.stat(f"/proc/{pid}/fd/{name}").st_mode)
+        except FileNotFoundError:
+            continue
+        if regular and ("/upper/" in path or "/lower" in path):
+            found.append(path)
+    return found
+
+
+def are_closed(pid: int, seconds: float = 5) -> bool:
+    """Wait until the daemon has heard of the last close(2), and let go of the file."""
+    deadline = time.monotonic() + seconds
+    while open_files(pid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+    return True
 
 
 @pytest.fixture

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.mount.test_passthrough import PASSING
-from tests.support import kernel
+from tests.mount.test_passthrough import PASSES, PASSING, are_closed, open_files
 from tests.support.files import opened, read, write
 from tests.support.maps import mapped
 from tests.support.mounts import SessionMount
 from tests.support.stacks import File, build_stack
 
-pytestmark = [
-    pytest.mark.needs_fuse,
-    pytest.mark.needs_root,
-    pytest.mark.needs_extension,
-    pytest.mark.skipif(kernel.release() < (6, 9), reason="FUSE_PASSTHROUGH came with Linux 6.9"),
-]
+pytestmark = PASSES
 
 SIZE = 10_000
 
@@ -31,7 +24,7 @@ def mounted(scratch, union) -> Iterator[SessionMount]:
     made = union(build_stack(scratch + b"/s", [[File(b"f", b"old ", SIZE)]]), options=PASSING)
     yield made
     write(made.root + b"/last", b"")
-    assert _are_closed(made.pid)
+    assert are_closed(made.pid)
 
 
 @pytest.fixture(params=[b"/f", b"/new"])
@@ -43,31 +36,10 @@ def path(request, mounted) -> bytes:
     return found
 
 
-def _are_closed(pid: int, seconds: float = 5) -> bool:
-    deadline = time.monotonic() + seconds
-    while _open_files(pid):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.001)
-    return True
-
-
-def _open_files(pid: int) -> list[str]:
-    found = []
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            path = os.readlink(f"/proc/{pid}/fd/{name}")
-        except FileNotFoundError:
-            continue
-        if "/upper/" in path and os.path.isfile(path):
-            found.append(path)
-    return found
-
-
 def test_what_is_written_by_the_map_is_read(mounted, path):
     """The file has a set-id bit when it is opened the next time, and would go through the cache."""
     with mapped(path, SIZE) as memory:
-        _are_closed(mounted.pid, 0.3)
+        are_closed(mounted.pid, 0.3)
         os.chmod(path, 0o4755)
         with opened(path, os.O_RDWR) as fd:
             assert os.pread(fd, 4, 0) == b"old "
@@ -81,7 +53,7 @@ def test_what_is_written_by_the_map_is_read(mounted, path):
 
 def test_what_is_written_by_the_map_changes_the_time(mounted, path):
     with mapped(path, SIZE) as memory:
-        _are_closed(mounted.pid, 0.3)
+        are_closed(mounted.pid, 0.3)
         os.utime(path, (1, 1))
         assert os.stat(path).st_mtime == 1
         memory[:4] = b"map1"
@@ -94,7 +66,7 @@ def test_maps_that_are_gone_keep_nothing_open(mounted):
         name = mounted.root + b"/%d" % number
         write(name, b"x" * SIZE)
         with mapped(name, SIZE):
-            _are_closed(mounted.pid, 0.02)
-    assert len(_open_files(mounted.pid)) < 4
+            are_closed(mounted.pid, 0.02)
+    assert len(open_files(mounted.pid)) < 4
     for number in range(30):
         read(mounted.root + b"/%d" % number)

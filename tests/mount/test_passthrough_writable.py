@@ -14,19 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.mount.test_passthrough import PASSING, stopped
-from tests.support import kernel, trees
+from tests.mount.test_passthrough import PASSES, PASSING, are_closed, stopped
+from tests.support import trees
 from tests.support.files import as_user, opened, read, write
 from tests.support.fixtures import disk, disks, left  # noqa: F401
 from tests.support.mounts import KernelOverlay, MountFailed, SessionMount
 from tests.support.stacks import Dir, File, Layers, build_stack
 
-pytestmark = [
-    pytest.mark.needs_fuse,
-    pytest.mark.needs_root,
-    pytest.mark.needs_extension,
-    pytest.mark.skipif(kernel.release() < (6, 9), reason="FUSE_PASSTHROUGH came with Linux 6.9"),
-]
+pytestmark = PASSES
 
 SIZE = 300_000
 OLD = (b"old " * SIZE)[:SIZE]
@@ -46,7 +41,7 @@ def mounted(layers, union) -> Iterator[SessionMount]:
     made = union(layers, options=PASSING)
     yield made
     if os.path.exists(f"/proc/{made.pid}"):
-        _closed(made)
+        assert are_closed(made.pid)
 
 
 @pytest.fixture
@@ -123,31 +118,11 @@ def test_pages_from_before_are_not_shown_afterwards(mounted):
     for number in range(5):
         with opened(path, os.O_WRONLY) as fd:
             os.pwrite(fd, b"%04d" % number, 0)
-        _closed(mounted)
+        assert are_closed(mounted.pid)
         os.chmod(path, 0o4755)
         assert read(path)[:8] == b"%04dold " % number
-        _closed(mounted)
+        assert are_closed(mounted.pid)
         os.chmod(path, 0o755)
-
-
-def _closed(mounted) -> None:
-    """Wait until the daemon has heard of the last close(2)."""
-    deadline = time.monotonic() + 5
-    while _regular_files(mounted.pid) and time.monotonic() < deadline:
-        time.sleep(0.001)
-    assert not _regular_files(mounted.pid)
-
-
-def _regular_files(pid: int) -> list[str]:
-    found = []
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            path = os.readlink(f"/proc/{pid}/fd/{name}")
-        except FileNotFoundError:
-            continue
-        if "/upper/d/" in path or ("/lower" in path and os.path.isfile(path)):
-            found.append(path)
-    return found
 
 
 def test_attributes_are_those_of_now(mounted, new):

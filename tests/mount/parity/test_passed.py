@@ -10,42 +10,30 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from tests.mount.parity.test_calls import TABLES, again, tables  # noqa: F401
-from tests.support import kernel
+from tests.mount.parity.test_calls import again, tables  # noqa: F401
+from tests.mount.parity.test_recorded import assert_agreed, mounting, sampled
+from tests.mount.test_passthrough import PASSES, PASSING
 from tests.support.calls import Case
-from tests.support.examples import FULL
 from tests.support.fixtures import COMPARED
-from tests.support.mounts import UNION_OPTIONS, Mounted, SessionMount, Spawner
+from tests.support.mounts import UNION_OPTIONS, Mounted
 from tests.support.stacks import Layers
 
 SOME = ("data", "open")
-SAMPLED = 1 if FULL else 5  # of so many cases one is tried
 
-pytestmark = [
-    pytest.mark.needs_fuse,
-    pytest.mark.needs_root,
-    pytest.mark.needs_extension,
-    pytest.mark.skipif(kernel.release() < (6, 9), reason="FUSE_PASSTHROUGH came with Linux 6.9"),
-]
+pytestmark = PASSES
 
 
 @pytest.fixture(scope="module")
 def mount_union(arena) -> Iterator[Callable[[Layers, bytes], Mounted]]:
-    """Mount layers so that the kernel has what is in the upper."""
-    spawner = Spawner()
-    options = [*UNION_OPTIONS, b"data=passthrough"]
-    yield lambda layers, target: SessionMount(layers, target, spawner, options=options)
-    spawner.close()
+    with mounting([*UNION_OPTIONS, *PASSING]) as mount:
+        yield mount
 
 
 @pytest.fixture(scope="module")
 def cases() -> dict[str, Sequence[Case]]:
-    return {name: TABLES[name][::SAMPLED] for name in SOME}
+    return sampled(SOME)
 
 
 @pytest.mark.parametrize("table", [pytest.param(name, marks=COMPARED) for name in SOME])
-def test_answers_agree(tables, cases, table):  # noqa: F811
-    wrong = [one for case in tables.outcome(table).wrong for one in case]
-    text = "\n".join(str(one) for one in wrong[:20])
-    assert not wrong, f"{len(wrong)} differences:\n{text}"
-    assert len(tables.outcome(table).wrong) == len(cases[table]) > 0
+def test_data_and_opening_agree(tables, cases, table):  # noqa: F811
+    assert_agreed(tables.outcome(table), cases[table])

@@ -8,11 +8,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 
 from tests.mount.parity.test_calls import TABLES, again, tables  # noqa: F401
 from tests.support.calls import Case
+from tests.support.compared import Outcome
 from tests.support.examples import FULL
 from tests.support.files import opened, read, refused
 from tests.support.fixtures import COMPARED
@@ -27,25 +29,41 @@ SAMPLED = 1 if FULL else 5  # of so many cases one is tried
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
 
+@contextmanager
+def mounting(options: Sequence[bytes]) -> Iterator[Callable[[Layers, bytes], Mounted]]:
+    """Yield what mounts layers with *options*."""
+    spawner = Spawner()
+    yield lambda layers, target: SessionMount(layers, target, spawner, options=options)
+    spawner.close()
+
+
+def sampled(names: Sequence[str]) -> dict[str, Sequence[Case]]:
+    """Return a part of the tables."""
+    return {name: TABLES[name][::SAMPLED] for name in names}
+
+
+def assert_agreed(outcome: Outcome, cases: Sequence[Case]) -> None:
+    wrong = [one for case in outcome.wrong for one in case]
+    text = "\n".join(str(one) for one in wrong[:20])
+    assert not wrong, f"{len(wrong)} differences:\n{text}"
+    assert len(outcome.wrong) == len(cases) > 0
+
+
 @pytest.fixture(scope="module")
 def mount_union(arena) -> Iterator[Callable[[Layers, bytes], Mounted]]:
     """Mount layers so that everything is heard of."""
-    spawner = Spawner()
-    yield lambda layers, target: SessionMount(layers, target, spawner, options=RECORD)
-    spawner.close()
+    with mounting(RECORD) as mount:
+        yield mount
 
 
 @pytest.fixture(scope="module")
 def cases() -> dict[str, Sequence[Case]]:
-    return {name: TABLES[name][::SAMPLED] for name in SOME}
+    return sampled(SOME)
 
 
 @pytest.mark.parametrize("table", [pytest.param(name, marks=COMPARED) for name in SOME])
 def test_answers_agree(tables, cases, table):  # noqa: F811
-    wrong = [one for case in tables.outcome(table).wrong for one in case]
-    text = "\n".join(str(one) for one in wrong[:20])
-    assert not wrong, f"{len(wrong)} differences:\n{text}"
-    assert len(tables.outcome(table).wrong) == len(cases[table]) > 0
+    assert_agreed(tables.outcome(table), cases[table])
 
 
 @pytest.mark.needs_extension
