@@ -66,7 +66,7 @@ class Tree:
             if self.merged is not None and above.layer.number:
                 parts += self._known(candidates[position:], node.name)
                 break
-            if position % AT_ONCE == 0:
+            if self.merged is None and position % AT_ONCE == 0:
                 self.pool.look_ahead(candidates[position : position + AT_ONCE], node.name)
             part = Part(above.layer, above, node.name, self.pool)
             parts.append(part)

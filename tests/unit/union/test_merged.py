@@ -13,6 +13,7 @@ import pytest
 
 from unionfs.ondisk.flavour import Flavour
 from unionfs.ondisk.whiteout import make_whiteout
+from unionfs.union import layer as layer_module
 from unionfs.union import merged as merged_module
 from unionfs.union import tree as tree_module
 from unionfs.union.layer import FdPool, Layer
@@ -174,6 +175,22 @@ def test_no_lower_directory_is_read(
     tree = opened(lowers, upper)
     tree.merged = MergedIndex.open(index, tree.lowers())
     assert len(shown(tree)) > 10
+
+
+def test_nothing_is_looked_ahead_at_that_the_index_says(
+    lowers: list[Path], upper: Path, index: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Directories of lowers are neither opened for that nor read from the disk."""
+    monkeypatch.setattr(layer_module, "_MANY", 2)
+    tree = opened(lowers, upper)
+    looked: list[bytes] = []
+    tree.pool.warm_up = lambda name, parents: looked.append(name)
+    tree.merged = MergedIndex.open(index, tree.lowers())
+    at_all = tree.load(tree.root)[b"all"]
+    assert len(at_all.candidates) == 4
+    tree.ready(at_all)
+    assert not looked
+    assert [part.held for part in at_all.parts[1:]] == [-1] * 3
 
 
 def test_the_first_candidate_is_what_shows_a_directory(
