@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -23,6 +24,8 @@ def mounted(scratch, union) -> Iterator[SessionMount]:
     """A mount in whose daemon no file of the upper is open at the end."""
     made = union(build_stack(scratch + b"/s", [[File(b"f", b"old ", SIZE)]]), options=PASSING)
     yield made
+    are_closed(made.pid, 0.1)
+    read(made.root + b"/f")
     write(made.root + b"/last", b"")
     assert are_closed(made.pid)
 
@@ -70,3 +73,17 @@ def test_maps_that_are_gone_keep_nothing_open(mounted):
     assert len(open_files(mounted.pid)) < 4
     for number in range(30):
         read(mounted.root + b"/%d" % number)
+
+
+def test_maps_that_are_gone_are_found_when_another_file_is_opened(mounted):
+    """Of a program that had many, after which nobody maps anything."""
+    with ExitStack() as maps:
+        for number in range(40):
+            name = mounted.root + b"/%d" % number
+            write(name, b"x" * SIZE)
+            maps.enter_context(mapped(name, SIZE))
+        are_closed(mounted.pid, 0.3)
+        assert len(open_files(mounted.pid)) == 40
+    for _ in range(20):
+        read(mounted.root + b"/f")
+    assert are_closed(mounted.pid)

@@ -35,7 +35,7 @@ from unionfs.union.tree import Tree
 log = logging.getLogger(__name__)
 
 _BACKING_SHIFT = 40  # of a handle's bits; unionfs/fuse/_passing.c
-_AGAIN = 2  # files that are looked at for a map that is gone, with each that comes to have one
+_AGAIN = 2  # files that are looked at for a map that is gone, with each that is opened or left
 _TRIES = 8  # descriptors that are looked at to find one that may be closed
 
 
@@ -115,6 +115,7 @@ class Files:
         *flags* as for ``Passing.back``, here and below.
         """
         self.look_again(node)
+        self._look_at_some()
         file = self.data(node, write=write)
         if not file.opens:
             self._pass(node, file, flags)
@@ -329,11 +330,7 @@ class Files:
         if not file.mapped:
             self.drop(node)
             return None
-        for other in list(islice(self._mapped, _AGAIN)):
-            self.look_again(other)
-            if other in self._mapped:  # to the end: others come first the next time
-                del self._mapped[other]
-                self._mapped[other] = None
+        self._look_at_some()
         self._mapped[node] = None
         return node
 
@@ -342,6 +339,13 @@ class Files:
         for node in nodes:
             if node in self._mapped and not node.file.may_be_mapped():
                 self.drop(node)
+
+    def _look_at_some(self) -> None:
+        for other in list(islice(self._mapped, _AGAIN)):
+            self.look_again(other)
+            if other in self._mapped:  # to the end: others come first the next time
+                del self._mapped[other]
+                self._mapped[other] = None
 
     def look_again_at_all(self) -> None:
         """``look_again``, at all that there are."""
