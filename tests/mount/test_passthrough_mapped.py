@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -22,7 +23,8 @@ SIZE = 10_000
 @pytest.fixture
 def mounted(scratch, union) -> Iterator[SessionMount]:
     """A mount in whose daemon no file of the upper is open at the end."""
-    made = union(build_stack(scratch + b"/s", [[File(b"f", b"old ", SIZE)]]), options=PASSING)
+    files = [File(b"f", b"old ", SIZE), File(b"big", b"old ", 4 << 20)]
+    made = union(build_stack(scratch + b"/s", [files]), options=PASSING)
     yield made
     are_closed(made.pid, 0.1)
     read(made.root + b"/f")
@@ -87,3 +89,19 @@ def test_maps_that_are_gone_are_found_when_another_file_is_opened(mounted):
     for _ in range(20):
         read(mounted.root + b"/f")
     assert are_closed(mounted.pid)
+
+
+def test_who_reads_does_not_wait_for_those_that_were_closed(mounted):
+    """Of requests that tell of it or read ahead, the kernel has a dozen under way at most."""
+    names = [mounted.root + b"/%d" % number for number in range(800)]
+    with ExitStack() as maps:
+        fds = [os.open(name, os.O_RDWR | os.O_CREAT) for name in names]
+        for name in names:
+            maps.enter_context(mapped(name, SIZE))
+        for fd in fds:
+            os.close(fd)
+        since = time.monotonic()
+        assert read(mounted.root + b"/big")[:4] == b"old "
+        assert time.monotonic() - since < 0.25
+    for _ in names:
+        read(mounted.root + b"/f")

@@ -12,7 +12,7 @@ import trio
 from pyfuse3 import FileInfo, FUSEError, RequestContext
 
 from unionfs.fuse import loop, native
-from unionfs.fuse.guard import answers, answers_later
+from unionfs.fuse.guard import answers, answers_later, failure
 from unionfs.fuse.state import State
 from unionfs.syscalls.publish import sync_filesystem
 from unionfs.syscalls.synctree import sync_files
@@ -158,8 +158,8 @@ class DataHandlers(State):
         """Say that there is nothing to do at close: what a write returned for is written."""
         raise FUSEError(errno.ENOSYS)
 
-    @answers_later
-    async def release(self, fh: int) -> None:
+    @answers
+    def release(self, fh: int) -> None:
         """Close a file.
 
         The kernel tells us before it has closed it itself, and looks as if it were mapped then.
@@ -168,9 +168,23 @@ class DataHandlers(State):
             return
         left = self.files.close(fh)
         if left is not None:
-            with loop.waiting():
-                await trio.sleep(_CLOSED_S)
-            self.files.look_again(left)
+            trio.lowlevel.spawn_system_task(self._find_unmapped, left)
+
+    async def _find_unmapped(self, node: Node) -> None:
+        """``Files.look_again``, later; the answer does not wait for that. Of these requests, and
+        those that read ahead, the kernel has but a dozen under way (max_background).
+        """
+        try:
+            await trio.sleep(_CLOSED_S)
+            self.files.look_again(node)
+        except Exception as error:
+            failure(error, "release")
+
+    async def look_at_maps(self) -> None:
+        """Look at all files that may be mapped only, once the kernel has closed them."""
+        if self.files.passing is not None:
+            await trio.sleep(_CLOSED_S)
+            self.files.look_again_at_all()
 
     @answers_later
     async def fsync(self, fh: int, datasync: bool) -> None:

@@ -188,7 +188,7 @@ class Session:
         Raises OSError, and BusyFileError where the kernel may write to a file by itself.
         """
         await loop.freeze()
-        self._operations.files.look_again_at_all()
+        await self._operations.look_at_maps()
         refuse_writers(self._operations.files.opened())
 
     def thaw(self) -> None:
