@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,3 +77,16 @@ def test_what_is_closed_and_mapped_may_be_written(cli: Cli, root: Path) -> None:
         assert (root / "file").read_bytes()[:5] == b"ended"
     cli("commit", "--live", "one", "two")
     assert (layer_of(cli, "two") / "file").read_bytes()[:10] == b"endedbegun"
+
+
+def test_what_has_become_immutable_may_be_written_by_who_has_it_open(cli: Cli, root: Path) -> None:
+    with open(root / "file", "wb", buffering=0) as file:
+        file.write(b"begun")
+        subprocess.run(["chattr", "+i", root / "file"], check=True)
+        try:
+            assert "/file is open for writing" in cli.fails("commit", "--live", "one", "two")
+            file.write(b" and done")
+        finally:
+            subprocess.run(["chattr", "-i", root / "file"], check=True)
+    cli("commit", "--live", "one", "two")
+    assert (layer_of(cli, "two") / "file").read_bytes() == b"begun and done"

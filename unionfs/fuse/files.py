@@ -42,14 +42,15 @@ _TRIES = 8  # descriptors that are looked at to find one that may be closed
 class OpenFile:
     """The data of one open file.
 
-    ``fd`` is its descriptor, ``writable`` whether it may be written by that, ``lower`` whether it
+    ``fd`` is its descriptor, ``writable`` whether it may be written by that, ``writes`` whether it
+    might but for what chattr(1) has made of it since, which stops only us, ``lower`` whether it
     is on a lower layer's file, ``appends`` whether writing only appends, as files are that
     chattr(1) made so, ``opens`` how many handles there are. ``backing``: the kernel's number for
     the file, which it reads and writes by itself (0: it does not; ``passing``). ``mapped``: nobody
     has it open, but a map may be left by which the kernel writes it.
     """
 
-    __slots__ = ("_writes", "appends", "backing", "fd", "lower", "mapped", "opens", "writable")
+    __slots__ = ("appends", "backing", "fd", "lower", "mapped", "opens", "writable", "writes")
 
     def __init__(
         self, fd: int, *, writable: bool, lower: bool = False, guard: int = 0, fresh: bool = False
@@ -60,28 +61,28 @@ class OpenFile:
         if fresh:
             self.fd = fd
             self.lower = self.appends = False
-            self._writes = self.writable = writable
+            self.writes = self.writable = writable
         else:
             self.go_on(fd, writable=writable, lower=lower, guard=guard)
 
     def go_on(self, fd: int, *, writable: bool, lower: bool, guard: int = 0) -> None:
         """Be open on *fd* from now on, which can be written if *writable*."""
         self.fd = fd
-        self._writes = writable
+        self.writes = writable
         self.lower = lower
         self.guard(guard)
 
     def is_passed(self) -> bool:
-        """Return whether the kernel may write it without a request, if it is writable."""
+        """Return whether the kernel may write it without a request, if ``writes``."""
         return bool(self.backing) or self.mapped
 
     def may_be_mapped(self) -> bool:
         """Return whether a map to write by may be left of a file that nobody has open."""
-        return self._writes and is_used_elsewhere(self.fd)
+        return self.writes and is_used_elsewhere(self.fd)
 
     def guard(self, protection: int) -> None:
         """Allow what *protection* (IMMUTABLE, APPEND) leaves of what the descriptor allows."""
-        self.writable = self._writes and not protection & IMMUTABLE
+        self.writable = self.writes and not protection & IMMUTABLE
         self.appends = self.writable and (
             bool(protection & APPEND) or bool(fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_APPEND)
         )

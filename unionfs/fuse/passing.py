@@ -103,7 +103,7 @@ class Passing:
 def refuse_writers(opened: Iterable[Node]) -> None:
     """Raise BusyFileError if the kernel may write to one of the *opened* files by itself."""
     for node in opened:
-        if node.file.is_passed() and node.file.writable:
+        if node.file.is_passed() and node.file.writes:
             raise BusyFileError(
                 f"{_path(node)} is open for writing, and with data=passthrough nothing can hold"
                 " that up: close it, or unmount first"
