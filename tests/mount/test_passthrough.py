@@ -48,7 +48,7 @@ def open_files(pid: int) -> list[str]:
             regular = stat.S_ISREG(os.stat(f"/proc/{pid}/fd/{name}").st_mode)
         except FileNotFoundError:
             continue
-        if regular and ("/upper/" in path or "/lower" in path):
+        if regular and ("/upper" in path or "/lower" in path):
             found.append(path)
     return found
 

@@ -92,16 +92,27 @@ def test_maps_that_are_gone_are_found_when_another_file_is_opened(mounted):
 
 
 def test_who_reads_does_not_wait_for_those_that_were_closed(mounted):
-    """Of requests that tell of it or read ahead, the kernel has a dozen under way at most."""
+    """Of requests that tell of it or read ahead, the kernel has a dozen under way at most.
+
+    If each took 5 ms, it would be a third of a second, always. A busy machine may take as long for
+    another reason, but not each time.
+    """
     names = [mounted.root + b"/%d" % number for number in range(800)]
+    assert any(_read_after_closing(mounted.root + b"/big", names) < 0.25 for _ in range(6))
+    for _ in names:
+        read(mounted.root + b"/f")  # each has two looked at
+
+
+def _read_after_closing(path: bytes, names: list[bytes]) -> float:
+    """Return how long it takes to read *path* when *names*, which are mapped, have been closed."""
     with ExitStack() as maps:
         fds = [os.open(name, os.O_RDWR | os.O_CREAT) for name in names]
         for name in names:
             maps.enter_context(mapped(name, SIZE))
+        with opened(path, os.O_RDONLY) as fd:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         for fd in fds:
             os.close(fd)
         since = time.monotonic()
-        assert read(mounted.root + b"/big")[:4] == b"old "
-        assert time.monotonic() - since < 0.25
-    for _ in names:
-        read(mounted.root + b"/f")
+        assert read(path)[:4] == b"old "
+        return time.monotonic() - since
