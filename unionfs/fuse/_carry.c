@@ -15,7 +15,6 @@
 #include <linux/fuse.h>
 #include <string.h>
 
-#define TMPFILE 51 /* FUSE_TMPFILE, of newer headers (Linux 6.2) */
 #define CARRIER "unionfs.carried" /* unionfs.fuse.native.CARRIER */
 #define ANSWER_MAX 4096
 

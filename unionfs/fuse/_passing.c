@@ -23,7 +23,6 @@
 #define STACK_DEPTH_AT 36
 #define OFFERED2_AT 16 /* in struct fuse_init_in */
 #define STACK_DEPTH 1 /* layers on a stacked filesystem go cached, and overlayfs can be put on us */
-#define TMPFILE 51 /* FUSE_TMPFILE (Linux 6.2) */
 #define OPEN_PASSTHROUGH (1U << 7)
 #define OPEN_NOFLUSH (1U << 5)
 

@@ -5,9 +5,9 @@
  * the same time, in threads; afterwards who looks finds all in the kernel's caches. A name that is there
  * already costs one system call (openat2(2), RESOLVE_CACHED, Linux 5.12; without it nothing is done).
  *
- * Nothing is read that was not about to be, and no access time changes: who may not list without that
- * looks for a name, which reads the names as well. (Listing is better: ext4 reads ahead for that, the
- * directories beside it.)
+ * Little is read that was not about to be (what is below an opaque directory), and no access time
+ * changes: who may not list without that looks for a name, which reads the names as well. (Listing is
+ * better: ext4 reads ahead for that, the directories beside it.)
  */
 #define _GNU_SOURCE
 #include "_native.h"
