@@ -37,9 +37,13 @@ def tower(cache: str, kind: str) -> tuple[str, tuple[str, ...]]:
     return top, tuple(sorted(os.listdir(top), key=int))
 
 
-def stored(cache: str, kind: str, oci: str) -> str:
-    """Return a store of ours with the image ``tower``: the layers of *kind*, or those in *oci*."""
-    store = os.path.join(cache, f"{kind}-store")
+def stored(cache: str, kind: str, oci: str, *, user_namespace: bool) -> str:
+    """Return a store of ours with the image ``tower``: the layers of *kind*, or those in *oci*.
+
+    Made in a *user_namespace* it is another one: owners are in attributes there, as in any store
+    of who is not the machine's root.
+    """
+    store = os.path.join(cache, f"{kind}-user-store" if user_namespace else f"{kind}-store")
     if not os.path.exists(store):
         part = store + ".part"
         shutil.rmtree(part, ignore_errors=True)

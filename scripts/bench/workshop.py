@@ -32,6 +32,7 @@ class Workshop:
         self.tar = os.path.join(self.cache, "files.tar")
         self.oci = image.layout()
         os.makedirs(self.cache, exist_ok=True)
+        self._user_namespace = user_namespace
         if user_namespace:
             self.lowers = [_data(self.cache), *_user_layers(self.cache)]
         else:
@@ -63,7 +64,7 @@ class Workshop:
             for directory in (upper, work, merged):
                 os.mkdir(directory, 0o755)
             cwd, lowers = self._layers(kind)
-            store = towers.stored(self.cache, kind, self.oci) if stored else ""
+            store = self._store(kind) if stored else ""
             yield Stack(lowers, "" if read_only else upper, work, merged, cwd, store, passes)
         finally:
             empty = ["-type", "f", "-size", "+256k", "-exec", "truncate", "-s", "0", "{}", "+"]
@@ -73,6 +74,9 @@ class Workshop:
         if kind == towers.IMAGE:
             return None, tuple(self.lowers[1:])
         return towers.tower(self.cache, kind) if kind else (None, tuple(self.lowers))
+
+    def _store(self, kind: str) -> str:
+        return towers.stored(self.cache, kind, self.oci, user_namespace=self._user_namespace)
 
     def warm(self) -> None:
         """Have the big file in the page cache: who reads it first would read the disk."""
