@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from tests.support import kernel, trees
 from tests.support.extension import by_python, stats
 from tests.support.files import ino, opened, read, refused, write
 from tests.support.indexes import mistake, write_index
+from tests.support.kept import keep_owners
 from tests.support.kernel import forget
 from tests.support.spawner import ASKED
 from tests.support.stacks import (
@@ -55,9 +57,22 @@ NAMES = {
 }
 
 
-@pytest.fixture(params=[False, True, ASKED], ids=["layers", "index", "asked"])
+KEPT = "kept"
+
+
+@pytest.fixture(params=[False, True, ASKED, KEPT], ids=["layers", "index", "asked", KEPT])
 def union(union: Callable, request: pytest.FixtureRequest) -> partial:
-    """Mount layers; without and with a merged index of them, also one that knows no attributes."""
+    """Mount layers; without and with a merged index of them, also one that knows no attributes.
+
+    And with one of layers that keep owners in attributes.
+    """
+
+    def mount(layers: Layers, **how: Any) -> Any:
+        keep_owners(layers)
+        return union(layers, **how)
+
+    if request.param == KEPT:
+        return partial(mount, indexed=True)
     return partial(union, indexed=request.param)
 
 

@@ -93,6 +93,37 @@ def test_looks_as_to_root(user: User, roots: Cli, archive: Path, container: Path
     trees.assert_same(snapshot(user, container), theirs, ("user", "root"))
 
 
+_LOOK = """
+import os, sys
+from tests.support.extension import by_python
+root = os.fsencode(sys.argv[1])
+os.listdir(root), os.stat(root + b"/etc")  # which is Python's, as all in a directory of the upper
+
+def look():
+    for name in os.listdir(root + b"/etc"):
+        os.lstat(root + b"/etc/" + name)
+    os.chdir(root + b"/etc/implied")
+    assert os.listdir() == ["x"] and os.lstat("x").st_uid == 4
+    assert os.access("../none", os.R_OK | os.W_OK) and not os.access("../none", os.X_OK)
+
+print(by_python(root, look))
+"""
+
+
+@pytest.mark.needs_extension
+def test_a_look_around_is_answered_by_the_extension(user: User, container: Path) -> None:
+    """The merged index has the owners, and access(2) is answered from them."""
+    user.unionfs("create", "odd", "--name", "fresh")
+    target = user.home / "fresh"
+    target.mkdir()
+    os.chown(target, UID, GID)
+    user.unionfs("mount", "fresh", target)
+    try:
+        assert int(user.script(_LOOK, target)) == 0
+    finally:
+        user.unionfs("rm", "--force", "fresh")
+
+
 _CHANGES = """
 import os, sys
 os.umask(0o022); os.chdir(sys.argv[1])

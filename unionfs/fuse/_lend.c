@@ -90,7 +90,7 @@ static enum found look(const struct lent *dir, unsigned number, const char *name
 	struct statx stx;
 	int fd = lent_open(dir, number);
 
-	if (fd < 0)
+	if (fd < 0 || layer->kept[0]) /* it is not to be shown as it is */
 		return PYTHONS;
 	if (listing_is_aufs_mark(number, name))
 		return ABSENT;

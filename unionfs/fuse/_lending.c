@@ -26,16 +26,18 @@ static PyObject *native_lend_layer(PyObject *self, PyObject *args)
 	struct lent_layer layer = {0};
 	unsigned long long base, device;
 	unsigned int number;
-	const char *prefix, *metacopy;
+	const char *prefix, *metacopy, *kept, *capability;
 
 	(void)self;
-	if (!PyArg_ParseTuple(args, "IiKKppyy", &number, &layer.fd, &device, &base, &layer.plain,
-			      &layer.aufs, &prefix, &metacopy))
+	if (!PyArg_ParseTuple(args, "IiKKppyyyy", &number, &layer.fd, &device, &base, &layer.plain,
+			      &layer.aufs, &prefix, &metacopy, &kept, &capability))
 		return NULL;
 	layer.device = (dev_t)device;
 	layer.base = base;
 	if (copy_mark(layer.prefix, sizeof(layer.prefix), prefix) < 0 ||
-	    copy_mark(layer.metacopy, sizeof(layer.metacopy), metacopy) < 0) {
+	    copy_mark(layer.metacopy, sizeof(layer.metacopy), metacopy) < 0 ||
+	    copy_mark(layer.kept, sizeof(layer.kept), kept) < 0 ||
+	    copy_mark(layer.capability, sizeof(layer.capability), capability) < 0) {
 		PyErr_SetString(PyExc_ValueError, "a mark is too long");
 		return NULL;
 	}
@@ -292,7 +294,8 @@ static PyMethodDef methods[] = {
 	 "Say of what is lent whether directories show one link, and whether files have attributes."},
 	{"lend_layer", native_lend_layer, METH_VARARGS,
 	 "Let directories of a layer be lent: its number, root, device, what its inode numbers get added,"
-	 " whether it has no marks, whether names that begin with .wh. are no files, how marks begin, and that of metacopies."},
+	 " whether it has no marks, whether names that begin with .wh. are no files, how marks begin, that of"
+	 " metacopies, that of what files are shown as, and what security.capability is called."},
 	{"lend_rows", native_lend_rows, METH_VARARGS,
 	 "Lend what a merged index has: what returns a directory's row (its path from a layer's root), and"
 	 " whether attributes in it hold."},

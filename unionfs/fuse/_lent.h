@@ -44,6 +44,8 @@ struct lent_layer {
 	int aufs;	  /* names that begin with .wh. are no files */
 	char prefix[32];   /* of marks: of directories that are not lent, */
 	char metacopy[48]; /* and this one of files whose data is elsewhere */
+	char kept[48];	   /* of what a file is shown as, which its row says as well; "": of none */
+	char capability[64]; /* what security.capability is called in it */
 };
 
 extern int lent_one_link;  /* directories show one link each */

@@ -3,6 +3,7 @@
 #include "_lent.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #define CAPABILITY "security.capability"
+#define LIST 256 /* bytes of names of attributes, of which few files have more than one */
 
 static struct lent *child_of(uint64_t node)
 {
@@ -29,6 +31,21 @@ int lent_answer_getattr(int session, const struct fuse_in_header *head)
 	return answer_with(session, head, 0, &out, sizeof(out));
 }
 
+/* What stands for a symbolic link where its owner is kept beside it: a file that holds its target. */
+static ssize_t read_stand_in(const struct lent *lent, int dir, char *target, size_t room)
+{
+	struct stat st;
+	ssize_t size = -1;
+	int fd = openat(dir, lent->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+
+	if (fd < 0)
+		return -1;
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_ino == (lent->node & INODE))
+		size = pread(fd, target, room, 0);
+	close(fd);
+	return size;
+}
+
 int lent_answer_readlink(int session, const struct fuse_in_header *head)
 {
 	const struct lent *lent = child_of(head->nodeid);
@@ -38,10 +55,34 @@ int lent_answer_readlink(int session, const struct fuse_in_header *head)
 
 	if (lent == NULL || (fd = lent_open(lent->parent, lent->layer)) < 0)
 		return 0;
-	size = readlinkat(fd, lent->name, target, sizeof(target));
+	size = lent_layer(lent->layer)->kept[0] ? read_stand_in(lent, fd, target, sizeof(target))
+						: readlinkat(fd, lent->name, target, sizeof(target));
 	if (size < 0 || size == sizeof(target))
 		return 0;
 	return answer_with(session, head, 0, target, (size_t)size);
+}
+
+/* access(2) and chdir(2), as RootedOperations.access has it: nobody else's kernel asks for them. */
+int lent_answer_access(int session, const struct fuse_in_header *head, size_t size)
+{
+	const struct fuse_access_in *in = (const struct fuse_access_in *)(head + 1);
+	const struct lent *lent = child_of(head->nodeid);
+	int may_run;
+
+	if (lent == NULL || size < sizeof(*head) + sizeof(*in))
+		return 0;
+	may_run = S_ISDIR(lent->attr.mode) || lent->attr.mode & (S_IXUSR | S_IXGRP | S_IXOTH);
+	return answer_with(session, head, in->mask & X_OK && !may_run ? EACCES : 0, NULL, 0);
+}
+
+/* Whether a file has no attributes but that of what it is shown as; not so if that is not known. */
+static int has_none(const struct lent_layer *layer, const char *path)
+{
+	char names[LIST];
+	ssize_t size = llistxattr(path, names, sizeof(names));
+
+	return size == 0 || (layer->kept[0] && size == (ssize_t)strlen(layer->kept) + 1 &&
+			     memcmp(names, layer->kept, (size_t)size) == 0);
 }
 
 void lent_look_at_attributes(const struct fuse_in_header *head)
@@ -53,7 +94,7 @@ void lent_look_at_attributes(const struct fuse_in_header *head)
 	if (lent == NULL || !lent_attributes || (fd = lent_open(lent->parent, lent->layer)) < 0)
 		return;
 	lent_reach(path, fd, lent->name);
-	if (llistxattr(path, NULL, 0) == 0)
+	if (has_none(lent_layer(lent->layer), path))
 		xattrless_share(lent->node, S_ISDIR(lent->attr.mode));
 }
 
@@ -69,7 +110,7 @@ int lent_answer_getxattr(int session, const struct fuse_in_header *head, size_t 
 	    memcmp(name, CAPABILITY, sizeof(CAPABILITY)) != 0 || (fd = lent_open(lent->parent, lent->layer)) < 0)
 		return 0;
 	lent_reach(path, fd, lent->name);
-	if (lgetxattr(path, CAPABILITY, NULL, 0) >= 0 || errno != ENODATA)
+	if (lgetxattr(path, lent_layer(lent->layer)->capability, NULL, 0) >= 0 || errno != ENODATA)
 		return 0;
 	return answer_with(session, head, ENODATA, NULL, 0);
 }

@@ -385,7 +385,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && (PyModule_AddIntConstant(made, "VERSION", 30) < 0 || watching_add(made) < 0 ||
+	if (made != NULL && (PyModule_AddIntConstant(made, "VERSION", 31) < 0 || watching_add(made) < 0 ||
 			     lending_add(made) < 0))
 		Py_CLEAR(made);
 	return made;

@@ -159,6 +159,9 @@ static int answer(int fd, const struct fuse_in_header *head, size_t size)
 	case FUSE_READDIRPLUS:
 		done = lent_answer_list(fd, head, size) || known_answer_end(fd, head, size);
 		break;
+	case FUSE_ACCESS:
+		done = lent_answer_access(fd, head, size);
+		break;
 	case FUSE_READLINK:
 		done = lent_answer_readlink(fd, head);
 		break;

@@ -48,11 +48,12 @@ class Lending:
         if hooks is None:
             return
         hooks.lend_how(self._inodes.static_nlink, xattrs)
+        merged = self._inodes.tree.merged
+        says_all = merged is not None and merged.has_attributes
         for layer in self._inodes.tree.lowers():
             base = self._inodes.base(layer)
-            if base >= 0 and layer.override is None:
+            if base >= 0 and (layer.override is None or says_all):
                 self._add(hooks, layer, base)
-        merged = self._inodes.tree.merged
         if merged is not None:
             hooks.lend_rows(lambda path: merged.row(b"/" + path), merged.has_attributes)
         self._inodes.tree.loaded = self._loaded
@@ -61,9 +62,10 @@ class Lending:
         flavour = layer.flavour
         plain = layer.plain and not layer.root.whiteout_files
         metacopy = b"" if plain else flavour.metacopy
-        marks = (flavour.prefix, metacopy)
+        kept = b"" if layer.override is None else layer.override.value
+        names = (flavour.prefix, metacopy, kept, layer.names.to_disk(b"security.capability"))
         hooks.lend_layer(
-            layer.number, layer.root.fd(), layer.device, base, plain, layer.aufs, *marks
+            layer.number, layer.root.fd(), layer.device, base, plain, layer.aufs, *names
         )
         self._layers.add(layer.number)
 

@@ -119,6 +119,8 @@ class Measured:
             because = "without the extension"
         elif not self._config.lend:
             because = "lend=off"
+        elif any(layer.override for layer in self._operations.tree.lowers()):
+            because = "owners are in attributes, and no merged index says them"
         else:
             because = "it is not what the layers say, or handles are used, or it was rebased"
         return "directories of one layer", "answered by Python", because
@@ -146,7 +148,8 @@ class Measured:
         if self._config.record:
             return "data", "cached until the next open", "record"
         writable = self._operations.upper is not None
-        return "data", "cached", "the mount can be written" if writable else "data=passthrough"
+        because = "the mount can be written" if writable else "data=passthrough was not asked for"
+        return "data", "cached", because
 
     def _ahead(self) -> tuple[str, str, str]:
         if self.readahead:

@@ -15,7 +15,7 @@ from array import array
 from collections.abc import Callable
 from typing import Protocol
 
-VERSION = 30  # of the interface below; an extension that was built from other sources is not used
+VERSION = 31  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 LOWER = 1 << 32  # plus a layer's number: the generation of an entry that is as that layer has it
@@ -173,13 +173,17 @@ class Hooks(Protocol):
         aufs: bool,
         prefix: bytes,
         metacopy: bytes,
+        kept: bytes,
+        capability: bytes,
     ) -> None:
         """Let directories of a layer be lent: *fd* is its root, as long as anything is.
 
         Numbers of its files are their inode's plus *base*. *aufs*: names that begin with ``.wh.``
         are no files. *prefix*: of marks, with some of which a directory is not lent (there are none
         if it is *plain*). *metacopy*: marks files whose data is elsewhere (empty: there are none).
-        Raises ValueError, MemoryError.
+        *kept*: the attribute that says what a file is shown as, which nobody is shown (empty: it is
+        what the file is); such a layer needs an index that says it, too. *capability*: what
+        ``security.capability`` is called there. Raises ValueError, MemoryError.
         """
 
     def lend_rows(self, row: Callable[[bytes], bytes], attributes: bool) -> None:

@@ -159,9 +159,15 @@ def link_target(dir_fd: int, name: bytes) -> bytes:
 
 
 def link_target_of(fd: int) -> bytes:
-    """Return the target of the symbolic link behind *fd* (O_PATH), a file or a link on disk."""
-    if stat.S_ISLNK(os.fstat(fd).st_mode):
+    """Return the target of the symbolic link behind *fd* (O_PATH), a file or a link on disk.
+
+    Raises OSError: EIO for anything else, of which opening a pipe would wait for a writer.
+    """
+    kind = stat.S_IFMT(os.fstat(fd).st_mode)
+    if kind == stat.S_IFLNK:
         return os.readlink(b"", dir_fd=fd)
+    if kind != stat.S_IFREG:
+        raise OSError(errno.EIO, "no file stands for the symbolic link")
     file = os.open(proc_path(fd), os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.pread(file, _LINK_MAX, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol, Self, TypeVar
 
 _ROOT = 0
@@ -27,9 +28,19 @@ class IdMap(NamedTuple):
 
     def known(self, owned: T) -> T:
         """Return *owned* with root in the place of an owner or group that has no name here."""
-        uid = owned.uid if any(owned.uid in ids for ids in self.users) else _ROOT
-        gid = owned.gid if any(owned.gid in ids for ids in self.groups) else _ROOT
+        uid = owned.uid if _has(self.users, owned.uid) else _ROOT
+        gid = owned.gid if _has(self.groups, owned.gid) else _ROOT
         return owned if (uid, gid) == (owned.uid, owned.gid) else owned._replace(uid=uid, gid=gid)
+
+    def have(self, users: Iterable[int], groups: Iterable[int]) -> bool:
+        """Return whether all *users* and *groups* have names here."""
+        return all(_has(self.users, uid) for uid in users) and all(
+            _has(self.groups, gid) for gid in groups
+        )
+
+
+def _has(ranges: tuple[range, ...], number: int) -> bool:
+    return any(number in ids for ids in ranges)
 
 
 def own_ids() -> IdMap | None:

@@ -11,6 +11,8 @@ shows. It holds for the very directories that it was made of, known by the inode
 change time of each layer's root: a store that was copied has others, and its mounts read the layers
 until an index is made there. Owners are as the machine's first user namespace has them; in
 another, or where a layer's root shows another owner than then (an idmapped mount), files are asked.
+Not so where every file's owner is kept in an attribute (``ondisk.override``), as in a store that is
+not root's: what is written down is what that says, and holds wherever all these owners have names.
 
 A row's content, which the extension reads as well (``_listing.c``), little-endian: how many layers
 have the directory (u16), whether the lowest of them hides what is below (u8), how many names there
@@ -30,6 +32,7 @@ from urllib.parse import quote
 
 from unionfs.errors import RefusedError
 from unionfs.syscalls.capability import in_initial_user_namespace
+from unionfs.syscalls.idmap import own_ids
 from unionfs.union.layer import Layer, Part
 
 if TYPE_CHECKING:
@@ -38,10 +41,11 @@ if TYPE_CHECKING:
     from unionfs.union.node import Node
     from unionfs.union.tree import Tree
 
-_VERSION = 1
+_VERSION = 2
 _HEAD = struct.Struct("<HBI")
 _STAMP = struct.Struct("<Qq")
 _OWNER = struct.Struct("<II")
+_IDS = struct.Struct("<I")
 _STAT = struct.Struct("<IIIIQQQIqqq")
 _BORN = struct.Struct("<Q")
 _SECOND = 10**9  # ns
@@ -49,7 +53,7 @@ _COLUMNS = 12  # bytes of each name in them
 _PAGE = 16384  # bytes; from a cold disk a directory is one read or two
 _KEPT = 64  # directories that are remembered, so that looking at file after file asks once
 _SCHEMA = """
-CREATE TABLE about (stamps BLOB NOT NULL, owners BLOB NOT NULL);
+CREATE TABLE about (stamps BLOB NOT NULL, owners BLOB NOT NULL, users BLOB, groups BLOB);
 CREATE TABLE directories (path BLOB PRIMARY KEY, content BLOB NOT NULL);
 """
 
@@ -104,10 +108,12 @@ class MergedIndex:
         try:
             (version,) = rows.execute("PRAGMA user_version").fetchone()
             if version == _VERSION:
-                stamps, owners = rows.execute("SELECT stamps, owners FROM about").fetchone()
+                about = "SELECT stamps, owners, users, groups FROM about"
+                stamps, owners, *kept = rows.execute(about).fetchone()
                 if stamps == _stamps(lowers):
-                    return cls(rows, has_attributes=owners == _owners(lowers) != b"")
-        except (sqlite3.Error, TypeError):
+                    holds = _have_names(kept) or owners == _owners(lowers) != b""
+                    return cls(rows, has_attributes=holds)
+        except (sqlite3.Error, TypeError, ValueError, struct.error):
             pass  # damaged, or half of it: as good as none
         rows.close()
         return None
@@ -195,18 +201,51 @@ def write(path: str, tree: Tree) -> None:
         rows.execute("BEGIN")
         for statement in _SCHEMA.split(";"):
             rows.execute(statement)
-        rows.execute("INSERT INTO about VALUES (?, ?)", (_stamps(lowers), _owners(lowers)))
+        kept = _Kept()
         pending = [tree.root]
         while pending:
             node = pending.pop()
             children = tree.load(node)
-            rows.execute("INSERT INTO directories VALUES (?, ?)", (node.path(), _pack(tree, node)))
+            content = _pack(tree, node, kept)
+            rows.execute("INSERT INTO directories VALUES (?, ?)", (node.path(), content))
             pending += [child for child in children.values() if child.is_dir]
             node.children = None  # a directory at a time, or large images would fill the memory
+        about = (_stamps(lowers), _owners(lowers), *kept.blobs())
+        rows.execute("INSERT INTO about VALUES (?, ?, ?, ?)", about)
         rows.execute(f"PRAGMA user_version = {_VERSION}")
         rows.execute("COMMIT")
     finally:
         rows.close()
+
+
+class _Kept:
+    """Which owners are written down in attributes; ``all``: so far every file's."""
+
+    def __init__(self) -> None:
+        self.all = True
+        self.users: set[int] = set()
+        self.groups: set[int] = set()
+
+    def note(self, st: os.stat_result, *, written: bool) -> None:
+        self.all = self.all and written
+        self.users.add(st.st_uid)
+        self.groups.add(st.st_gid)
+
+    def blobs(self) -> tuple[bytes, bytes] | tuple[None, None]:
+        """Return the users and groups as the file has them; nothing if some are the disk's."""
+        if not self.all:
+            return None, None
+        users, groups = (b"".join(map(_IDS.pack, sorted(ids))) for ids in (self.users, self.groups))
+        return users, groups
+
+
+def _have_names(kept: Sequence[bytes | None]) -> bool:
+    """Return whether all users and groups that are *kept* have names in this user namespace."""
+    if None in kept:
+        return False
+    users, groups = ([one for (one,) in _IDS.iter_unpack(ids or b"")] for ids in kept)
+    ids = own_ids()
+    return ids is None or ids.have(users, groups)
 
 
 def _stamps(lowers: Sequence[Layer]) -> bytes:
@@ -225,7 +264,7 @@ def _owners(lowers: Sequence[Layer]) -> bytes:
     return b"".join(_OWNER.pack(st.st_uid, st.st_gid) for st in found)
 
 
-def _pack(tree: Tree, node: Node) -> bytes:
+def _pack(tree: Tree, node: Node, kept: _Kept) -> bytes:
     parts, children = node.parts, node.children or {}
     for part in parts:
         if part.whiteout_files or part.redirect is not None:
@@ -240,14 +279,15 @@ def _pack(tree: Tree, node: Node) -> bytes:
             struct.pack(f"<{count}Q", *(child.born for child in files)),
             struct.pack(f"<{count}H", *(child.kind for child in files)),
             struct.pack(f"<{count}H", *(_home(child) for child in files)),
-            *(_attributes(tree, child) for child in files),
+            *(_attributes(tree, child, kept) for child in files),
             b"\0".join(children),
         )
     )
 
 
-def _attributes(tree: Tree, child: Node) -> bytes:
-    st = tree.raw_stat(child)
+def _attributes(tree: Tree, child: Node, kept: _Kept) -> bytes:
+    st, written = tree.kept_stat(child)
+    kept.note(st, written=written)
     numbers = (st.st_mode, st.st_nlink, st.st_uid, st.st_gid, st.st_size, st.st_blocks)
     times = (st.st_atime_ns, st.st_mtime_ns, st.st_ctime_ns)
     try:

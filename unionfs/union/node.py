@@ -8,6 +8,7 @@ from typing import Any
 
 from unionfs.union.below import Below
 from unionfs.union.layer import Part
+from unionfs.union.scan import KIND, NUMBER_SHIFT
 
 UNKNOWN = -1  # of ``Node.protection``: nobody has asked yet
 
@@ -187,3 +188,15 @@ class Node:
 
 _NOT_READY: list[Part] = []
 _NOWHERE: dict[tuple[Node, bytes], None] = {}  # shared by most nodes, and always empty
+
+
+def node_of(parent: Node, name: bytes, entry: int, part: Part) -> Node:
+    """Return the child of *parent* that *entry* of ``Scan.entries`` tells of, in *part*."""
+    kind = entry & KIND
+    child = Node(parent, name, kind)
+    child.born = entry >> NUMBER_SHIFT
+    if kind == stat.S_IFDIR:
+        child.candidates = (part,)
+    elif part.layer.number != 0:
+        child.source = part
+    return child

@@ -14,8 +14,8 @@ from unionfs.syscalls.at import PathFd, name_path, proc_path
 from unionfs.union.below import Below
 from unionfs.union.layer import AT_ONCE, FdPool, Layer, Part
 from unionfs.union.merged import MergedIndex
-from unionfs.union.node import Node
-from unionfs.union.scan import KIND, NUMBER_SHIFT, scan
+from unionfs.union.node import Node, node_of
+from unionfs.union.scan import KIND, scan
 
 _DIR = stat.S_IFDIR
 
@@ -227,7 +227,7 @@ class Tree:
                 kind = entry & KIND
                 child = children.get(name)
                 if child is None:
-                    children[name] = _child(node, name, entry, part)
+                    children[name] = node_of(node, name, entry, part)
                     if kind != _DIR:
                         closed.add(name)
                 elif kind == _DIR:
@@ -271,12 +271,23 @@ class Tree:
 
         Of a file with several names after ``identify``. Raises OSError (ENOENT: it was removed).
         """
+        return self.known_stat(node) or self.raw_stat(node)
+
+    def known_stat(self, node: Node) -> os.stat_result | None:
+        """Return what the merged index says of *node*: what is shown. None if it does not."""
         if node.place >= 0 and self.merged is not None and self.merged.has_attributes:
             top = next(iter(self.ready(node)), None) if node.kind == _DIR else None
             part = top.parent if top is not None else node.source
             if part is not None and part.layer.number:
                 return self.merged.stat(part, node.place)
-        return self.raw_stat(node)
+        return None
+
+    def kept_stat(self, node: Node) -> tuple[os.stat_result, bool]:
+        """Return the attributes of *node* for an index that other user namespaces read as well.
+
+        And whether its owner is the same in all of them (``OverrideTree``). Raises OSError.
+        """
+        return self.raw_stat(node), False
 
     def raw_stat(self, node: Node) -> os.stat_result:
         """As ``stat``, always from the file itself, and as it is on disk."""
@@ -379,17 +390,6 @@ class Tree:
             self.merged.close()
         for layer in (*self.layers, *self._left):
             layer.close()
-
-
-def _child(parent: Node, name: bytes, entry: int, part: Part) -> Node:
-    kind = entry & KIND
-    child = Node(parent, name, kind)
-    child.born = entry >> NUMBER_SHIFT
-    if kind == _DIR:
-        child.candidates = (part,)
-    elif part.layer.number != 0:
-        child.source = part
-    return child
 
 
 def _has(fd: int, name: bytes) -> bool:
