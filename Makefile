@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: install uninstall demo test test-full test-pure check conformance bench bench-podman clean help
+.PHONY: install uninstall demo test test-full test-pure test-modes check conformance bench bench-podman clean help
 
 BIN := .venv/bin
 IMAGE ?=
@@ -51,6 +51,11 @@ test-full: ## As test, at full size, which takes hours
 test-pure: ## As test, without the C extension
 	@scripts/setup.sh test
 	UNIONFS_PURE=1 $(RUN_TESTS) -m 'not needs_extension' tests/mount tests/property tests/cli tests/ordinary tests/unit/fuse
+
+test-modes: ## As test, with each option that turns an optimisation off (twenty minutes)
+	@scripts/setup.sh test
+	for mode in lend=off spin=off; do UNIONFS_TEST_OPTIONS=$$mode \
+		$(RUN_TESTS) -m 'not default_mode' tests/mount tests/property || exit 1; done
 
 check: ## Lint, formatting and types
 	@scripts/setup.sh build

@@ -107,6 +107,7 @@ def is_forgotten(root: bytes) -> bool:
     return False
 
 
+@pytest.mark.default_mode
 def test_a_walk_through_it_needs_no_python(union: Callable, layers: Layers) -> None:
     root = union(layers).root
     os.listdir(root)  # the first question of each kind is Python's: whether to ask
@@ -125,6 +126,7 @@ def test_a_walk_through_it_needs_no_python(union: Callable, layers: Layers) -> N
     assert by_python(root, work) == 0
 
 
+@pytest.mark.default_mode
 def test_an_index_tells_of_what_several_layers_have(union: partial, layers: Layers) -> None:
     root = union(layers).root
     os.lstat(root + b"/m")

@@ -58,6 +58,7 @@ def test_it_is_shown_as_what_it_stands_for(union: Callable, layers: Layers) -> N
     assert stats(root)["unforeseen_errors"] == 0
 
 
+@pytest.mark.default_mode
 def test_a_look_at_it_needs_no_python(union: Callable, layers: Layers) -> None:
     keep_owners(layers)
     root = union(layers, indexed=True).root

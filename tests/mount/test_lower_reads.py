@@ -211,6 +211,7 @@ def _read_pieces(root: bytes) -> None:
                 assert os.pread(fd, 9, at) == _long(number)[at : at + 9]
 
 
+@pytest.mark.default_mode
 @pytest.mark.needs_extension
 def test_long_files_are_none_of_pythons(union, layers):
     """Nor is their directory, all of which it would have to know of for one of them."""

@@ -24,6 +24,7 @@ def _spent(root: bytes) -> float:
     return float(told["busy_polling"]["spent_ns"]) / 1e9
 
 
+@pytest.mark.default_mode
 def test_not_all_of_the_time_is_spun(scratch, union):
     """By a client that asks just before the daemon would give up waiting for it, always."""
     root = union(build_stack(scratch + b"/s", [[File(b"f")]]), options=[b"spin=1000"]).root
