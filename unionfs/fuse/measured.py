@@ -120,7 +120,7 @@ class Measured:
         elif not self._config.lend:
             because = "lend=off"
         elif any(layer.override for layer in self._operations.tree.lowers()):
-            because = "owners are in attributes, and no merged index says them"
+            because = "owners are in attributes, and no merged index tells of them here"
         else:
             because = "it is not what the layers say, or handles are used, or it was rebased"
         return "directories of one layer", "answered by Python", because

@@ -161,13 +161,13 @@ def link_target(dir_fd: int, name: bytes) -> bytes:
 def link_target_of(fd: int) -> bytes:
     """Return the target of the symbolic link behind *fd* (O_PATH), a file or a link on disk.
 
-    Raises OSError: EIO for anything else, of which opening a pipe would wait for a writer.
+    Raises OSError, EIO for a fifo, say, where an index has a link: nobody waits for that.
     """
     kind = stat.S_IFMT(os.fstat(fd).st_mode)
     if kind == stat.S_IFLNK:
         return os.readlink(b"", dir_fd=fd)
     if kind != stat.S_IFREG:
-        raise OSError(errno.EIO, "no file stands for the symbolic link")
+        raise OSError(errno.EIO, "something else has taken a symbolic link's place")
     file = os.open(proc_path(fd), os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.pread(file, _LINK_MAX, 0)

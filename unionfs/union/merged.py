@@ -243,9 +243,9 @@ def _have_names(kept: Sequence[bytes | None]) -> bool:
     """Return whether all users and groups that are *kept* have names in this user namespace."""
     if None in kept:
         return False
-    users, groups = ([one for (one,) in _IDS.iter_unpack(ids or b"")] for ids in kept)
-    ids = own_ids()
-    return ids is None or ids.have(users, groups)
+    users, groups = (_IDS.iter_unpack(ids or b"") for ids in kept)
+    known = own_ids()
+    return known is None or known.have((uid for (uid,) in users), (gid for (gid,) in groups))
 
 
 def _stamps(lowers: Sequence[Layer]) -> bytes:

@@ -42,19 +42,28 @@ def is_metacopy(target: int | bytes, layer: Layer) -> bool:
 def open_readable(tree: Tree, node: Node) -> int:
     """Return a descriptor for reading the data of the regular file *node*, wherever it is.
 
-    Raises OSError (EIO if a metacopy's data is missing) and UnknownMarkError.
+    Raises OSError (EIO if a metacopy's data is missing, or a fifo, say, is where an index has a
+    file: nobody waits for that) and UnknownMarkError.
     """
-    fd = tree.open(node, os.O_RDONLY)
-    layer = layer_of(tree, node)
-    if layer.plain or node.unmarked:
-        return fd
+    fd = _opened(tree, node)
     try:
-        if not is_metacopy(fd, layer):
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            path = os.fsdecode(node.path())
+            raise OSError(errno.EIO, "something else has taken its place", path)
+        layer = layer_of(tree, node)
+        if layer.plain or node.unmarked or not is_metacopy(fd, layer):
             return fd
     except BaseException:
         os.close(fd)
         raise
     return open_data(tree, node, fd)
+
+
+def _opened(tree: Tree, node: Node) -> int:
+    try:
+        return tree.open(node, os.O_RDONLY | os.O_NONBLOCK)
+    except BlockingIOError:  # somebody has a lease, as on files alone (fcntl(2)): it is waited for
+        return tree.open(node, os.O_RDONLY)
 
 
 def open_data(tree: Tree, node: Node, fd: int) -> int:

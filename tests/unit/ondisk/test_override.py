@@ -117,3 +117,16 @@ def test_the_root_says_how_a_layer_is_kept(tmp_path: Path) -> None:
     assert override.of_layer(os.open(tmp_path, os.O_RDONLY)) is None
     os.setxattr(tmp_path, "user.containers.override_stat", b"0:0:0755")
     assert override.of_layer(os.open(tmp_path, os.O_RDONLY)) is Spelling.CONTAINERS
+
+
+def test_nobody_waits_for_what_took_a_links_place(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "link")
+    folder = os.open(tmp_path, os.O_RDONLY)
+    other = os.open(tmp_path / "link", os.O_RDWR)  # who waits for one is not kept waiting
+    try:
+        with pytest.raises(OSError) as caught:
+            override.link_target(folder, b"link")
+    finally:
+        os.close(other)
+        os.close(folder)
+    assert caught.value.errno == errno.EIO

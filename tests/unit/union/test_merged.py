@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from unionfs.union import merged as merged_module
 from unionfs.union import tree as tree_module
 from unionfs.union.layer import FdPool, Layer
 from unionfs.union.merged import MergedIndex, NotIndexableError, write
+from unionfs.union.metacopy import open_readable
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
 
@@ -261,6 +264,44 @@ def test_a_damaged_file_is_none(lowers: list[Path], index: bytes, damage: bytes)
     with open(index, "wb") as file:
         file.write(damage)
     assert MergedIndex.open(index, opened(lowers).lowers()) is None
+
+
+def test_nobody_waits_for_what_took_a_files_place(lowers: list[Path], index: bytes) -> None:
+    """The index says that it is a file; to open a fifo waits for who writes."""
+    (lowers[0] / "all/file").unlink()
+    os.mkfifo(lowers[0] / "all/file")
+    other = os.open(lowers[0] / "all/file", os.O_RDWR)  # who waits all the same is not kept waiting
+    tree = opened(lowers)
+    tree.merged = MergedIndex.open(index, tree.lowers())
+    try:
+        node = tree.load(tree.load(tree.root)[b"all"])[b"file"]
+        assert stat.S_ISREG(tree.stat(node).st_mode)
+        with pytest.raises(OSError) as caught:
+            open_readable(tree, node)
+    finally:
+        os.close(other)
+    assert caught.value.errno == errno.EIO
+
+
+LEASED = """
+import fcntl, signal, sys
+file = open(sys.argv[1], "r+b")
+signal.signal(signal.SIGIO, lambda *_: fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK))
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print("leased", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_whose_file_is_leased_is_waited_for(lowers: list[Path]) -> None:
+    tree = opened(lowers)
+    node = tree.load(tree.load(tree.root)[b"all"])[b"file"]
+    words = [sys.executable, "-c", LEASED, lowers[0] / "all/file"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"leased\n"
+        fd = open_readable(tree, node)
+        assert os.read(fd, 9) == b"top"
+        os.close(fd)
 
 
 def test_a_missing_file_and_another_version_s_are_none(lowers: list[Path], index: bytes) -> None:
