@@ -104,3 +104,14 @@ def test_what_is_no_longer_what_it_was(union: Callable, layers: Layers) -> None:
     with pytest.raises(OSError):
         os.readlink(root + b"/d/link")
     assert os.listdir(root + b"/d/closed") == [b"x"]
+
+
+def test_without_an_index_it_is_pythons(union: Callable, layers: Layers) -> None:
+    """As the layers of an engine are, which has none; stats says why."""
+    keep_owners(layers)
+    root = union(layers).root
+    modes = {one["mode"]: (one["is"], one["because"]) for one in stats(root)["modes"]}
+    answered, because = modes["directories of one layer"]
+    assert answered == "answered by Python" and "no merged index tells of them" in because
+    assert modes["data"] == ("cached", "data=passthrough was not asked for")
+    assert os.lstat(root + b"/d/run").st_uid == 9
