@@ -52,7 +52,7 @@ test-pure: ## As test, without the C extension
 	@scripts/setup.sh test
 	UNIONFS_PURE=1 $(RUN_TESTS) -m 'not needs_extension' tests/mount tests/property tests/cli tests/ordinary tests/unit/fuse
 
-test-modes: ## As test, with each option that turns an optimisation off (twenty minutes)
+test-modes: ## As test, mounts only, with lend=off and then with spin=off (twenty minutes)
 	@scripts/setup.sh test
 	for mode in lend=off spin=off; do UNIONFS_TEST_OPTIONS=$$mode \
 		$(RUN_TESTS) -m 'not default_mode' tests/mount tests/property || exit 1; done

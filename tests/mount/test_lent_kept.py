@@ -12,15 +12,17 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.mount.test_lent import walk
 from tests.support import trees
 from tests.support.extension import by_python, stats
 from tests.support.files import read, refused
-from tests.support.kept import KEPT_CAPABILITY, keep_owners
+from tests.support.kept import keep_owners
 from tests.support.mounts import OVERRIDE
 from tests.support.stacks import Dir, Fifo, File, Layers, Link, Symlink, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root, pytest.mark.needs_extension]
 
+KEPT_CAPABILITY = "user.containers.override_security.capability"
 LONG = b"/".join([b"x" * 255] * 15) + b"/" + b"y" * 255  # 4,095 bytes
 LAYERS = [
     [
@@ -40,12 +42,6 @@ LAYERS = [
 @pytest.fixture
 def layers(scratch: bytes) -> Layers:
     return build_stack(scratch + b"/s", LAYERS).read_only()
-
-
-def walk(root: bytes) -> trees.Tree:
-    found = trees.snapshot(root)
-    assert not found.faults
-    return found
 
 
 def test_it_is_shown_as_what_it_stands_for(union: Callable, layers: Layers) -> None:

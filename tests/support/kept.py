@@ -13,9 +13,6 @@ from tests.support.stacks import Layers
 from unionfs.ondisk import override
 from unionfs.ondisk.override import Spelling
 
-_CAPABILITY = "security.capability"
-KEPT_CAPABILITY = "user.containers.override_security.capability"
-
 
 def keep_owners(layers: Layers) -> None:
     """Turn all lowers of *layers* that are not yet; symbolic links with one name only."""
@@ -44,9 +41,6 @@ def _keep(path: bytes) -> None:
 
 
 def _write_down(path: bytes, st: os.stat_result) -> None:
-    if _CAPABILITY in os.listxattr(path):
-        os.setxattr(path, KEPT_CAPABILITY, os.getxattr(path, _CAPABILITY))
-        os.removexattr(path, _CAPABILITY)
     override.write(path, Spelling.CONTAINERS, override.of(st))
     os.chown(path, os.geteuid(), os.getegid())
     os.chmod(path, override.disk_mode(stat.S_IFMT(st.st_mode), stat.S_IMODE(st.st_mode)))

@@ -33,7 +33,6 @@
 #define ENDS 256
 #define EVERYTHING 0
 #define DIRECTORIES 1 /* the root's number, and a directory */
-#define CAPABILITY "security.capability"
 
 struct known {
 	uint64_t node; /* 0: none */

@@ -10,8 +10,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#define CAPABILITY "security.capability"
-#define LIST 256 /* bytes of names of attributes, of which few files have more than one */
+#define NAMES 256 /* bytes of those of attributes; few files have more than one */
 
 static struct lent *child_of(uint64_t node)
 {
@@ -78,7 +77,7 @@ int lent_answer_access(int session, const struct fuse_in_header *head, size_t si
 /* Whether a file has no attributes but that of what it is shown as; not so if that is not known. */
 static int has_none(const struct lent_layer *layer, const char *path)
 {
-	char names[LIST];
+	char names[NAMES];
 	ssize_t size = llistxattr(path, names, sizeof(names));
 
 	return size == 0 || (layer->kept[0] && size == (ssize_t)strlen(layer->kept) + 1 &&

@@ -14,6 +14,7 @@
 
 #define OPCODES 64 /* more than there are */
 #define TMPFILE 51 /* FUSE_TMPFILE, of newer headers (Linux 6.2) */
+#define CAPABILITY "security.capability"
 #define IN_FLIGHT 128 /* more requests than pyfuse3 has workers */
 #define INODE ((1ULL << 56) - 1) /* of a node's number; unionfs.fuse.inodes */
 #define FOREVER 1000000000 /* seconds; unionfs.fuse.inodes.FOREVER */

@@ -88,7 +88,6 @@ void shared_remove(uint64_t node)
 
 /* What write(2) takes from a file, and a mapping does not, whose pages we write by it: capabilities
  * and, in a user namespace, set-id bits. */
-#define CAPABILITY "security.capability"
 struct privileges {
 	ssize_t size; /* of the capability; less than 1: it has none */
 	mode_t mode; /* 0: no set-id bits */

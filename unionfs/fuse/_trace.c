@@ -20,7 +20,6 @@
 #define NAME 255 /* bytes that are told of one */
 #define READERS 8 /* unionfs.fuse.tracer */
 #define OWN "user.unionfs.trace." /* unionfs.fuse.told */
-#define CAPABILITY "security.capability"
 #define FMODE_EXEC 0x20 /* among the flags of OPEN; include/linux/fs.h of the kernel */
 
 int trace_on;

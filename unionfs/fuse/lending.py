@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from unionfs.fuse import native
 from unionfs.fuse.listing import Listing
+from unionfs.syscalls.capability import CAPABILITY
 from unionfs.union.layer import Layer
 from unionfs.union.node import Node
 
@@ -63,7 +64,7 @@ class Lending:
         plain = layer.plain and not layer.root.whiteout_files
         metacopy = b"" if plain else flavour.metacopy
         kept = b"" if layer.override is None else layer.override.value
-        names = (flavour.prefix, metacopy, kept, layer.names.to_disk(b"security.capability"))
+        names = (flavour.prefix, metacopy, kept, layer.names.to_disk(CAPABILITY))
         hooks.lend_layer(
             layer.number, layer.root.fd(), layer.device, base, plain, layer.aufs, *names
         )

@@ -119,11 +119,17 @@ class Measured:
             because = "without the extension"
         elif not self._config.lend:
             because = "lend=off"
-        elif any(layer.override for layer in self._operations.tree.lowers()):
+        elif self._owners_are_asked_for():
             because = "owners are in attributes, and no merged index tells of them here"
         else:
             because = "it is not what the layers say, or handles are used, or it was rebased"
         return "directories of one layer", "answered by Python", because
+
+    def _owners_are_asked_for(self) -> bool:
+        """Return whether files of layers keep owners in attributes that no index tells of."""
+        tree = self._operations.tree
+        told = tree.merged is not None and tree.merged.has_attributes
+        return not told and any(layer.override for layer in tree.lowers())
 
     def _opens(self) -> tuple[str, str, str]:
         if self._operations.files.by_node:

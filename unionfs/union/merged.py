@@ -113,7 +113,7 @@ class MergedIndex:
                 if stamps == _stamps(lowers):
                     holds = _have_names(kept) or owners == _owners(lowers) != b""
                     return cls(rows, has_attributes=holds)
-        except (sqlite3.Error, TypeError, ValueError, struct.error):
+        except (sqlite3.Error, TypeError, struct.error):
             pass  # damaged, or half of it: as good as none
         rows.close()
         return None

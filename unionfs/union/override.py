@@ -36,17 +36,18 @@ class OverrideTree(Tree):
         known = self.known_stat(node)
         if known is not None:
             return known
-        st = self.raw_stat(node)
-        if self.layer_of(node).override is None:
+        st, spelling = self.raw_stat(node), self.layer_of(node).override
+        if spelling is None:
             return st
-        return self._shown(st, self._override_of(node))
+        return self._shown(st, override.read(self._attributes_of(node), spelling))
 
     def kept_stat(self, node: Node) -> tuple[os.stat_result, bool]:
         """Return the attributes of *node*, with owners that may have no name here.
 
         And whether they are written down, as those of every file in a store are. Raises OSError.
         """
-        st, value = self.raw_stat(node), self._override_of(node)
+        st, spelling = self.raw_stat(node), self.layer_of(node).override
+        value = None if spelling is None else override.read(self._attributes_of(node), spelling)
         return (st, False) if value is None else (override.applied(st, value), True)
 
     def stat_at(self, part: Part, name: bytes) -> os.stat_result:
@@ -94,10 +95,6 @@ class OverrideTree(Tree):
         if node.kind == stat.S_IFDIR:
             return self.ready(node)[0].layer
         return node.source.layer if node.source is not None else self.layers[0]
-
-    def _override_of(self, node: Node) -> Override | None:
-        spelling = self.layer_of(node).override
-        return None if spelling is None else override.read(self._attributes_of(node), spelling)
 
     def _attributes_of(self, node: Node) -> int | bytes:
         """Return where the attributes of *node* are read, without opening a directory for that."""
