@@ -216,6 +216,19 @@ def test_the_foreground_serves_until_it_is_unmounted(cli: Cli, target: Path) -> 
         assert process.wait(30) == 0
 
 
+def test_the_foreground_serves_beside_a_fuse_device_of_its_caller_s(cli: Cli, target: Path) -> None:
+    """Who serves a filesystem himself may have the device open where programs inherit it."""
+    device = os.open("/dev/fuse", os.O_RDWR)
+    words = ("mount", "--foreground", "one", str(target))
+    try:
+        with cli.start(*words, pass_fds=(device,)) as process:
+            _wait_for(target / "bin")
+            cli("umount", "one")
+            assert process.wait(30) == 0
+    finally:
+        os.close(device)
+
+
 def test_the_foreground_leaves_on_a_signal(cli: Cli, target: Path) -> None:
     with cli.start("mount", "--foreground", "--image", "tiny", str(target)) as process:
         _wait_for(target / "bin")

@@ -134,12 +134,14 @@ class Session:
             raise UnavailableError("/dev/fuse is missing: load the kernel's fuse module")
         if self.config.passthrough:
             self._operations.files.passing = Passing(self._operations.upper)
+        others = _fuse_descriptors()  # inherited: they are no business of ours
         try:
             options = _fuse_options(self._config_for_kernel())
             pyfuse3.init(self._operations, os.fsdecode(self.target), options)
         except RuntimeError as error:
             raise UnavailableError(f"cannot mount on {os.fsdecode(self.target)}: {error}") from None
         self._mounted = True
+        (descriptor,) = _fuse_descriptors() - others
         self._measured.readahead = read_ahead(self.target, self.config.readahead)
         if native.hooked():
             assert native.hooks is not None
@@ -154,9 +156,9 @@ class Session:
                     self._lend()
             if not self._operations.shared:
                 self._operations.share_xattrless()
-            loop.install_hooked(_fuse_descriptor(), spin=self.config.spin)
+            loop.install_hooked(descriptor, spin=self.config.spin)
         else:
-            loop.install(_fuse_descriptor())
+            loop.install(descriptor)
 
     def _lend(self) -> None:
         """Lend directories to the extension, where it would tell of files what Python does."""
@@ -365,12 +367,9 @@ def _escaped(text: str) -> str:
     return plain.replace("\\", "\\\\").replace(",", "\\,")
 
 
-def _fuse_descriptor() -> int:
-    """Return this process's /dev/fuse descriptor; -1 if there is not exactly one.
-
-    pyfuse3 keeps the session's to itself.
-    """
-    found = []
+def _fuse_descriptors() -> set[int]:
+    """Return this process's descriptors of /dev/fuse; pyfuse3 keeps the session's to itself."""
+    found = set()
     device = os.stat("/dev/fuse").st_rdev
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -378,5 +377,5 @@ def _fuse_descriptor() -> int:
         except OSError:
             continue
         if stat.S_ISCHR(st.st_mode) and st.st_rdev == device:
-            found.append(int(name))
-    return found[0] if len(found) == 1 else -1
+            found.add(int(name))
+    return found
