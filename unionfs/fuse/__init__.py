@@ -5,7 +5,7 @@ they find the node, let ``upper`` or ``union`` do the work, and answer with attr
 
 Threading: one thread runs trio and every handler. A handler that does not await is atomic against
 all others. The only work done elsewhere is copying the content of files and syncing, through
-``trio.to_thread``, on descriptors that belong to that work alone.
+``threads.run``, on descriptors that belong to that work alone.
 
 Caching: nothing changes behind the kernel's back, so names, absences and attributes are given to it
 without end of validity, and it is told of the few changes that a request makes to *other* files.

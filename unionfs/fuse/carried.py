@@ -15,9 +15,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import pyfuse3
-import trio
 
-from unionfs.fuse import loop
+from unionfs.fuse import loop, threads
 from unionfs.fuse.state import State
 from unionfs.syscalls.flags import CHANGING, READING
 from unionfs.syscalls.space import fallocate
@@ -185,8 +184,7 @@ async def _elsewhere(work: Callable[..., T], *fds: int) -> T:
     try:
         for fd in fds:
             own.append(os.dup(fd))  # one by one: the second may fail
-        with loop.waiting():
-            return await trio.to_thread.run_sync(work, *own)
+        return await threads.run(work, *own)
     finally:
         for fd in own:
             os.close(fd)

@@ -11,7 +11,7 @@ from functools import partial
 import trio
 from pyfuse3 import FileInfo, FUSEError, RequestContext
 
-from unionfs.fuse import loop, native
+from unionfs.fuse import loop, native, threads
 from unionfs.fuse.guard import answers, answers_later, failure
 from unionfs.fuse.state import State
 from unionfs.syscalls.publish import sync_filesystem
@@ -235,7 +235,6 @@ class DataHandlers(State):
 async def _sync(fd: int, sync: Callable[[int], None]) -> None:
     """Call *sync* with *fd*, which is ours alone, in a thread; close it."""
     try:
-        with loop.waiting():
-            await trio.to_thread.run_sync(sync, fd)
+        await threads.run(sync, fd)
     finally:
         os.close(fd)

@@ -65,6 +65,11 @@ def waiting() -> Iterator[None]:
             _set_nap(_MOMENT_MS)
 
 
+def moment() -> int:
+    """Return for how many milliseconds the loop may block: not at all while a task is waiting."""
+    return 0 if _waiting else _MOMENT_MS
+
+
 async def freeze() -> None:
     """Read no more requests; return when none is under way. ``thaw`` ends that.
 
@@ -142,7 +147,7 @@ def install(fd: int) -> None:
         async def quick() -> bool:
             nonlocal turns
             turns += 1
-            if turns % _TURNS and poll(0 if _waiting else _MOMENT_MS):
+            if turns % _TURNS and poll(moment()):
                 return True
             # Between the scheduler's waking this task and its turn another one may have come
             # here by the way above and read the request: then a read would block everybody.

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pyfuse3
 
 from unionfs.errors import ConflictError, UnavailableError
-from unionfs.fuse import loop, native
+from unionfs.fuse import loop, native, threads
 from unionfs.fuse.ahead import read_ahead
 from unionfs.fuse.measured import Measured
 from unionfs.fuse.operations import Operations
@@ -159,6 +159,7 @@ class Session:
             loop.install_hooked(descriptor, spin=self.config.spin)
         else:
             loop.install(descriptor)
+        threads.install(descriptor)
 
     def _lend(self) -> None:
         """Lend directories to the extension, where it would tell of files what Python does."""

@@ -10,7 +10,7 @@ from functools import partial
 import pyfuse3
 import trio
 
-from unionfs.fuse import callers, loop, native
+from unionfs.fuse import callers, loop, native, threads
 from unionfs.fuse.aside import Aside
 from unionfs.fuse.files import Files
 from unionfs.fuse.inodes import Inodes
@@ -28,8 +28,6 @@ from unionfs.upper.rename import take_lower_parts
 from unionfs.upper.upper import Upper
 
 # Bytes that are copied at once rather than in a thread (about 0.2 ms), where nothing is synced.
-# Rejected: to wait for small ones that are. One client's chmod -R gains a third by it on a quick
-# disk, but several lose as much, whose copies are synced side by side.
 _INLINE = 1 << 20
 _FLUSHES = 24  # requests that wait for the kernel's pages at a time; see ``flush_maps``
 
@@ -272,8 +270,7 @@ class State:
             return False
         self._flushes += 1
         try:
-            with loop.waiting():
-                await trio.to_thread.run_sync(pyfuse3.invalidate_inode, node.ino)
+            await threads.run(pyfuse3.invalidate_inode, node.ino)
         finally:
             self._flushes -= 1
         return True
@@ -355,8 +352,7 @@ class State:
     async def _in_thread(self, node: Node, copy: Callable[[KeepGoing], None]) -> None:
         event = self._copying[node] = trio.Event()
         try:
-            with loop.waiting():
-                await trio.to_thread.run_sync(copy, self._keep_going)
+            await threads.run(copy, self._keep_going)
         except OSError as error:
             if error.errno != errno.ECANCELED:
                 raise
