@@ -159,3 +159,16 @@ def test_a_commit_and_an_export_without_room_leave_nothing(small: Cli) -> None:
     os.unlink(small.root.parent / "rest")
     assert small("commit", "one", "made")
     assert small("image", "export", "made", f"oci:{small.root.parent}/out")
+
+
+def test_a_failed_allocation_leaves_the_length_that_is_shown(small: Cli) -> None:
+    """Regression: ext4 keeps what it allocated until then, and fstat(2) told the old length."""
+    container = Path(small("mount", "one").strip())
+    with open(container / "new", "wb", buffering=0) as file:
+        file.write(b"x" * 5000)
+        os.fstat(file.fileno())  # the kernel remembers it
+        with pytest.raises(OSError, match="No space left"):
+            os.posix_fallocate(file.fileno(), 0, 1 << 30)
+        length = os.fstat(file.fileno()).st_size
+    upper = container.parent / "upper" / "new"
+    assert length == upper.stat().st_size

@@ -74,6 +74,9 @@ class CarriedHandlers(State):
 
         try:
             await loop.with_room(allocate)
+        except OSError:
+            self.changed(node)  # ext4 leaves the file as long as it got
+            raise
         finally:
             node.attr = None
 
