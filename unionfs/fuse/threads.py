@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -29,6 +30,9 @@ T = TypeVar("T")
 
 _PLACES = 4  # for work that is waited for so, at a time; more than that is trio's
 
+_BLOCKED_S = 0.005  # waited for so without a turn of trio's: for signals, timers, other descriptors
+
+_blocked = 0.0  # how long that is by now
 _free: list[_Place] = []  # touched by the loop's thread alone
 
 
@@ -52,11 +56,20 @@ class _Place:
             outcomes.append(outcome)
             os.eventfd_write(self._ended, 1)
 
+        global _blocked
+        since = time.monotonic()
         trio.lowlevel.start_thread_soon(work, deliver)
-        if not any(fd == self._ended for fd, _ in self._poll(loop.moment())):
+        ended = any(fd == self._ended for fd, _ in self._poll(loop.moment()))
+        _blocked += time.monotonic() - since
+        if not ended:
+            _blocked = 0.0
             # What *work* uses is its own until it ends, so nothing cuts the wait short.
             with loop.waiting(), trio.CancelScope(shield=True):
                 await trio.lowlevel.wait_readable(self._ended)
+        elif _blocked > _BLOCKED_S:
+            _blocked = 0.0
+            with loop.waiting():
+                await trio.lowlevel.cancel_shielded_checkpoint()
         os.eventfd_read(self._ended)
         return outcomes[0].unwrap()
 

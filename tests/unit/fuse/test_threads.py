@@ -23,6 +23,7 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], int]]:
     """Make a request, which stays in the queue."""
     reader, writer = os.pipe()
     monkeypatch.setattr(threads, "_free", [])
+    monkeypatch.setattr(threads, "_blocked", 0.0)
     monkeypatch.setattr(loop, "_MOMENT_MS", LONG_MS)
     threads.install(reader)
     places = list(threads._free)
@@ -115,3 +116,18 @@ async def test_work_is_not_left_before_it_ends(ask: Callable[[], int]) -> None:
         scope.cancel()
         await threads.run(work)
     assert ended == [True]
+
+
+async def test_all_others_have_a_turn_soon(ask: Callable[[], int]) -> None:
+    """Regression: while one client synced again and again, signals waited for 64 such requests."""
+    turns: list[str] = []
+
+    async def other() -> None:
+        turns.append("other")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        for _ in range(10):
+            await threads.run(time.sleep, 0.002)
+        turns.append("work")
+    assert turns == ["other", "work"]
