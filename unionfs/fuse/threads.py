@@ -7,7 +7,9 @@ no longer than until somebody makes a request; from then on through trio, and ev
 answered meanwhile.
 
 Rejected: to do such work in the loop's own thread where the disk was quick until now. One client's
-chmod -R gained no more by it, and others waited for each sync.
+chmod -R gained little more by it, and others waited for each sync. And to ask again and again
+instead of sleeping: it takes the processor from who brings the disk's answer, and a write with
+fsync(2) took twice as long.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ _PLACES = 4  # for work that is waited for so, at a time; more than that is trio
 
 _BLOCKED_S = 0.005  # waited for so without a turn of trio's: for signals, timers, other descriptors
 
-_blocked = 0.0  # how long that is by now
+_blocked = 0.0  # seconds, since its last turn
 _free: list[_Place] = []  # touched by the loop's thread alone
 
 
@@ -48,30 +50,40 @@ class _Place:
         poller.register(requests, select.POLLIN)
         self._poll = poller.poll
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Return what *work* returns, or raise what it raises; not before it has ended."""
-        outcomes: list[Outcome[T]] = []
+    async def run(self, work: Callable[[], T]) -> Outcome[T]:
+        """Return how *work* ended; not before it has."""
+        outcomes: list[Outcome[T] | None] = [None]
 
         def deliver(outcome: Outcome[T]) -> None:
-            outcomes.append(outcome)
+            outcomes[0] = outcome
             os.eventfd_write(self._ended, 1)
 
-        global _blocked
-        since = time.monotonic()
         trio.lowlevel.start_thread_soon(work, deliver)
-        ended = any(fd == self._ended for fd, _ in self._poll(loop.moment()))
-        _blocked += time.monotonic() - since
-        if not ended:
-            _blocked = 0.0
+        if not self._has_ended():
             # What *work* uses is its own until it ends, so nothing cuts the wait short.
             with loop.waiting(), trio.CancelScope(shield=True):
                 await trio.lowlevel.wait_readable(self._ended)
         elif _blocked > _BLOCKED_S:
-            _blocked = 0.0
             with loop.waiting():
                 await trio.lowlevel.cancel_shielded_checkpoint()
+            _note(0)
         os.eventfd_read(self._ended)
-        return outcomes[0].unwrap()
+        (outcome,) = outcomes
+        assert outcome is not None
+        return outcome
+
+    def _has_ended(self) -> bool:
+        """Wait for the end, for a moment, and no longer than until somebody makes a request."""
+        since = time.monotonic()
+        ended = any(fd == self._ended for fd, _ in self._poll(loop.moment()))
+        _note(_blocked + time.monotonic() - since if ended else 0)
+        return ended
+
+
+def _note(blocked: float) -> None:
+    """Note for how long (seconds) trio had no turn."""
+    global _blocked
+    _blocked = blocked
 
 
 def install(requests: int) -> None:
@@ -89,7 +101,6 @@ async def run(work: Callable[..., T], *args: object) -> T:
         with loop.waiting():
             return await trio.to_thread.run_sync(work, *args)
     place = _free.pop()
-    try:
-        return await place.run(partial(work, *args))
-    finally:
-        _free.append(place)
+    outcome = await place.run(partial(work, *args))
+    _free.append(place)  # not after an error: the work may be still under way
+    return outcome.unwrap()
