@@ -5,6 +5,7 @@ Every directory of a tower is in many of its layers, as after a hundred builds o
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import shutil
@@ -37,11 +38,13 @@ def tower(cache: str, kind: str) -> tuple[str, tuple[str, ...]]:
     return top, tuple(sorted(os.listdir(top), key=int))
 
 
+@functools.cache
 def stored(cache: str, kind: str, oci: str, *, user_namespace: bool) -> str:
     """Return a store of ours with the image ``tower``: the layers of *kind*, or those in *oci*.
 
     Made in a *user_namespace* it is another one: owners are in attributes there, as in any store
-    of who is not the machine's root.
+    of who is not the machine's root. One of an earlier run is repaired first: its index may be
+    another version's, and mounts would do without.
     """
     store = os.path.join(cache, f"{kind}-user-store" if user_namespace else f"{kind}-store")
     if not os.path.exists(store):
@@ -53,11 +56,16 @@ def stored(cache: str, kind: str, oci: str, *, user_namespace: bool) -> str:
                 bottommost_first = [os.path.join(top, name) for name in reversed(names)]
                 pack_layout(layout, bottommost_first, flavour=Flavour.TRUSTED)
                 oci = layout
-            program = os.path.join(os.path.dirname(sys.executable), "unionfs")
-            words = [program, "--root", part, "image", "import", f"oci:{oci}", "--name", "tower"]
-            subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+            _ours(part, "image", "import", f"oci:{oci}", "--name", "tower")
         os.rename(part, store)
+    else:
+        _ours(store, "check", "--repair")
     return store
+
+
+def _ours(store: str, *words: str) -> None:
+    program = os.path.join(os.path.dirname(sys.executable), "unionfs")
+    subprocess.run([program, "--root", store, *words], check=True, stdout=subprocess.DEVNULL)
 
 
 def folders() -> list[str]:
