@@ -102,6 +102,7 @@ def test_what_is_no_longer_what_it_was(union: Callable, layers: Layers) -> None:
     assert os.listdir(root + b"/d/closed") == [b"x"]
 
 
+@pytest.mark.default_mode
 def test_without_an_index_it_is_pythons(union: Callable, layers: Layers) -> None:
     """As the layers of an engine are, which has none; stats says why."""
     keep_owners(layers)

@@ -1,6 +1,6 @@
 """Work in a thread, which a request waits for as cheaply as it can.
 
-trio's way to a thread and back takes 150 us longer than the work, which is more than a good disk
+trio's way to a thread and back takes 140 us longer than the work, which is more than a good disk
 takes to write a small file. Most work ends within a moment, and most programs wait for its answer
 before they ask for anything else. So its end is waited for in poll(2) right here, for a moment, and
 no longer than until somebody makes a request; from then on through trio, and everybody else is
