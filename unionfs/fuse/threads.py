@@ -8,8 +8,7 @@ answered meanwhile.
 
 Rejected: to do such work in the loop's own thread where the disk was quick until now. One client's
 chmod -R gained little more by it, and others waited for each sync. And to ask again and again
-instead of sleeping: it takes the processor from who brings the disk's answer, and a write with
-fsync(2) took twice as long.
+instead of sleeping: a write with fsync(2) took 270 to 410 us in place of 150 to 210.
 """
 
 from __future__ import annotations
