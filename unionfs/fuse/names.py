@@ -1,4 +1,4 @@
-"""Request handlers about names: lookup, listing, making, removing, renaming."""
+"""Request handlers that look at names: lookup and listing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import stat
 
 import pyfuse3
-from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext
+from pyfuse3 import EntryAttributes, FUSEError, ReaddirToken, RequestContext
 
 from unionfs.fuse import native
 from unionfs.fuse.guard import answers, answers_later
@@ -15,20 +15,15 @@ from unionfs.fuse.inodes import absent, bare
 from unionfs.fuse.listing import Foresight, listing
 from unionfs.fuse.state import State
 from unionfs.union.node import Node
-from unionfs.union.protection import check_change, check_gets, check_loses
 from unionfs.union.tree import Tree
-from unionfs.upper import create, remove
-from unionfs.upper.create import Owner
-from unionfs.upper.rename import check_types, rename
 from unionfs.upper.upper import Upper
 
 _NAME_MAX = 255
 _DOTS = (b".", b"..")
-_MODE = 0o7777
 
 
 class NameHandlers(State):
-    """The part of ``Operations`` that is about names in directories."""
+    """The part of ``Operations`` that looks at names in directories."""
 
     def __init__(self, tree: Tree, upper: Upper | None, *, read_only: bool) -> None:
         super().__init__(tree, upper, read_only=read_only)
@@ -147,247 +142,8 @@ class NameHandlers(State):
         """Close a directory."""
         del self.files.dirs[fh]
 
-    def owner(self, ctx: RequestContext) -> Owner:
-        """Return who owns what the caller makes, in the mount."""
-        return Owner(ctx.uid, ctx.gid)
-
-    def _maker(self, ctx: RequestContext) -> Owner:
-        """Return who owns what the caller makes, on disk."""
-        owner = self.owner(ctx)
-        return owner if self.owners is None else self.owners.maker(owner)
-
-    def _parent(self, inode: int) -> tuple[Upper, Node]:
-        """Return the upper, and the directory *inode* brought into it, for a change of names."""
-        upper = self.writer()
-        parent = self.inodes[inode]
-        if parent.dead:
-            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-        check_gets(self.tree, parent)
-        self.copy_up_dir(upper, parent)
-        parent.attr = None
-        if parent.listing is not None:
-            parent.listing.touch()
-        return upper, parent
-
-    def _show(self, parent: Node, name: bytes, node: Node, fd: int = -1) -> EntryAttributes:
-        """Answer with the new *name*; should that fail, the kernel must not know it as absent.
-
-        Nor may it keep the attributes that *node* (its count of links) and *parent* had before.
-        *fd* as for ``Inodes.enter``.
-        """
-        try:
-            node = self.inodes.enter(parent, name, node, fd)
-        except BaseException:
-            self.changed(node)
-            self.changed(parent)
-            pyfuse3.invalidate_entry_async(parent.ino, name, ignore_enoent=True)
-            raise
-        self.inodes.shown(node)
-        return node.attr  # type: ignore[no-any-return]
-
-    @answers
-    def create(
-        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
-    ) -> tuple[FileInfo, EntryAttributes]:
-        """Make and open a regular file, with a name or without (O_TMPFILE)."""
-        nameless = native.asks_tmpfile()
-        upper, parent = self._parent(parent_inode)
-        owner = self._maker(ctx)
-        mode = _masked(upper, parent, mode & _MODE, ctx)
-        if nameless:
-            node, fd = create.make_nameless(upper, parent, mode, owner)
-        else:
-            node, fd = create.create_file(upper, parent, name, mode, owner)
-        try:
-            attr = self._show_nameless(node) if nameless else self._show(parent, name, node, fd)
-            handle = self.files.adopt(node, fd, flags)
-            attr.attr_timeout = self.inodes.validity(node)
-        except BaseException:
-            os.close(fd)
-            raise
-        return FileInfo(fh=handle, keep_cache=True), attr
-
-    def _show_nameless(self, node: Node) -> EntryAttributes:
-        try:
-            self.inodes.attributes(node)
-        except BaseException:
-            os.close(node.anchor)  # which FORGET does of one that the kernel knows
-            raise
-        self.inodes.shown(node)
-        return node.attr  # type: ignore[no-any-return]
-
-    @answers
-    def mkdir(
-        self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext
-    ) -> EntryAttributes:
-        """Make a directory."""
-        upper, parent = self._parent(parent_inode)
-        mode = _masked(upper, parent, mode & _MODE, ctx)
-        node = create.make_dir(upper, parent, name, mode, self._maker(ctx))
-        return self._show(parent, name, node)
-
-    @answers
-    def mknod(
-        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
-    ) -> EntryAttributes:
-        """Make a device, fifo, socket or regular file; EPERM for what would be a whiteout."""
-        create.check_device(mode, rdev)
-        upper, parent = self._parent(parent_inode)
-        owner = self._maker(ctx)
-        mode = _masked(upper, parent, mode, ctx)
-        node = create.make_special(upper, parent, name, mode, rdev, owner)
-        return self._show(parent, name, node)
-
-    @answers
-    def symlink(
-        self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext
-    ) -> EntryAttributes:
-        """Make a symbolic link."""
-        upper, parent = self._parent(parent_inode)
-        node = create.make_symlink(upper, parent, name, target, self._maker(ctx))
-        return self._show(parent, name, node)
-
-    @answers_later
-    async def link(
-        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
-    ) -> EntryAttributes:
-        """Give a file another name."""
-        node = self.inodes[inode]
-        create.check_name(new_name)
-        check_gets(self.tree, self.inodes[new_parent_inode])
-        check_change(self.tree, node)
-        await self.own_data(node)  # where it is may follow from a name that it has already
-        upper, parent = self._parent(new_parent_inode)
-        create.make_link(upper, node, parent, new_name)
-        self.files.names_changed(node)
-        return self._show(parent, new_name, node)
-
-    @answers_later
-    async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
-        """Remove a name that is no directory's."""
-        above = self.inodes[parent_inode]
-        node = self._child(above, name)
-        check_loses(self.tree, above, node)
-        if node.kind == stat.S_IFDIR:
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if node.identity in self.tree.links:
-            await self.copy_up(node)  # the others go on counting right: see upper.index
-        upper, parent = self._parent(parent_inode)
-        self.settle()
-        file = node.file
-        remove.unlink(upper, parent, name, fd=file.fd if file is not None and file.writable else -1)
-        self.files.names_changed(node)
-
     def _child(self, parent: Node, name: bytes) -> Node:
         node = self.tree.lookup(parent, name)
         if node is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return node if node.identity is not None else self.inodes.enter(parent, name, node)
-
-    @answers
-    def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
-        """Remove an empty directory."""
-        upper = self.writer()
-        parent = self.inodes[parent_inode]
-        node = self._child(parent, name)
-        check_loses(self.tree, parent, node)
-        if not node.is_dir:
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        remove.check_empty(upper, node)
-        upper, parent = self._parent(parent_inode)
-        native.unshare_dir(node.ino)
-        self.settle()
-        remove.rmdir(upper, parent, name)
-
-    @answers_later
-    async def rename(
-        self,
-        parent_inode_old: int,
-        name_old: bytes,
-        parent_inode_new: int,
-        name_new: bytes,
-        flags: int,
-        ctx: RequestContext,
-    ) -> None:
-        """Rename, with RENAME_NOREPLACE and RENAME_EXCHANGE."""
-        if flags & ~(pyfuse3.RENAME_EXCHANGE | pyfuse3.RENAME_NOREPLACE):
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        old, new = self.inodes[parent_inode_old], self.inodes[parent_inode_new]
-        source = self._child(old, name_old)
-        target = self.tree.lookup(new, name_new)
-        if target is not None:
-            target = self._child(new, name_new)
-        if target is not source:
-            check_loses(self.tree, old, source)
-            check_gets(self.tree, new)
-            if target is not None:
-                check_loses(self.tree, new, target)
-        create.check_name(name_new)
-        same_parent = old is new
-        whole = await self._prepare(source, target, flags, same_parent=same_parent)
-        upper, old = self._parent(parent_inode_old)
-        if not same_parent:
-            _, new = self._parent(parent_inode_new)
-        self.settle()
-        if source.is_dir or (target is not None and target.is_dir):
-            native.unshare_dirs()  # one may be replaced, or cut off from its lower parts
-            try:
-                rename(upper, old, name_old, new, name_new, flags)
-            finally:
-                self.files.catch_up()
-                for node in whole:
-                    self.changed_below(node)
-        else:
-            rename(upper, old, name_old, new, name_new, flags)
-        if target is not None:
-            self.files.names_changed(target)
-        await self._directory_moved(source, old)
-        if target is not None and flags & pyfuse3.RENAME_EXCHANGE:
-            await self._directory_moved(target, new)
-
-    async def _prepare(
-        self, source: Node, target: Node | None, flags: int, *, same_parent: bool
-    ) -> list[Node]:
-        """Copy up what a rename needs; return the directories that it will have all of in the upper
-        and cut off from their lower parts.
-        """
-        if target is not None and flags & pyfuse3.RENAME_EXCHANGE:
-            moved = [source, target]
-        elif target is not None and flags:
-            return []  # ``rename`` refuses it
-        else:
-            if target is not None:
-                await self._make_room(source, target)
-            if source.source is None and source.unmarked and not source.is_dir:
-                return []  # a file of the upper's own: nothing goes with it
-            moved = [source]
-        return [node for node in moved if await self.make_movable(node, same_parent=same_parent)]
-
-    async def _make_room(self, source: Node, target: Node) -> None:
-        """See that *source* may replace *target*, and copy that up if other names of it stay."""
-        upper = self.writer()
-        if target is source:
-            return
-        check_types(upper, source, target)
-        if not target.is_dir and target.identity in self.tree.links:
-            await self.own_data(target)
-
-    async def _directory_moved(self, node: Node, old: Node) -> None:
-        """A directory that was copied up to be moved shows other attributes than it did, and what
-        the kernel has of its listing the number of *old*, its parent, for ``..``.
-        """
-        if node.is_dir:
-            self.changed(node)
-            if node.parent is not old:
-                self.inodes.lending.moved(node)
-                await self.forget_listing(node)
-
-
-def _masked(upper: Upper, parent: Node, mode: int, ctx: RequestContext) -> int:
-    """Return *mode* (octal) less the caller's umask, which an inherited ACL replaces (umask(2)).
-
-    Without the extension the kernel has applied it already, ACL or not.
-    """
-    if not ctx.umask or create.inherits_acl(upper.part(parent)):
-        return mode
-    return mode & ~ctx.umask

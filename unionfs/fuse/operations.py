@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import pyfuse3
 
+from unionfs.fuse.changes import ChangeHandlers
 from unionfs.fuse.data import DataHandlers
 from unionfs.fuse.guard import failure
 from unionfs.fuse.metadata import MetadataHandlers
-from unionfs.fuse.names import NameHandlers
 from unionfs.union.tree import Tree
 from unionfs.upper.upper import Upper
 
 
-class Operations(NameHandlers, DataHandlers, MetadataHandlers, pyfuse3.Operations):
+class Operations(ChangeHandlers, DataHandlers, MetadataHandlers, pyfuse3.Operations):
     """A protocol adapter only: each handler finds nodes, calls ``union`` or ``upper``, answers.
 
     ``access`` and ``poll`` are left to the kernel (ENOSYS): it checks permissions by itself, and
