@@ -54,6 +54,24 @@ def layers(scratch):
     return build_stack(scratch + b"/s", [[File(b"file", b"low", 3), Dir(b"dir"), File(b"dir/f")]])
 
 
+@pytest.mark.parametrize("looks", [os.listdir, lambda path: [os.lstat(path + b"/b")], os.lstat])
+def test_a_protected_lower_file_stays_however_it_was_seen_before(scratch, union, looks):
+    """In a directory of one layer, where the extension tells of files what Python goes by later."""
+    names = (b"a", b"b", b"c")
+    layers = build_stack(scratch + b"/s", [[File(b"dir/" + name) for name in names]])
+    lower = layers.lowers[0] + b"/dir"
+    with _flagged(lower + b"/b", FS_IMMUTABLE), _flagged(lower + b"/c", FS_APPEND):
+        directory = union(layers).root + b"/dir"
+        looks(directory)
+        for name in (b"/b", b"/c"):
+            with refused(errno.EPERM):
+                os.unlink(directory + name)
+            with refused(errno.EPERM):
+                os.rename(directory + name, directory + b"/d")
+        os.unlink(directory + b"/a")
+        assert sorted(os.listdir(directory)) == [b"b", b"c"]
+
+
 @needs_extension
 def test_an_append_only_file_can_be_appended_to_and_no_more(union, layers):
     path = union(layers).root + b"/file"

@@ -32,7 +32,8 @@ _SMALL = (
     "apps/test_sqlite.py::test_rewritten[extension-wal]",
 )
 _MODULES = (
-    "test_coherence", "test_daemon_death", "test_delta_cost", "test_directories", "test_extension",
+    "test_coherence", "test_daemon_death", "test_delta_cost", "test_direct", "test_directories",
+    "test_extension",
     "test_fewer_attributes", "test_identity_links", "test_identity_open", "test_identity_tools",
     "test_layer_forms", "test_leaving", "test_links", "test_lower_reads", "test_many_open",
     "test_no_extension", "test_open_modes", "test_options", "test_refusals", "test_relay",
@@ -104,6 +105,7 @@ _NOT_HIS = {
         *_READ_AHEAD,
         "test_unmounted_it_leaves_what_is_mounted_below",
     ],
+    "test_direct": ["test_a_new_file_is_the_callers"],
     "test_sockets": ["test_who_may_not_write_may_not_connect"],
     "test_told": ["test_paths_on_disk_are_for_the_owner_outside"],
     "test_traced": ["test_it_is_for_the_owner_outside"],
@@ -132,8 +134,8 @@ _KEPT_OTHERWISE = {
 # Compared with his own plain directory, whose files are his; of what the extension does, which is
 # less there; or of an upper that is missing, which the test's mount would have to mark.
 _NOT_KEPT = (
-    "crash/test_sequences", "crash/test_together", "renames/test_held", "test_extension",
-    "test_refusals", "test_relay", "test_sockets",
+    "crash/test_sequences", "crash/test_together", "renames/test_held", "test_direct",
+    "test_extension", "test_refusals", "test_relay", "test_sockets",
 )  # fmt: skip
 _KEPT = "xattr_permissions=2"
 _PARTS = {name: (f"{name}.py",) for name in _MODULES} if FULL else {"a bit of each": _SMALL}

@@ -45,6 +45,7 @@ class _Mount(Collector):
         copied, polling = document["copy_ups"], document["busy_polling"]
         for name, text, value in (
             ("answered_by_extension", "Requests answered without Python.", None),
+            ("answered_directly", "Requests answered by Python without pyfuse3.", None),
             ("unforeseen_errors", "Errors that nobody foresaw, answered with EIO.", None),
             ("copy_up_files", "Files copied up.", copied["files"]),
             ("copy_up_bytes", "Bytes copied up.", copied["bytes"]),

@@ -95,7 +95,8 @@ def _fields(document: Mapping[str, Any], operations: Mapping[str, Operation]) ->
     copied, polling = document["copy_ups"], document["busy_polling"]
     total = sum(one.count for one in operations.values())
     return {
-        "Answered without Python": f"{document['answered_by_extension']:,} of {total:,} requests",
+        "Answered without Python": f"{document['answered_by_extension']:,} of {total:,} requests, "
+        f"{document['answered_directly']:,} more without pyfuse3",
         "Copied up": f"{output.counted(copied['files'], 'file')}, {output.size(copied['bytes'])}",
         "Unforeseen errors": f"{document['unforeseen_errors']:,}",
         "Known files": f"{document['nodes']:,}",

@@ -58,33 +58,12 @@ static int is_marked(const struct lent_layer *layer, int fd, const char *name)
 	return size < 0;
 }
 
-static struct fuse_attr shown(const struct statx *stx)
-{
-	return (struct fuse_attr){
-		.ino = stx->stx_ino,
-		.size = stx->stx_size,
-		.blocks = stx->stx_blocks,
-		.atime = (uint64_t)stx->stx_atime.tv_sec,
-		.mtime = (uint64_t)stx->stx_mtime.tv_sec,
-		.ctime = (uint64_t)stx->stx_ctime.tv_sec,
-		.atimensec = stx->stx_atime.tv_nsec,
-		.mtimensec = stx->stx_mtime.tv_nsec,
-		.ctimensec = stx->stx_ctime.tv_nsec,
-		.mode = stx->stx_mode,
-		.nlink = stx->stx_nlink,
-		.uid = stx->stx_uid,
-		.gid = stx->stx_gid,
-		.rdev = (uint32_t)makedev(stx->stx_rdev_major, stx->stx_rdev_minor),
-		.blksize = stx->stx_blksize,
-	};
-}
-
 /* Look at a name in a layer, with the inode number that it has there.
  *
  * Also where something is mounted on it, or that is not known (before Linux 5.8), it is Python's.
  */
 static enum found look(const struct lent *dir, unsigned number, const char *name,
-		       struct fuse_attr *attr)
+		       struct fuse_attr *attr, int *unprotected)
 {
 	const struct lent_layer *layer = lent_layer(number);
 	struct statx stx;
@@ -106,13 +85,14 @@ static enum found look(const struct lent *dir, unsigned number, const char *name
 		return PYTHONS;
 	if (S_ISDIR(stx.stx_mode) && lent_rows == NULL && is_marked(layer, fd, name))
 		return PYTHONS; /* an index has heeded the marks */
-	*attr = shown(&stx);
+	*attr = attr_of_statx(&stx);
+	*unprotected = !(stx.stx_attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND));
 	return SHOWN;
 }
 
 /* The same as a merged index has it, which may not know attributes. */
 static enum found look_up(struct lent *dir, const char *name, unsigned *layer,
-			  struct fuse_attr *attr)
+			  struct fuse_attr *attr, int *unprotected)
 {
 	struct listing *listing = listing_of(dir);
 	const struct entry *entry;
@@ -124,7 +104,7 @@ static enum found look_up(struct lent *dir, const char *name, unsigned *layer,
 		return ABSENT;
 	*layer = entry->layer;
 	if (listing->stats == NULL) {
-		found = look(dir, entry->layer, name, attr);
+		found = look(dir, entry->layer, name, attr, unprotected);
 		if (found != SHOWN || attr->ino != entry->ino)
 			return PYTHONS;
 	} else {
@@ -162,8 +142,9 @@ static enum found enter(struct lent *dir, const char *name, struct fuse_entry_ou
 {
 	struct fuse_attr attr;
 	unsigned layer = dir->layer;
-	enum found found = lent_rows != NULL ? look_up(dir, name, &layer, &attr)
-					     : look(dir, layer, name, &attr);
+	int unprotected = 0;
+	enum found found = lent_rows != NULL ? look_up(dir, name, &layer, &attr, &unprotected)
+					     : look(dir, layer, name, &attr, &unprotected);
 
 	if (found != SHOWN)
 		return found;
@@ -173,6 +154,7 @@ static enum found enter(struct lent *dir, const char *name, struct fuse_entry_ou
 	*child = lent_below(dir, layer, name, &attr);
 	if (*child == NULL)
 		return PYTHONS;
+	(*child)->unprotected = unprotected;
 	if (S_ISDIR(attr.mode) && count_links(*child) < 0) {
 		lent_settle(*child);
 		*child = NULL;

@@ -163,14 +163,14 @@ static PyObject *names_of(const struct listing *listing)
 	return names;
 }
 
-/* Return name, number and references of all that is below a directory. */
+/* Return name, number and references of all that is below a directory, and whether it may change. */
 static PyObject *told_of(const struct lent *dir)
 {
 	PyObject *told = PyList_New(0);
 
 	for (const struct lent *lent = dir->first; told != NULL && lent != NULL; lent = lent->right) {
-		PyObject *one = Py_BuildValue("(yKK)", lent->name, (unsigned long long)lent->node,
-					      (unsigned long long)lent->count);
+		PyObject *one = Py_BuildValue("(yKKi)", lent->name, (unsigned long long)lent->node,
+					      (unsigned long long)lent->count, lent->unprotected);
 
 		if (one == NULL || PyList_Append(told, one) < 0)
 			Py_CLEAR(told);
@@ -309,8 +309,8 @@ static PyMethodDef methods[] = {
 	{"lent_moved", native_lent_moved, METH_VARARGS,
 	 "Note that a lent directory has another parent (numbers)."},
 	{"take_back", native_take_back, METH_O,
-	 "Answer for a directory no more; return the names that were listed or None, and name, number and"
-	 " references of what is known in it. None if it is not lent."},
+	 "Answer for a directory no more; return the names that were listed or None, and name, number,"
+	 " references and whether it is unprotected of what is known in it. None if it is not lent."},
 	{"lent_roots", native_lent_roots, METH_NOARGS,
 	 "Return the numbers of the lent directories that Python knows."},
 	{"lent_total", native_lent_total, METH_NOARGS, "Return how many nodes are known in lent directories."},

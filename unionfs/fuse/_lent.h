@@ -32,6 +32,7 @@ struct lent {
 	uint64_t above;	    /* of a directory of Python's: its parent's number */
 	size_t known_files; /* how many of those below it are no directories */
 	unsigned layer;	    /* that shows it; of several the topmost */
+	int unprotected;    /* it was seen that chattr(1) keeps nobody from changing it */
 	struct fuse_attr attr; /* not of a directory of Python's */
 	char *name; /* of a directory of Python's: the path from the layer's root */
 };

@@ -385,8 +385,8 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && (PyModule_AddIntConstant(made, "VERSION", 31) < 0 || watching_add(made) < 0 ||
-			     lending_add(made) < 0))
+	if (made != NULL && (PyModule_AddIntConstant(made, "VERSION", 32) < 0 || watching_add(made) < 0 ||
+			     lending_add(made) < 0 || direct_add(made) < 0))
 		Py_CLEAR(made);
 	return made;
 }

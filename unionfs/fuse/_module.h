@@ -10,4 +10,7 @@ int watching_add(PyObject *module); /* its functions; -1: failed */
 /* _lending.c */
 int lending_add(PyObject *module); /* the same */
 
+/* _direct.c */
+int direct_add(PyObject *module); /* the same */
+
 #endif

@@ -19,14 +19,14 @@
  *     gives up FUSE_ATOMIC_O_TRUNC where OPEN is not sent, since nobody would truncate; and
  *     FUSE_AUTO_INVAL_DATA, with which every new time of change, also that of a write of the kernel's
  *     own, drops a file's pages: nobody else changes the layers;
- *   - entries of a listing whose generation is NAME_ONLY lose their node and attributes, which to the
- *     kernel means that it has to look the name up when it wants more;
+ *   - entries of a listing may lose their attributes (_entries.c);
  *   - requests about the content and attributes of a node whose descriptor Python has shared are
  *     answered at once (_shared.c), and so is what is known already (_known.c), which names are not
  *     there (_absent.c), and that a file has no attributes (_xattrless.c);
  *   - files of lower layers are read at once (_lower.c), and what is in directories of one layer, or of
  *     several that have a merged index, is told without Python (_lent.c, _lend.c, _lentfile.c,
  *     _listing.c); large pieces go by splice(2) (_pipe.c);
+ *   - what changes names is asked of Python without pyfuse3, where that can be (_direct.c);
  *   - what pyfuse3 has no handler for travels as what it has one for (_carry.c);
  *   - the root shows its real inode number (_number.c);
  *   - where that is wanted, the kernel reads files by itself (_passing.c);
@@ -55,14 +55,8 @@
 
 static int session_fd = -1;
 static int enabled; /* Python uses this module: one of another version is loaded, and left alone */
-#define NAME_ONLY 2 /* unionfs.fuse.native.NAME_ONLY */
 
 static uint64_t init_unique;
-static struct {
-	uint64_t unique;
-	uint64_t dir;
-} listings[IN_FLIGHT]; /* under way */
-static int listing_count;
 static union { /* older headers know the first fields only */
 	struct fuse_init_in in;
 	char all[64];
@@ -82,6 +76,7 @@ static int releases_heard; /* handles are Python's: it has to know of their end 
 static int in_a_row; /* requests answered without Python, which must get its turn (signals, threads) */
 static unsigned long long answered;
 #define IN_A_ROW 64
+#define A_FEW 8 /* one of Python's plain functions takes as long as so many */
 
 #define PLENTY 4096 /* descriptors of a process */
 
@@ -171,130 +166,6 @@ static int answer(int fd, const struct fuse_in_header *head, size_t size)
 	return done;
 }
 
-/* More than fit cannot be under way: pyfuse3 has fewer workers. */
-static void begin_listing(const struct fuse_in_header *head)
-{
-	if (listing_count == IN_FLIGHT)
-		return;
-	listings[listing_count].unique = head->unique;
-	listings[listing_count++].dir = head->nodeid;
-}
-
-static ssize_t hooked_read(int fd, void *buffer, size_t length, void *userdata)
-{
-	struct fuse_in_header *head = buffer;
-	uint64_t now_ns;
-	ssize_t size;
-
-	(void)userdata;
-again:
-	if (in_a_row >= IN_A_ROW) {
-		in_a_row = 0;
-		errno = EINTR;
-		return -1;
-	}
-	size = spin_read(fd, buffer, length);
-	if (size < 0 && errno == EAGAIN) {
-		if (nap(fd))
-			goto again;
-		misses++;
-		errno = EINTR;
-	}
-	if (size < (ssize_t)sizeof(*head))
-		return size;
-	now_ns = stats_begin(head);
-	spin_request(head, now_ns);
-	if (trace_on)
-		trace_begin(head, (size_t)size, now_ns);
-	known_request(head, (size_t)size);
-	absent_request(head, (size_t)size);
-	lower_request(head, (size_t)size);
-	passing_request(head);
-	if (head->opcode == FUSE_FORGET || head->opcode == FUSE_BATCH_FORGET) {
-		size = (ssize_t)lent_forget(head, (size_t)size);
-		if (size == 0) {
-			in_a_row++;
-			goto again;
-		}
-	}
-	if (answer(fd, head, (size_t)size)) {
-		known_done(head->unique);
-		stats_end(head->unique, answered_error());
-		goto again;
-	}
-	caller[0] = head->uid;
-	caller[1] = head->gid;
-	caller[2] = head->pid;
-	kill_privileges = asks_to_kill(head, size);
-	mapped = is_mapped(head, size);
-	size = (ssize_t)carry(head, (size_t)size, length);
-	switch (head->opcode) {
-	case FUSE_INIT:
-		init_unique = head->unique;
-		memset(&init_offered, 0, sizeof(init_offered));
-		memcpy(&init_offered, head + 1,
-		       (size_t)size - sizeof(*head) < sizeof(init_offered)
-			       ? (size_t)size - sizeof(*head)
-			       : sizeof(init_offered));
-		break;
-	case FUSE_GETATTR:
-	case FUSE_SETATTR:
-		number_asked(head);
-		break;
-	case FUSE_READDIRPLUS:
-		begin_listing(head);
-		name_the_node(head, size);
-		break;
-	case FUSE_READ:
-	case FUSE_WRITE:
-	case FUSE_FSYNC:
-	case FUSE_FLUSH:
-	case FUSE_READDIR:
-	case FUSE_FSYNCDIR:
-		name_the_node(head, size);
-		break;
-	}
-	return size;
-}
-
-static void tell_entry(uint64_t dir, struct fuse_direntplus *entry)
-{
-	lower_told(dir, entry->dirent.name, entry->dirent.namelen, &entry->entry_out);
-	known_listed(&entry->entry_out);
-}
-
-static void finish_entries(uint64_t dir, char *data, size_t size)
-{
-	size_t at = 0;
-
-	while (at + FUSE_NAME_OFFSET_DIRENTPLUS <= size) {
-		struct fuse_direntplus *entry = (struct fuse_direntplus *)(data + at);
-
-		entry->dirent.ino = number_shown(entry->dirent.ino);
-		entry->entry_out.attr.ino = number_shown(entry->entry_out.attr.ino);
-		if (entry->entry_out.generation == NAME_ONLY)
-			memset(&entry->entry_out, 0, sizeof(entry->entry_out));
-		else
-			tell_entry(dir, entry);
-		at += FUSE_DIRENTPLUS_SIZE(entry);
-	}
-}
-
-/* A listing's reply, or another's. */
-static void finish_listing(const struct fuse_out_header *head, void *body, size_t size)
-{
-	for (int i = 0; i < listing_count; i++) {
-		uint64_t dir = listings[i].dir;
-
-		if (listings[i].unique != head->unique)
-			continue;
-		listings[i] = listings[--listing_count];
-		if (head->error == 0)
-			finish_entries(dir, body, size);
-		return;
-	}
-}
-
 void session_write_after_init(int fd, const char *text, size_t size)
 {
 	after_init.fd = fd;
@@ -343,7 +214,7 @@ static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userd
 			  count > 1 ? parts[1].iov_len : 0, 0);
 	if (init_unique && head->unique == init_unique)
 		return finish_init(fd, parts, count);
-	finish_listing(head, count > 1 ? parts[1].iov_base : NULL, count > 1 ? parts[1].iov_len : 0);
+	entries_told(head, count > 1 ? parts[1].iov_base : NULL, count > 1 ? parts[1].iov_len : 0);
 	absent_done(head->unique);
 	if (count > 1) {
 		lower_reply(head, parts[1].iov_base, parts[1].iov_len);
@@ -356,6 +227,99 @@ static ssize_t hooked_writev(int fd, struct iovec *parts, int count, void *userd
 		known_reply(head, NULL, 0);
 	}
 	return writev(fd, parts, count);
+}
+
+void session_reply(int fd, const struct fuse_in_header *head, int error, const void *body, size_t size)
+{
+	struct fuse_out_header out = {
+		.len = (uint32_t)(sizeof(out) + size),
+		.error = -error,
+		.unique = head->unique,
+	};
+	struct iovec parts[2] = {{&out, sizeof(out)}, {(void *)body, size}};
+
+	hooked_writev(fd, parts, size ? 2 : 1, NULL); /* fails as in answer_with() */
+}
+
+static ssize_t hooked_read(int fd, void *buffer, size_t length, void *userdata)
+{
+	struct fuse_in_header *head = buffer;
+	uint64_t now_ns;
+	ssize_t size;
+
+	(void)userdata;
+again:
+	if (in_a_row >= IN_A_ROW) {
+		in_a_row = 0;
+		errno = EINTR;
+		return -1;
+	}
+	size = spin_read(fd, buffer, length);
+	if (size < 0 && errno == EAGAIN) {
+		if (nap(fd))
+			goto again;
+		misses++;
+		errno = EINTR;
+	}
+	if (size < (ssize_t)sizeof(*head))
+		return size;
+	now_ns = stats_begin(head);
+	spin_request(head, now_ns);
+	if (trace_on)
+		trace_begin(head, (size_t)size, now_ns);
+	known_request(head, (size_t)size);
+	absent_request(head, (size_t)size);
+	lower_request(head, (size_t)size);
+	passing_request(head);
+	if (head->opcode == FUSE_FORGET || head->opcode == FUSE_BATCH_FORGET) {
+		size = (ssize_t)lent_forget(head, (size_t)size);
+		if (size == 0 || direct_forget(head, (size_t)size)) {
+			in_a_row++;
+			goto again;
+		}
+	}
+	if (answer(fd, head, (size_t)size)) {
+		known_done(head->unique);
+		stats_end(head->unique, answered_error());
+		goto again;
+	}
+	caller[0] = head->uid;
+	caller[1] = head->gid;
+	caller[2] = head->pid;
+	kill_privileges = asks_to_kill(head, size);
+	mapped = is_mapped(head, size);
+	if (direct_answer(fd, head, (size_t)size)) {
+		in_a_row += A_FEW;
+		goto again;
+	}
+	size = (ssize_t)carry(head, (size_t)size, length);
+	switch (head->opcode) {
+	case FUSE_INIT:
+		init_unique = head->unique;
+		memset(&init_offered, 0, sizeof(init_offered));
+		memcpy(&init_offered, head + 1,
+		       (size_t)size - sizeof(*head) < sizeof(init_offered)
+			       ? (size_t)size - sizeof(*head)
+			       : sizeof(init_offered));
+		break;
+	case FUSE_GETATTR:
+	case FUSE_SETATTR:
+		number_asked(head);
+		break;
+	case FUSE_READDIRPLUS:
+		entries_asked(head);
+		name_the_node(head, size);
+		break;
+	case FUSE_READ:
+	case FUSE_WRITE:
+	case FUSE_FSYNC:
+	case FUSE_FLUSH:
+	case FUSE_READDIR:
+	case FUSE_FSYNCDIR:
+		name_the_node(head, size);
+		break;
+	}
+	return size;
 }
 
 int session_descriptor(void)

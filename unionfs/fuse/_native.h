@@ -34,6 +34,8 @@ void session_caller(uint32_t *uid, uint32_t *gid, uint32_t *pid); /* of the requ
 void session_enable(void); /* before the session is mounted */
 void session_write_after_init(int fd, const char *text, size_t size); /* and close it */
 void session_hear_releases(void);
+/* Write an answer that Python gives, as if libfuse did. */
+void session_reply(int fd, const struct fuse_in_header *head, int error, const void *body, size_t size);
 unsigned long long session_misses(void);
 unsigned long long session_answered(void);
 size_t descriptors_kept(size_t most); /* in one table, of which both are powers of two */
@@ -104,6 +106,10 @@ int answer_with(int session, const struct fuse_in_header *head, int error, const
 		size_t size);
 int answer_with_stat(int session, const struct fuse_in_header *head, const struct stat *st,
 		     uint32_t nlink);
+
+void attr_of_stat(struct fuse_attr *attr, uint64_t node, const struct stat *st, uint32_t nlink);
+struct statx;
+struct fuse_attr attr_of_statx(const struct statx *stx);
 
 int answer_from(int session, const struct fuse_in_header *head, int fd); /* a READ; 0: no memory */
 int answered_error(void); /* of the latest of them */
@@ -183,6 +189,14 @@ int lent_where_is(uint64_t node, struct lower_place *place); /* of a file; 0: it
 void lent_share(uint64_t node, uint32_t layer); /* a file there is to be read: lower_share() */
 /* Take out of a FORGET what Python does not know; returns its new size, 0: nothing is left. */
 size_t lent_forget(struct fuse_in_header *head, size_t size);
+
+/* _entries.c */
+void entries_asked(const struct fuse_in_header *head); /* a READDIRPLUS that goes to Python */
+void entries_told(const struct fuse_out_header *head, void *body, size_t size); /* every reply */
+
+/* _direct.c; answers are 0: the long way, through pyfuse3 */
+int direct_answer(int session, const struct fuse_in_header *head, size_t size);
+int direct_forget(const struct fuse_in_header *head, size_t size);
 
 /* _carry.c */
 size_t carry(struct fuse_in_header *head, size_t size, size_t room); /* the request's new size */

@@ -6,6 +6,7 @@ A caller that is not in this process's PID namespace (pid 0) is judged by its us
 from __future__ import annotations
 
 from functools import partial
+from typing import Protocol
 
 from pyfuse3 import RequestContext
 
@@ -19,6 +20,26 @@ from unionfs.syscalls.capability import (
     other_groups,
 )
 from unionfs.upper.attributes import IsMember
+
+
+class Caller(Protocol):
+    """Who makes a request, as the kernel says it; ``pyfuse3.RequestContext`` is one."""
+
+    @property
+    def uid(self) -> int:
+        """The user ID of files that he makes."""
+
+    @property
+    def gid(self) -> int:
+        """Their group ID."""
+
+    @property
+    def pid(self) -> int:
+        """The process; 0 for one that is not in this process's PID namespace."""
+
+    @property
+    def umask(self) -> int:
+        """The permissions (octal) that he gives to no new file."""
 
 
 def killer() -> IsMember | None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, RequestContext
 
 from unionfs.fuse import native
+from unionfs.fuse.callers import Caller
 from unionfs.fuse.guard import answers, answers_later
 from unionfs.fuse.names import NameHandlers
 from unionfs.union.node import Node
 from unionfs.union.protection import check_change, check_gets, check_loses
 from unionfs.upper import create, remove
 from unionfs.upper.create import Owner
+from unionfs.upper.holding import nothing_to_tell
 from unionfs.upper.rename import check_types, rename
 from unionfs.upper.upper import Upper
 
@@ -25,11 +28,11 @@ _MODE = 0o7777
 class ChangeHandlers(NameHandlers):
     """The part of ``Operations`` that changes names in directories."""
 
-    def owner(self, ctx: RequestContext) -> Owner:
+    def owner(self, ctx: Caller) -> Owner:
         """Return who owns what the caller makes, in the mount."""
         return Owner(ctx.uid, ctx.gid)
 
-    def _maker(self, ctx: RequestContext) -> Owner:
+    def _maker(self, ctx: Caller) -> Owner:
         """Return who owns what the caller makes, on disk."""
         owner = self.owner(ctx)
         return owner if self.owners is None else self.owners.maker(owner)
@@ -56,12 +59,15 @@ class ChangeHandlers(NameHandlers):
         try:
             node = self.inodes.enter(parent, name, node, fd)
         except BaseException:
-            self.changed(node)
-            self.changed(parent)
-            pyfuse3.invalidate_entry_async(parent.ino, name, ignore_enoent=True)
+            self._not_shown(parent, name, node)
             raise
         self.inodes.shown(node)
         return node.attr  # type: ignore[no-any-return]
+
+    def _not_shown(self, parent: Node, name: bytes, node: Node) -> None:
+        self.changed(node)
+        self.changed(parent)
+        pyfuse3.invalidate_entry_async(parent.ino, name, ignore_enoent=True)
 
     @answers
     def create(
@@ -84,6 +90,31 @@ class ChangeHandlers(NameHandlers):
             os.close(fd)
             raise
         return FileInfo(fh=handle, keep_cache=True), attr
+
+    def create_file(
+        self,
+        parent_inode: int,
+        name: bytes,
+        mode: int,
+        caller: Caller,
+        done: Callable[[int, int, int], None],
+    ) -> None:
+        """``create``, of a file with a name, where handles are nodes' numbers (``by_node``).
+
+        *done* is told number, generation and descriptor of the file as soon as they are certain.
+        """
+        upper, parent = self._parent(parent_inode)
+        mode = _masked(upper, parent, mode & _MODE, caller)
+        node, fd = create.create_file(upper, parent, name, mode, self._maker(caller))
+        try:
+            self.inodes.begin(node, fd)
+            done(node.ino, node.generation, fd)
+            self.inodes.shown(node)
+            self.files.adopt(node, fd, 0)
+        except BaseException:
+            self._not_shown(parent, name, node)
+            os.close(fd)
+            raise
 
     def _show_nameless(self, node: Node) -> EntryAttributes:
         try:
@@ -143,22 +174,39 @@ class ChangeHandlers(NameHandlers):
     @answers_later
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         """Remove a name that is no directory's."""
+        while (node := self.remove_name(parent_inode, name)) is not None:
+            await self.copy_up(node)
+
+    def remove_name(
+        self, parent_inode: int, name: bytes, done: Callable[[], None] = nothing_to_tell
+    ) -> Node | None:
+        """Remove a name that is no directory's, unless its file has to be copied up first.
+
+        Which it then returns: a lower file's other names go on counting right (``upper.index``).
+        *done* is called as soon as the name is gone.
+        """
         above = self.inodes[parent_inode]
         node = self._child(above, name)
         check_loses(self.tree, above, node)
         if node.kind == stat.S_IFDIR:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if node.identity in self.tree.links:
-            await self.copy_up(node)  # the others go on counting right: see upper.index
+        if node.source is not None and node.identity in self.tree.links:
+            return node
         upper, parent = self._parent(parent_inode)
         self.settle()
         file = node.file
-        remove.unlink(upper, parent, name, fd=file.fd if file is not None and file.writable else -1)
+        fd = file.fd if file is not None and file.writable else -1
+        remove.unlink(upper, parent, name, fd=fd, done=done)
         self.files.names_changed(node)
+        return None
 
     @answers
     def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         """Remove an empty directory."""
+        self.remove_dir(parent_inode, name)
+
+    def remove_dir(self, parent_inode: int, name: bytes) -> None:
+        """``rmdir``, whoever asks."""
         upper = self.writer()
         parent = self.inodes[parent_inode]
         node = self._child(parent, name)
@@ -182,24 +230,11 @@ class ChangeHandlers(NameHandlers):
         ctx: RequestContext,
     ) -> None:
         """Rename, with RENAME_NOREPLACE and RENAME_EXCHANGE."""
-        if flags & ~(pyfuse3.RENAME_EXCHANGE | pyfuse3.RENAME_NOREPLACE):
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        old, new = self.inodes[parent_inode_old], self.inodes[parent_inode_new]
-        source = self._child(old, name_old)
-        target = self.tree.lookup(new, name_new)
-        if target is not None:
-            target = self._child(new, name_new)
-        if target is not source:
-            check_loses(self.tree, old, source)
-            check_gets(self.tree, new)
-            if target is not None:
-                check_loses(self.tree, new, target)
-        create.check_name(name_new)
-        same_parent = old is new
+        source, target = self._moving(parent_inode_old, name_old, parent_inode_new, name_new, flags)
+        same_parent = parent_inode_old == parent_inode_new
         whole = await self._prepare(source, target, flags, same_parent=same_parent)
         upper, old = self._parent(parent_inode_old)
-        if not same_parent:
-            _, new = self._parent(parent_inode_new)
+        new = old if same_parent else self._parent(parent_inode_new)[1]
         self.settle()
         if source.is_dir or (target is not None and target.is_dir):
             native.unshare_dirs()  # one may be replaced, or cut off from its lower parts
@@ -216,6 +251,51 @@ class ChangeHandlers(NameHandlers):
         await self._directory_moved(source, old)
         if target is not None and flags & pyfuse3.RENAME_EXCHANGE:
             await self._directory_moved(target, new)
+
+    def _moving(
+        self, parent_old: int, name_old: bytes, parent_new: int, name_new: bytes, flags: int
+    ) -> tuple[Node, Node | None]:
+        """Return what a rename moves, and what is at the new name; if it may be. Raises OSError."""
+        if flags & ~(pyfuse3.RENAME_EXCHANGE | pyfuse3.RENAME_NOREPLACE):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        old, new = self.inodes[parent_old], self.inodes[parent_new]
+        source = self._child(old, name_old)
+        target = self.tree.lookup(new, name_new)
+        if target is not None:
+            target = self._child(new, name_new)
+        if target is not source:
+            check_loses(self.tree, old, source)
+            check_gets(self.tree, new)
+            if target is not None:
+                check_loses(self.tree, new, target)
+        create.check_name(name_new)
+        return source, target
+
+    def rename_file(
+        self,
+        parent_old: int,
+        name_old: bytes,
+        parent_new: int,
+        name_new: bytes,
+        done: Callable[[], None],
+    ) -> bool:
+        """Rename a file of the upper's own, if nothing has to be copied up for that.
+
+        To a free name or one that is replaced. Returns False where ``rename`` has more to do.
+        *done* is called as soon as it has its new name.
+        """
+        source, target = self._moving(parent_old, name_old, parent_new, name_new, 0)
+        if source.is_dir or source.source is not None or not source.unmarked:
+            return False
+        if target is not None and (target.is_dir or target.identity in self.tree.links):
+            return False
+        upper, old = self._parent(parent_old)
+        new = old if parent_old == parent_new else self._parent(parent_new)[1]
+        self.settle()
+        rename(upper, old, name_old, new, name_new, done=done)
+        if target is not None:
+            self.files.names_changed(target)
+        return True
 
     async def _prepare(
         self, source: Node, target: Node | None, flags: int, *, same_parent: bool
@@ -255,7 +335,7 @@ class ChangeHandlers(NameHandlers):
                 await self.forget_listing(node)
 
 
-def _masked(upper: Upper, parent: Node, mode: int, ctx: RequestContext) -> int:
+def _masked(upper: Upper, parent: Node, mode: int, ctx: Caller) -> int:
     """Return *mode* (octal) less the caller's umask, which an inherited ACL replaces (umask(2)).
 
     Without the extension the kernel has applied it already, ACL or not.

@@ -117,3 +117,17 @@ def answers_later(
 
     wrapped = functools.wraps(handler)(_counted(name, run))
     return cast("Callable[Concatenate[S, P], Coroutine[Any, Any, R]]", wrapped)
+
+
+def directly(handler: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R | int]:
+    """Make a method one that ``_direct.c`` asks: instead of raising it returns an errno."""
+    name = handler.__name__
+
+    def run(self: S, *args: P.args, **kwargs: P.kwargs) -> R | int:
+        try:
+            return handler(self, *args, **kwargs)
+        except Exception as error:
+            return failure(error, name).errno
+
+    wrapped = functools.wraps(handler)(run)
+    return cast("Callable[Concatenate[S, P], R | int]", wrapped)

@@ -147,7 +147,17 @@ class Inodes:
             self._fill(node, self.tree.stat_open(file.fd) if own else self.tree.stat(node))
         return node.attr  # type: ignore[no-any-return]
 
-    def _fill(self, node: Node, st: os.stat_result) -> None:
+    def begin(self, node: Node, fd: int) -> None:
+        """Number *node*, a file that was made just now and is open on *fd*.
+
+        For who tells the kernel its attributes without us. Raises OSError.
+        """
+        st = self.tree.stat_open(fd)
+        node.identity = (st.st_dev, st.st_ino)
+        self._give_number(node, st)
+
+    def _give_number(self, node: Node, st: os.stat_result) -> None:
+        """See that *node*, whose attributes are *st*, has a number that no other node has."""
         if (
             not node.ino
             or self._nodes.get(node.ino, node) is not node
@@ -156,6 +166,9 @@ class Inodes:
             node.ino = self._number(node, st)
             if node.unmarked and self._generation > native.NAME_ONLY:
                 node.generation = self._generation
+
+    def _fill(self, node: Node, st: os.stat_result) -> None:
+        self._give_number(node, st)
         attr = EntryAttributes()
         attr.st_ino = node.ino
         attr.generation = node.generation

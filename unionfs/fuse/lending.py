@@ -134,10 +134,12 @@ class Lending:
         names, told = found
         if names is not None:
             node.listing = Listing.begun(names)
-        for name, number, count in told:
+        for name, number, count, unprotected in told:
             child = children.get(name)
             if child is not None:
                 self._is(child, number, count)
+                if unprotected:
+                    child.protection = 0
             elif self._hooks is not None:  # somebody removed it behind our back
                 self._hooks.lent_lose(number)
         self._load_forgotten()

@@ -46,6 +46,7 @@ class Measured:
             "uptime_seconds": round(time.monotonic() - self._since, 3),
             "requests": {name: one.document() for name, one in sorted(_requests().items())},
             "answered_by_extension": native.hooks.answered() if native.hooks is not None else 0,
+            "answered_directly": _directly(),
             "unforeseen_errors": guard.unforeseen,
             "copy_ups": {
                 "files": 0 if upper is None else upper.copied_files,
@@ -211,6 +212,10 @@ def _resident() -> int:
     """Return the memory that this process has in use (bytes; proc(5), statm)."""
     with open("/proc/self/statm", "rb") as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def _directly() -> int:
+    return native.hooks.answered_directly() if native.hooks is not None else 0
 
 
 def _polling() -> dict[str, int]:

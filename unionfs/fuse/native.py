@@ -15,7 +15,7 @@ from array import array
 from collections.abc import Callable
 from typing import Protocol
 
-VERSION = 31  # of the interface below; an extension that was built from other sources is not used
+VERSION = 32  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 LOWER = 1 << 32  # plus a layer's number: the generation of an entry that is as that layer has it
@@ -28,8 +28,9 @@ Counted = tuple[int, int, int, int, tuple[int, ...]]
 
 
 # What was known in a lent directory: its names in the order of their positions, None if it was not
-# listed; and name, number and references of each file.
-TakenBack = tuple[list[bytes] | None, list[tuple[bytes, int, int]]]
+# listed; name, number and references of each file, and whether it is known that chattr(1) does not
+# protect it.
+TakenBack = tuple[list[bytes] | None, list[tuple[bytes, int, int, int]]]
 
 
 class Hooks(Protocol):
@@ -241,6 +242,32 @@ class Hooks(Protocol):
 
     def lent_end(self, node: int) -> bool:
         """Answer for the directory *node* no more, unless something in it is known: say so."""
+
+    def serve_directly(
+        self,
+        forget: Callable[[int, int], None],
+        unlink: Callable[[int, bytes], int | None] | None,
+        rmdir: Callable[[int, bytes], int | None] | None,
+        rename: Callable[[int, bytes, int, bytes], int | None] | None,
+        create: Callable[[int, bytes, int, int, int, int, int], int | None] | None,
+    ) -> None:
+        """Ask these functions, before pyfuse3's handlers, where they are not None (``direct``).
+
+        They return 0 or an errno when it is done, None when it is not begun. *create* gets parent,
+        name, mode, umask, and user, group and process ID.
+        """
+
+    def answered_directly(self) -> int:
+        """Return how many requests they answered, FORGETs aside."""
+
+    def tell_done(self) -> None:
+        """Answer the request that one of them is asked about, which goes on: it is done."""
+
+    def tell_created(self, ino: int, generation: int, fd: int) -> None:
+        """The same of *create*: the new file's number, and a descriptor, whose inode says all.
+
+        Raises OSError.
+        """
 
     def answered(self) -> int:
         """Return how many requests were answered without Python."""

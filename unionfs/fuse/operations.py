@@ -40,7 +40,11 @@ class Operations(ChangeHandlers, DataHandlers, MetadataHandlers, pyfuse3.Operati
         self.enable_acl = self.enable_acl and self.acl
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        """Take back the references that the kernel gives up.
+        """Take back the references that the kernel gives up."""
+        self.forget_now(inode_list)
+
+    def forget_now(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        """``forget``, whoever asks: numbers of nodes, and how many references to each.
 
         Nobody waits for an answer, and pyfuse3 takes none: here FUSEError, too, would end its loop.
         """

@@ -13,6 +13,7 @@ import stat
 
 from pyfuse3 import RequestContext
 
+from unionfs.fuse.callers import Caller
 from unionfs.fuse.guard import answers
 from unionfs.fuse.operations import Operations
 from unionfs.union.tree import Tree
@@ -33,7 +34,7 @@ class RootedOperations(Operations):
         self._uid = os.getuid()
         self._gid = os.getgid()
 
-    def is_root(self, ctx: RequestContext) -> bool:
+    def is_root(self, ctx: Caller) -> bool:
         """Return whether the caller may do what root may."""
         return ctx.uid in (_ROOT, self._uid)
 
@@ -41,7 +42,7 @@ class RootedOperations(Operations):
         """Return whether the caller may do with a file what its *owner* may."""
         return ctx.uid == owner or self.is_root(ctx)
 
-    def owner(self, ctx: RequestContext) -> Owner:
+    def owner(self, ctx: Caller) -> Owner:
         """Return who owns what the caller makes, in the mount."""
         return Owner(
             _ROOT if ctx.uid == self._uid else ctx.uid, _ROOT if ctx.gid == self._gid else ctx.gid

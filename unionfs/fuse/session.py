@@ -13,6 +13,7 @@ import pyfuse3
 from unionfs.errors import ConflictError, UnavailableError
 from unionfs.fuse import loop, native, threads
 from unionfs.fuse.ahead import read_ahead
+from unionfs.fuse.direct import Direct
 from unionfs.fuse.measured import Measured
 from unionfs.fuse.operations import Operations
 from unionfs.fuse.owners import owners_of, squashes
@@ -156,10 +157,18 @@ class Session:
                     self._lend()
             if not self._operations.shared:
                 self._operations.share_xattrless()
+            self._serve_directly()
             loop.install_hooked(descriptor, spin=self.config.spin)
         else:
             loop.install(descriptor)
         threads.install(descriptor)
+
+    def _serve_directly(self) -> None:
+        """Answer without pyfuse3 what can be, where the kernel has checked permissions."""
+        operations = self._operations
+        files = operations.files
+        creates = files.by_node and files.inode_says_all and operations.owners is None
+        Direct(operations).serve(names=not operations.shared, creates=creates)
 
     def _lend(self) -> None:
         """Lend directories to the extension, where it would tell of files what Python does."""

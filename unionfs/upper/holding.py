@@ -20,6 +20,10 @@ from unionfs.upper.upper import Upper
 _HOLD = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
+def nothing_to_tell() -> None:
+    """Nobody waits for the moment when a name has changed on the disk."""
+
+
 def is_needed(node: Node, parent: Node, name: bytes) -> bool:
     """Return whether *node*, which is to lose *name* in *parent*, may have no other place then."""
     if node.hidden is not None:

@@ -8,21 +8,30 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 
 from unionfs.syscalls.at import RENAME_EXCHANGE, renameat2
 from unionfs.union.layer import Part
 from unionfs.union.node import Node
 from unionfs.upper import index, whiteouts
 from unionfs.upper.copyup import ensure_dir, ensure_name
-from unionfs.upper.holding import held, is_needed, name_gone
+from unionfs.upper.holding import held, is_needed, name_gone, nothing_to_tell
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import clear_away, clear_folder_away
 
 
-def unlink(upper: Upper, parent: Node, name: bytes, *, fd: int = -1) -> Node:
+def unlink(
+    upper: Upper,
+    parent: Node,
+    name: bytes,
+    *,
+    fd: int = -1,
+    done: Callable[[], None] = nothing_to_tell,
+) -> Node:
     """Remove *name*, which is no directory, from *parent*; returns the node that had it.
 
-    *fd*: a descriptor of its file in the upper, if there is one.
+    *fd*: a descriptor of its file in the upper, if there is one. *done* is called when the name is
+    gone, before that is accounted for: whoever waits may go on meanwhile.
 
     A lower file with several names must have been copied up before, so that the count of the
     others is kept. Raises OSError.
@@ -42,6 +51,7 @@ def unlink(upper: Upper, parent: Node, name: bytes, *, fd: int = -1) -> Node:
                 whiteouts.cover(upper, above, name)
             else:
                 os.unlink(name, dir_fd=above.fd())
+    done()
     del children[name]
     name_gone(upper, node, parent, name)
     return node

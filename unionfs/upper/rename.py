@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 
 from unionfs.syscalls import xattr
 from unionfs.syscalls.at import (
@@ -27,7 +28,7 @@ from unionfs.upper import beside, index, whiteouts
 from unionfs.upper.copyup import copy_up, ensure_dir, ensure_name, keep_times
 from unionfs.upper.create import check_name
 from unionfs.upper.data import own_data
-from unionfs.upper.holding import held, is_needed, name_gone, take_place
+from unionfs.upper.holding import held, is_needed, name_gone, nothing_to_tell, take_place
 from unionfs.upper.identity import identify
 from unionfs.upper.metadata import copy_flags, copy_to_fd
 from unionfs.upper.remove import check_empty, dir_gone
@@ -38,9 +39,18 @@ _REDIRECT_MAX = 256  # OVL_REDIRECT_MAX: the kernel writes none longer, though i
 
 
 def rename(
-    upper: Upper, old: Node, old_name: bytes, new: Node, new_name: bytes, flags: int = 0
+    upper: Upper,
+    old: Node,
+    old_name: bytes,
+    new: Node,
+    new_name: bytes,
+    flags: int = 0,
+    *,
+    done: Callable[[], None] = nothing_to_tell,
 ) -> None:
     """Rename *old_name* in *old* to *new_name* in *new*, with RENAME_NOREPLACE or _EXCHANGE.
+
+    *done* is called when a file has its new name, before that is accounted for.
 
     Files must have been copied up before (``copyup.FileCopy``); directories are here. Raises
     OSError as rename(2); EXDEV only with ``redirect_dir=off``.
@@ -55,7 +65,7 @@ def rename(
     if flags & RENAME_EXCHANGE:
         _exchange(upper, old, old_name, new, new_name)
     else:
-        _move(upper, source, target, (old, old_name), (new, new_name))
+        _move(upper, source, target, (old, old_name), (new, new_name), done)
 
 
 def _prepare(upper: Upper, node: Node, parent: Node, name: bytes, new: Node) -> Part:
@@ -161,6 +171,7 @@ def _move(
     target: Node | None,
     place: tuple[Node, bytes],
     to: tuple[Node, bytes],
+    done: Callable[[], None],
 ) -> None:
     """Rename *source*, at *place*, to a name that is free or is replaced: *target*'s."""
     (old, old_name), (new, new_name) = place, to
@@ -176,10 +187,12 @@ def _move(
     _note_impure(upper, source, to_part)
     if target is None:
         _rename_on_disk(upper, source, (from_part, old_name), (to_part, new_name), covered)
+        done()
         _moved(upper, source, old, old_name, new, new_name)
         return
     with held(upper, target, needed=target.is_dir or is_needed(target, new, new_name)):
         _rename_on_disk(upper, source, (from_part, old_name), (to_part, new_name), covered)
+    done()
     _moved(upper, source, old, old_name, new, new_name)
     if target.is_dir:
         dir_gone(upper, target)

@@ -13,6 +13,7 @@ DOCUMENT = {
     "uptime_seconds": 1.5,
     "requests": {},
     "answered_by_extension": 3,
+    "answered_directly": 2,
     "unforeseen_errors": 0,
     "copy_ups": {"files": 1, "bytes": 32},
     "nodes": 5,
