@@ -77,6 +77,7 @@ _LEFT_OUT = {
     "crash/test_commands_power_cut": "nobody mounts a disk of his own there",
     "crash/test_power_cut": "the same",
     "data/test_power_loss": "the same",
+    "test_files_ahead": "the same",
     "test_links_power_loss": "the same",
     "test_many_layers": "the same",
     "test_on_btrfs": "the same",

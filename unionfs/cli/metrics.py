@@ -43,6 +43,7 @@ class _Mount(Collector):
         yield from self._requests(operations_of(self._document))
         document = self._document
         copied, polling = document["copy_ups"], document["busy_polling"]
+        ahead = document["files_ahead"]
         for name, text, value in (
             ("answered_by_extension", "Requests answered without Python.", None),
             ("answered_directly", "Requests answered by Python without pyfuse3.", None),
@@ -50,6 +51,8 @@ class _Mount(Collector):
             ("copy_up_files", "Files copied up.", copied["files"]),
             ("copy_up_bytes", "Bytes copied up.", copied["bytes"]),
             ("busy_polling_seconds", "Time of waiting awake.", polling["spent_ns"] / 1e9),
+            ("files_ahead_asked", "Files asked of the disk before they were read.", ahead["asked"]),
+            ("files_ahead_foreseen", "Files read as foreseen.", ahead["foreseen"]),
             ("busy_polling_caught", "Requests that waiting awake caught.", polling["caught"]),
         ):
             counter = CounterMetricFamily(f"unionfs_{name}", text, labels=["mount"])

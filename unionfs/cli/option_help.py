@@ -19,7 +19,8 @@ EXPLAINED = """\
                         6.9; all of a read-only mount, and of others those in the upper, where
                         opening takes longer (cached, auto: through its cache; the default)
   record                let unionfs trace see every open, read and listing; slower
-  readahead=KIB         let the kernel read so far ahead, in mounts of root (auto, off)
+  readahead=KIB         let the kernel read so far ahead, in mounts of root (auto, off: and no
+                        file before it is asked for)
   merged_index=off      read the layers of an image, although what they show is written down (auto)
   lend=off              answer for lower directories without the C extension (auto)
   spin=MICROSECONDS     wait awake for the next request (off, auto; default: auto)

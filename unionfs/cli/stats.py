@@ -93,6 +93,7 @@ def _row(name: str, one: Operation) -> tuple[str, ...]:
 
 def _fields(document: Mapping[str, Any], operations: Mapping[str, Operation]) -> dict[str, Any]:
     copied, polling = document["copy_ups"], document["busy_polling"]
+    ahead = document["files_ahead"]
     total = sum(one.count for one in operations.values())
     return {
         "Answered without Python": f"{document['answered_by_extension']:,} of {total:,} requests, "
@@ -104,6 +105,7 @@ def _fields(document: Mapping[str, Any], operations: Mapping[str, Operation]) ->
         "Memory": output.size(document["memory_bytes"]),
         "Busy-polled": f"{output.took(polling['spent_ns'])}, "
         f"which caught {polling['caught']:,} requests",
+        "Files read ahead": f"{ahead['asked']:,}, {ahead['foreseen']:,} read as foreseen",
         "Daemon": f"process {document['pid']}, unionfs {document['version']}",
         "Modes": [_mode(one) for one in document["modes"]],
     }

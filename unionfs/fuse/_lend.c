@@ -385,5 +385,7 @@ int lent_answer_list(int session, const struct fuse_in_header *head, size_t size
 	answer_with(session, head, 0, reply, (size_t)used);
 	if (!answer_was_taken())
 		take_again();
+	if (in->offset == 0)
+		next_listed(head->nodeid);
 	return 1;
 }

@@ -246,6 +246,8 @@ static int open_and_answer(int session, const struct fuse_in_header *head,
 		keep_long(head->nodeid, fd);
 	else
 		close(fd);
+	if (done && in->offset == 0)
+		next_read(head->nodeid);
 	return done;
 }
 

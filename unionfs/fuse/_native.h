@@ -190,6 +190,13 @@ void lent_share(uint64_t node, uint32_t layer); /* a file there is to be read: l
 /* Take out of a FORGET what Python does not know; returns its new size, 0: nothing is left. */
 size_t lent_forget(struct fuse_in_header *head, size_t size);
 
+/* _nextfiles.c */
+void next_off(void); /* nothing is to be read ahead */
+void next_listed(uint64_t node); /* the directory was listed from its beginning */
+void next_read(uint64_t node); /* the file was read from its beginning */
+int next_work(void); /* no request waits: ask for a file; 0: there is none to be asked for */
+void next_totals(unsigned long long *files, unsigned long long *right); /* asked for; read so */
+
 /* _entries.c */
 void entries_asked(const struct fuse_in_header *head); /* a READDIRPLUS that goes to Python */
 void entries_told(const struct fuse_out_header *head, void *body, size_t size); /* every reply */

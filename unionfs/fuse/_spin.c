@@ -154,6 +154,8 @@ ssize_t spin_read(int fd, void *buffer, size_t length)
 	ssize_t size = read(fd, buffer, length);
 	long long now;
 
+	while (size < 0 && errno == EAGAIN && next_work())
+		size = read(fd, buffer, length);
 	if (spin_max == 0)
 		return size;
 	if (size >= 0) {

@@ -47,6 +47,22 @@ static PyObject *native_operations(PyObject *self, PyObject *unused)
 	return found;
 }
 
+static PyObject *native_read_ahead(PyObject *self, PyObject *unused)
+{
+	unsigned long long files, right;
+
+	(void)self, (void)unused;
+	next_totals(&files, &right);
+	return Py_BuildValue("(KK)", files, right);
+}
+
+static PyObject *native_no_files_ahead(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	next_off();
+	Py_RETURN_NONE;
+}
+
 static PyObject *native_trace_for(PyObject *self, PyObject *arg)
 {
 	Py_buffer pids;
@@ -98,6 +114,9 @@ static PyMethodDef methods[] = {
 	{"operations", native_operations, METH_NOARGS,
 	 "Return what requests there were, by opcode (enum fuse_opcode): count, errors, time in all and"
 	 " at most (ns), and how many took how long."},
+	{"read_ahead", native_read_ahead, METH_NOARGS,
+	 "Return how many files were asked of the disk ahead, and how many were read as foreseen."},
+	{"no_files_ahead", native_no_files_ahead, METH_NOARGS, "Ask for no file ahead."},
 	{"trace_for", native_trace_for, METH_O,
 	 "Tell of requests from now on, but not of these processes' (bytes of 32-bit numbers) own asking;"
 	 " where they are none, tell no more."},

@@ -56,6 +56,7 @@ class Measured:
             "descriptors": len(os.listdir("/proc/self/fd")) - 1,  # less that of the listing
             "memory_bytes": _resident(),
             "busy_polling": _polling(),
+            "files_ahead": _files_ahead(),
             "unseen": self._unseen(),
             "modes": [
                 {"mode": mode, "is": value, "because": because}
@@ -93,6 +94,7 @@ class Measured:
             self._opens(),
             self._data(),
             self._ahead(),
+            self._files_ahead(),
             _spinning(config),
             self._permissions(),
             self._marks(),
@@ -165,6 +167,13 @@ class Measured:
         because = "readahead=off" if asked else "only root may set it, with the extension"
         return "readahead", f"{KERNELS_READAHEAD} KiB", because
 
+    def _files_ahead(self) -> tuple[str, str, str]:
+        if self._config.readahead == 0:
+            return "files ahead", "none", "readahead=off"
+        if self._operations.inodes.lending.on:
+            return "files ahead", "while a directory's are read in order", ""
+        return "files ahead", "none", "directories are not answered for by the extension"
+
     def _permissions(self) -> tuple[str, str, str]:
         if self._operations.rooted:
             return (
@@ -216,6 +225,11 @@ def _resident() -> int:
 
 def _directly() -> int:
     return native.hooks.answered_directly() if native.hooks is not None else 0
+
+
+def _files_ahead() -> dict[str, int]:
+    asked, foreseen = native.hooks.read_ahead() if native.hooks is not None else (0, 0)
+    return {"asked": asked, "foreseen": foreseen}
 
 
 def _polling() -> dict[str, int]:

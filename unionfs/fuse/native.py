@@ -287,6 +287,12 @@ class Hooks(Protocol):
     def operations(self) -> dict[int, Counted]:
         """Return what requests there were, by opcode."""
 
+    def no_files_ahead(self) -> None:
+        """Ask for no file ahead (``_nextfiles.c``)."""
+
+    def read_ahead(self) -> tuple[int, int]:
+        """Return how many files were asked of the disk ahead, and how many read as foreseen."""
+
     def trace_for(self, pids: bytes) -> None:
         """Make records of requests from now on (``tracer``), in the room for some 2,000.
 

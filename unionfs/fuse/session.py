@@ -157,6 +157,8 @@ class Session:
                     self._lend()
             if not self._operations.shared:
                 self._operations.share_xattrless()
+            if self.config.readahead == 0:
+                native.hooks.no_files_ahead()
             self._serve_directly()
             loop.install_hooked(descriptor, spin=self.config.spin)
         else:

@@ -20,6 +20,7 @@ DOCUMENT = {
     "descriptors": 9,
     "memory_bytes": 1 << 20,
     "busy_polling": {"spent_ns": 2_000_000, "caught": 1},
+    "files_ahead": {"asked": 7, "foreseen": 6},
     "modes": [{"mode": "busy-polling", "is": "off", "because": ""}],
 }
 
@@ -49,6 +50,8 @@ def test_the_format_is_valid_and_counts_add_up() -> None:
     assert (min(buckets)[1], max(buckets)) == (1, (float("inf"), 3))
     assert found["unionfs_request_duration_seconds_count", "/mnt", "read"] == 3
     assert found["unionfs_busy_polling_seconds_total", "/mnt"] == 0.002
+    assert found["unionfs_files_ahead_asked_total", "/mnt"] == 7
+    assert found["unionfs_files_ahead_foreseen_total", "/mnt"] == 6
     assert found["unionfs_info", "off", "/mnt", "1.2"] == 1
 
 
