@@ -77,3 +77,29 @@ def test_it_hears_the_signal_while_it_is_asked_all_the_time(scratch, union, pure
             assert time.monotonic() - start < 5  # many times what it takes on a busy machine
         finally:
             over.set()
+
+
+@pytest.mark.needs_extension
+def test_it_hears_the_signal_while_python_is_asked_about_names_all_the_time(scratch, union):
+    """Each is answered where it is read (_direct.c), and there is always another in the queue."""
+    program = [sys.executable, "-m", "tests.support.slow"]
+    mounted = union(build_stack(scratch + b"/s", [[File(b"file")]]), program=program)
+    end = time.monotonic() + 15
+
+    def ask(directory: bytes) -> None:
+        os.mkdir(directory)
+        while time.monotonic() < end:
+            try:
+                os.open(directory + b"/.wh.refused", os.O_CREAT | os.O_WRONLY)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    return
+
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(4):
+            pool.submit(ask, mounted.root + b"/%d" % number)
+        time.sleep(0.5)
+        mounted.process.send_signal(signal.SIGTERM)
+        start = time.monotonic()
+        assert mounted.wait() == 0
+        assert time.monotonic() - start < 5

@@ -76,7 +76,7 @@ static int releases_heard; /* handles are Python's: it has to know of their end 
 static int in_a_row; /* requests answered without Python, which must get its turn (signals, threads) */
 static unsigned long long answered;
 #define IN_A_ROW 64
-#define A_FEW 8 /* one of Python's plain functions takes as long as so many */
+static unsigned asked_directly; /* the loop, too, gets its turn after as many of these */
 
 #define PLENTY 4096 /* descriptors of a process */
 
@@ -289,8 +289,11 @@ again:
 	kill_privileges = asks_to_kill(head, size);
 	mapped = is_mapped(head, size);
 	if (direct_answer(fd, head, (size_t)size)) {
-		in_a_row += A_FEW;
-		goto again;
+		if (++asked_directly % IN_A_ROW)
+			goto again;
+		misses++; /* which the loop takes as its turn */
+		errno = EINTR;
+		return -1;
 	}
 	size = (ssize_t)carry(head, (size_t)size, length);
 	switch (head->opcode) {
