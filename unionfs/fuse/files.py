@@ -183,9 +183,9 @@ class Files:
         return node.ino if self.by_node else self.open(node, write=True, flags=flags)
 
     def _keep(self, node: Node, file: OpenFile) -> None:
+        self._share(node, file)  # first: should it fail, the descriptor is the caller's to close
         node.file = file
         self._open[node] = None
-        self._share(node, file)
         if self.by_node and len(self._open) > self._limit:
             self._drop_one(node)
 

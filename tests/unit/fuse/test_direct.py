@@ -88,6 +88,22 @@ def test_it_is_told_when_the_disk_has_it_and_not_before(world, hooks, monkeypatc
     assert world.tree.lookup(world.tree.root, b"file") is not None
 
 
+def test_a_new_file_whose_descriptor_cannot_be_kept_is_opened_anew(world, hooks, monkeypatch):
+    """Its maker was told already; a closed descriptor's number is soon that of another file."""
+
+    def fail(*arguments: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.ops.files, "_share", fail)
+        _asked(world, hooks, "create", 1, b"new", 0o644, 0, 0, 0, 1)
+    (number,) = hooks.told
+    node = world.ops.inodes[number]
+    assert node.file is None
+    assert os.fstat(world.ops.files.data(node, write=True).fd).st_ino == node.identity[1]
+    world.ops.files.drop(node)
+
+
 def test_what_is_not_begun_is_none_and_changes_nothing(world, hooks):
     before = world.dump()
     for name in (b"file", b"one", b"d"):
