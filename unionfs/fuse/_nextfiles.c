@@ -53,6 +53,7 @@ static uint64_t listed; /* the directory listed last */
 
 static struct dir {
 	uint64_t node; /* 0: none */
+	size_t count;  /* of entries; with another it was listed anew, and the places are others */
 	long latest;   /* the file read last, its place in the listing */
 	long asked;    /* the last one asked for, in the order, */
 	enum order order;
@@ -61,10 +62,15 @@ static struct dir {
 
 static struct dir *dir_at(uint64_t node)
 {
-	struct dir *dir = &dirs[(spread(node) >> 40) & (DIRS - 1)];
+	return &dirs[(spread(node) >> 40) & (DIRS - 1)];
+}
 
-	if (dir->node != node)
-		*dir = (struct dir){node, NONE, NONE, LISTED, 0};
+static struct dir *dir_of(const struct lent *lent)
+{
+	struct dir *dir = dir_at(lent->node);
+
+	if (dir->node != lent->node || dir->count != lent->listing->count)
+		*dir = (struct dir){lent->node, lent->listing->count, NONE, NONE, LISTED, 0};
 	return dir;
 }
 
@@ -196,7 +202,7 @@ int next_work(void)
 		at_work = 0;
 		return 0;
 	}
-	dir = dir_at(at_work);
+	dir = dir_of(lent);
 	if (dir->ahead <= 0 || dir->order != order) {
 		dir->asked = dir->latest;
 		dir->order = order;
@@ -219,7 +225,7 @@ void next_listed(uint64_t node)
 {
 	const struct dir *before = dir_at(listed);
 
-	if (listed != node && before->latest == NONE && before->ahead > 0)
+	if (listed != node && before->node == listed && before->latest == NONE && before->ahead > 0)
 		for (enum order order = LISTED; order < ORDERS; order++)
 			give(order, -GAIN); /* who only looks reads nothing */
 	listed = at_work = node;
@@ -236,7 +242,7 @@ void next_read(uint64_t node)
 	if (!is_looked_through(lent) || (rest && rest--))
 		return;
 	now = place_of(lent->listing, file);
-	dir = dir_at(lent->node);
+	dir = dir_of(lent);
 	if (now == NONE || now == dir->latest)
 		return;
 	right = judge(lent->listing, dir->latest, now);
