@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.support import kernel
 from tests.support.disks import Disk
 from tests.support.extension import stats
 from tests.support.files import opened, read
@@ -104,3 +105,34 @@ def test_what_is_in_the_cache_is_soon_not_asked_for(layers, union):
     found = read_all(root, os.listdir)
     assert found["asked"] == 0
     assert 0 < found["foreseen"] < MANY / 2
+
+
+@pytest.mark.default_mode
+def test_a_file_that_is_asked_for_only_keeps_its_access_time(layers, union):
+    folder = layers.lowers[0] + b"/dir/"
+    for name in NAMES:
+        os.utime(folder + name, ns=(1, 1))
+    root = union(layers).root
+    for name in os.listdir(root + b"/dir")[: MANY // 2]:
+        read(root + b"/dir/" + name)
+    assert stats(root)["files_ahead"]["asked"] > MANY / 4
+    assert sum(os.stat(folder + name).st_atime_ns == 1 for name in NAMES) >= MANY / 2
+
+
+@pytest.fixture
+def memory(scratch: bytes) -> Iterator[bytes]:
+    """A tmpfs."""
+    folder = scratch + b"/memory"
+    os.mkdir(folder)
+    kernel.mount(b"memory", folder, b"tmpfs")
+    yield folder
+    kernel.umount(folder)
+
+
+@pytest.mark.default_mode
+def test_a_filesystem_that_cannot_say_what_is_cached_is_left_alone(memory, union):
+    files = [File(b"dir/%d" % number, size=9) for number in range(200)]
+    root = union(build_stack(memory + b"/s", [[File(b"other")], files])).root
+    for name in os.listdir(root + b"/dir"):
+        read(root + b"/dir/" + name)
+    assert stats(root)["files_ahead"] == {"asked": 0, "foreseen": 0}

@@ -72,6 +72,11 @@ const struct lent_layer *lent_layer(unsigned number)
 	return number < layer_count && layers[number].fd >= 0 ? &layers[number] : NULL;
 }
 
+void lent_unfit(unsigned layer)
+{
+	layers[layer].unfit = 1;
+}
+
 static size_t place_of(uint64_t node)
 {
 	return (spread(node) >> 32) & (places - 1);

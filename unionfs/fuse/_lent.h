@@ -42,6 +42,7 @@ struct lent_layer {
 	dev_t device;
 	uint64_t base;	  /* what its inode numbers get added */
 	int plain;	  /* it has no marks */
+	int unfit;	  /* for asking for files ahead, _nextfiles.c */
 	int aufs;	  /* names that begin with .wh. are no files */
 	char prefix[32];   /* of marks: of directories that are not lent, */
 	char metacopy[48]; /* and this one of files whose data is elsewhere */
@@ -54,6 +55,7 @@ extern int lent_attributes; /* files have extended attributes */
 
 struct lent *lent_find(uint64_t node);
 const struct lent_layer *lent_layer(unsigned number); /* NULL: nothing of it is lent */
+void lent_unfit(unsigned layer);
 /* A descriptor for the moment of a directory in a layer; -1: it cannot be had. */
 int lent_open(const struct lent *dir, unsigned layer);
 /* One more below the directory, or the one that there is; NULL: it is another's, or no memory. */

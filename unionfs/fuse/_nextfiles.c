@@ -11,7 +11,9 @@
  * by, also from a directory's listing on; all lose where another directory is listed before any file was
  * read. After some files in a row that no order had said, or that were in the page cache anyway
  * (preadv2(2), RWF_NOWAIT), nothing is counted or asked for a while. What is asked for wrongly costs a
- * read of the disk, and nothing else: no answer is made from here.
+ * read of the disk, and nothing else: no answer is made from here, and access times stay where open(2)
+ * lets us say so. A layer whose filesystem cannot say what is cached (tmpfs, where all is; overlayfs,
+ * FUSE and networks, where to open a file may take long) is unfit for all that.
  *
  * It is done while no request waits (next_work), but for a few: a file takes some 15 us. A thread has no
  * processor where there are two, the reader's and ours; it took spinning (_spin.c) away.
@@ -33,12 +35,14 @@
 #define MANY 1024 /* entries; larger directories are not looked through */
 #define POINTS 12 /* the most that an order may have, */
 #define ENOUGH 4 /* to be gone by, */
+#define FLAGS (O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
 #define GAIN 1
 #define LOSS 3
 #define LEAST 4 /* files ahead, and one more for each point beyond ENOUGH; */
 #define FEW 2 /* so many also while requests wait */
 #define IN_VAIN 16 /* files that were cached, or in no order, before a rest */
-#define REST 48 /* reads */
+#define REST 48 /* reads, */
+#define LARGE 128 /* and as many again for so many entries of the directory: all are looked through */
 #define NONE (-1L)
 
 enum order { LISTED, BY_NUMBER, BY_NAME, ORDERS };
@@ -122,12 +126,12 @@ static enum order best(void)
 	return found;
 }
 
-static void rest_if_in_vain(void)
+static void rest_if_in_vain(const struct listing *listing)
 {
 	if (unforeseen < IN_VAIN && cached < IN_VAIN)
 		return;
 	cached = unforeseen = 0;
-	rest = REST;
+	rest = REST * (1 + (int)(listing->count / LARGE));
 }
 
 static void give(enum order order, int more)
@@ -162,25 +166,39 @@ static enum order judge(const struct listing *listing, long latest, long now)
 	return ORDERS;
 }
 
+static int open_one(const struct lent *lent, const struct entry *entry)
+{
+	const char *name = lent->listing->names + entry->name_at;
+	int dir = lent_open(lent, entry->layer), fd;
+
+	if (dir < 0)
+		return -1;
+	fd = openat(dir, name, FLAGS | O_NOATIME);
+	if (fd < 0 && errno == EPERM) /* not our file, and we are not root */
+		fd = openat(dir, name, FLAGS);
+	return fd;
+}
+
 static void ask(const struct lent *lent, const struct entry *entry)
 {
-	int dir = lent_open(lent, entry->layer), fd = -1;
+	int fd = lent_layer(entry->layer)->unfit ? -1 : open_one(lent, entry);
 	char byte;
 	struct iovec part = {&byte, 1};
 	ssize_t size;
 
-	if (dir >= 0)
-		fd = openat(dir, lent->listing->names + entry->name_at,
-			    O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
-	if (fd < 0)
+	if (fd < 0) {
+		cached++; /* nor is anything gained by it */
 		return;
+	}
 	size = preadv2(fd, &part, 1, 0, RWF_NOWAIT);
 	if (size < 0 && errno == EAGAIN) {
 		posix_fadvise(fd, 0, START, POSIX_FADV_WILLNEED);
 		asked++;
 		cached = 0;
+	} else if (size < 0 && errno == EOPNOTSUPP) {
+		lent_unfit(entry->layer);
 	} else if (size != 0) {
-		cached++; /* or it cannot be known, as of tmpfs, whose files are in memory */
+		cached++;
 	}
 	close(fd);
 }
@@ -188,7 +206,7 @@ static void ask(const struct lent *lent, const struct entry *entry)
 static int is_looked_through(const struct lent *dir)
 {
 	return !off && dir != NULL && dir->listing != NULL && dir->listing->count <= MANY &&
-	       lent_layer(dir->layer) != NULL;
+	       lent_layer(dir->layer) != NULL && !lent_layer(dir->layer)->unfit;
 }
 
 int next_work(void)
@@ -254,7 +272,7 @@ void next_read(uint64_t node)
 		dir->ahead = 0;
 	}
 	dir->latest = now;
-	rest_if_in_vain();
+	rest_if_in_vain(lent->listing);
 	at_work = lent->node;
 	while (dir->ahead < FEW && next_work())
 		;
