@@ -60,8 +60,8 @@ _LEFT_OUT = {
         "data/test_full_disk", "data/test_power_loss",
     ),
     "of the kernel's overlayfs, or of what root alone can have": (
-        "test_bench_floor", "test_file_flags", "test_metacopy", "test_passthrough",
-        "test_passthrough_mapped", "test_passthrough_writable",
+        "test_bench_floor", "test_file_flags", "test_metacopy", "test_older_kernels",
+        "test_passthrough", "test_passthrough_mapped", "test_passthrough_writable",
         "parity/test_exceptions", "parity/test_passed",
     ),
     "files of modes that close them to him, or of others": (

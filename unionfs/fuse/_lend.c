@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/xattr.h>
 
 #define DOTS 2
 #define ESCAPE "overlay." /* unionfs.ondisk.flavour */
@@ -43,14 +42,13 @@ static int is_harmless(const char *mark)
 /* Whether a directory has marks with which it is more than what is there; also if that is not known. */
 static int is_marked(const struct lent_layer *layer, int fd, const char *name)
 {
-	char path[LENT_REACH], names[LIST];
+	char names[LIST];
 	size_t prefix = strlen(layer->prefix);
 	ssize_t size;
 
 	if (layer->plain)
 		return 0;
-	lent_reach(path, fd, name);
-	size = llistxattr(path, names, sizeof(names));
+	size = lent_attributes_of(fd, name, names, sizeof(names));
 	for (ssize_t at = 0; at < size; at += (ssize_t)strlen(names + at) + 1)
 		if (strncmp(names + at, layer->prefix, prefix) == 0 &&
 		    !is_harmless(names + at + prefix))

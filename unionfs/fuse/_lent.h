@@ -64,6 +64,8 @@ struct lent *lent_below(struct lent *dir, unsigned layer, const char *name,
 void lent_settle(struct lent *lent); /* nothing may refer to it: then it goes, and who is above */
 #define LENT_REACH 300
 void lent_reach(char *path, int fd, const char *name); /* what a call takes for a name below it */
+/* As llistxattr(2), of a name below it. */
+ssize_t lent_attributes_of(int fd, const char *name, char *names, size_t room);
 
 int lent_add_layer(unsigned number, const struct lent_layer *layer); /* -1: no memory */
 /* Lend a directory of Python's, at a path from its layer's root; -1: no. */

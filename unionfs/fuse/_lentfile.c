@@ -75,10 +75,10 @@ int lent_answer_access(int session, const struct fuse_in_header *head, size_t si
 }
 
 /* Whether a file has no attributes but that of what it is shown as; not so if that is not known. */
-static int has_none(const struct lent_layer *layer, const char *path)
+static int has_none(const struct lent_layer *layer, int fd, const char *name)
 {
 	char names[NAMES];
-	ssize_t size = llistxattr(path, names, sizeof(names));
+	ssize_t size = lent_attributes_of(fd, name, names, sizeof(names));
 
 	return size == 0 || (layer->kept[0] && size == (ssize_t)strlen(layer->kept) + 1 &&
 			     memcmp(names, layer->kept, (size_t)size) == 0);
@@ -87,13 +87,11 @@ static int has_none(const struct lent_layer *layer, const char *path)
 void lent_look_at_attributes(const struct fuse_in_header *head)
 {
 	const struct lent *lent = child_of(head->nodeid);
-	char path[LENT_REACH];
 	int fd;
 
 	if (lent == NULL || !lent_attributes || (fd = lent_open(lent->parent, lent->layer)) < 0)
 		return;
-	lent_reach(path, fd, lent->name);
-	if (has_none(lent_layer(lent->layer), path))
+	if (has_none(lent_layer(lent->layer), fd, lent->name))
 		xattrless_share(lent->node, S_ISDIR(lent->attr.mode));
 }
 
