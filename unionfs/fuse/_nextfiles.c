@@ -78,12 +78,20 @@ static struct dir *dir_of(const struct lent *lent)
 	return dir;
 }
 
+/* The number that a file is shown with. */
+static uint64_t number_of(const struct entry *entry)
+{
+	const struct lent_layer *layer = lent_layer(entry->layer);
+
+	return layer != NULL ? layer->base | entry->ino : entry->ino;
+}
+
 static int precedes(const struct listing *listing, enum order order, size_t one, size_t other)
 {
 	const struct entry *a = &listing->entries[one], *b = &listing->entries[other];
 
 	if (order == BY_NUMBER)
-		return a->ino < b->ino;
+		return a->layer == b->layer ? a->ino < b->ino : number_of(a) < number_of(b);
 	if (order == BY_NAME)
 		return strcmp(listing->names + a->name_at, listing->names + b->name_at) < 0;
 	return one < other;
@@ -181,7 +189,8 @@ static int open_one(const struct lent *lent, const struct entry *entry)
 
 static void ask(const struct lent *lent, const struct entry *entry)
 {
-	int fd = lent_layer(entry->layer)->unfit ? -1 : open_one(lent, entry);
+	const struct lent_layer *layer = lent_layer(entry->layer);
+	int fd = layer == NULL || layer->unfit ? -1 : open_one(lent, entry);
 	char byte;
 	struct iovec part = {&byte, 1};
 	ssize_t size;
