@@ -108,8 +108,8 @@ class ChangeHandlers(NameHandlers):
         node, fd = create.create_file(upper, parent, name, mode, self._maker(caller))
         try:
             self.inodes.begin(node, fd)
-            done(node.ino, node.generation, fd)
             self.inodes.shown(node)
+            done(node.ino, node.generation, fd)
             self.files.adopt(node, fd, 0)
         except BaseException:
             self._not_shown(parent, name, node)
