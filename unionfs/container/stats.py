@@ -20,6 +20,10 @@ class SeveralMountsError(ConflictError):
     """A container is mounted at several places, each with a daemon of its own."""
 
 
+# What a daemon does not count that was started before an upgrade, and goes on as it is.
+_LATER = {"answered_directly": 0, "files_ahead": {"asked": 0, "foreseen": 0}}
+
+
 def find_mount(store: Store | None, text: str) -> bytes:
     """Return the mount point that *text* names: a mount point of ours, or a mounted container.
 
@@ -62,5 +66,4 @@ def read_stats(target: bytes) -> dict[str, Any]:
         raise UnavailableError(
             f"{where} does not tell: it has noxattrinfo, noxattrs or another version's daemon"
         )
-    document: dict[str, Any] = json.loads(value)
-    return document
+    return {**_LATER, **json.loads(value)}
