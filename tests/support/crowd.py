@@ -41,6 +41,7 @@ _USED = (
 )
 _LONGEST = 0.25  # seconds after which what is to be killed is, at the latest
 _SHARE = 0.25  # of the commands
+_LEAST = 2  # that were killed: on a busy machine a few seconds may have too few
 # What another's image with the same layers, or one's own killed command, may rightly bring about.
 _IN_THE_WAY = ("is used by container", "mounted", "is being removed from its store", "in use")
 
@@ -60,7 +61,7 @@ class Somebody:
         self._serial = 0
 
     def run(self, seconds: float) -> None:
-        """Do something again and again."""
+        """Do something again and again, and until some of it was killed, if that comes about."""
         acts: list[tuple[int, Callable[[], None]]] = [
             (4, self._import),
             (4, self._create),
@@ -76,8 +77,13 @@ class Somebody:
             (1, self._tag),
         ]
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while time.monotonic() < end or (
+            self._killed() < _LEAST and time.monotonic() < end + 3 * seconds
+        ):
             self._random.choices([act for _, act in acts], [weight for weight, _ in acts])[0]()
+
+    def _killed(self) -> int:
+        return sum(n for what, n in self.counts.items() if what.endswith("killed"))
 
     def _import(self) -> None:
         name = self._fresh("image")
