@@ -19,7 +19,7 @@
 #include <linux/fuse.h>
 #include <string.h>
 
-static struct { /* the request that a function is asked about; */
+static struct { /* the request that a function is asked about */
 	int session;
 	const struct fuse_in_header *head; /* NULL: it was answered */
 } asked;

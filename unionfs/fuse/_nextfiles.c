@@ -31,11 +31,11 @@
 #include <unistd.h>
 
 #define START 131072 /* bytes of a file, as the kernel reads ahead in one that is opened */
+#define FLAGS (O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
 #define DIRS 64 /* a power of two */
 #define MANY 1024 /* entries; larger directories are not looked through */
 #define POINTS 12 /* the most that an order may have, */
 #define ENOUGH 4 /* to be gone by, */
-#define FLAGS (O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
 #define GAIN 1
 #define LOSS 3
 #define LEAST 4 /* files ahead, and one more for each point beyond ENOUGH; */
