@@ -61,4 +61,3 @@ void entries_told(const struct fuse_out_header *head, void *body, size_t size)
 		return;
 	}
 }
-

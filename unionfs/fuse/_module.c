@@ -311,7 +311,7 @@ static PyMethodDef methods[] = {
 	{"relayed", native_relayed, METH_NOARGS,
 	 "Return whether replies go through memory, as libfuse refuses custom I/O."},
 	{"misses", native_misses, METH_NOARGS,
-	 "Return how many reads found no request."},
+	 "Return how many reads found no request, or ended to give the loop its turn."},
 	{"caller", native_caller, METH_NOARGS,
 	 "Return the user, group and process ID of who made the request read last."},
 	{"kills_privileges", native_kills, METH_NOARGS,

@@ -56,7 +56,7 @@ class Measured:
             "descriptors": len(os.listdir("/proc/self/fd")) - 1,  # less that of the listing
             "memory_bytes": _resident(),
             "busy_polling": _polling(),
-            "files_ahead": _files_ahead(),
+            "files_ahead": _asked_ahead(),
             "unseen": self._unseen(),
             "modes": [
                 {"mode": mode, "is": value, "because": because}
@@ -227,7 +227,7 @@ def _directly() -> int:
     return native.hooks.answered_directly() if native.hooks is not None else 0
 
 
-def _files_ahead() -> dict[str, int]:
+def _asked_ahead() -> dict[str, int]:
     asked, foreseen = native.hooks.read_ahead() if native.hooks is not None else (0, 0)
     return {"asked": asked, "foreseen": foreseen}
 

@@ -48,7 +48,7 @@ class Hooks(Protocol):
         """Return whether replies go through memory, since libfuse refuses custom I/O."""
 
     def misses(self) -> int:
-        """Return how many reads found no request."""
+        """Return how many reads found no request, or ended to give the loop its turn."""
 
     def kills_privileges(self) -> bool:
         """Return whether the request read last is to remove set-id bits from its file.
