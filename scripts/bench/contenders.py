@@ -18,7 +18,7 @@ from scripts.bench.crates import AbsentError
 
 OURS = "unionfs"
 HOLLOW = ("floor", "floor-writeback")  # their files have no content
-FLOORS = (*HOLLOW, "floor-disk", "floor-disk-asleep")
+FLOORS = (*HOLLOW, "floor-disk", "floor-disk-asleep", "floor-settled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,5 +199,6 @@ _MORE = {
     "floor-writeback": ",writeback",
     "floor-disk": ",disk",
     "floor-disk-asleep": ",disk,asleep",
+    "floor-settled": ",disk,settled",
 }
 NAMES = tuple(name for name in _FIND if name not in FLOORS)

@@ -1,6 +1,7 @@
 /* The disk behind the tree, where one is wanted: the least that keeps what changes of names and data
  * returned, in overlayfs's upper directory. Nothing is synced, copies get owner, mode and time and no
- * attributes, nothing is put in place by a rename, and a directory of a layer cannot be renamed.
+ * attributes, nothing is put in place by a rename, and a directory of a layer cannot be renamed. With
+ * *settled*, a copy is on the disk before a rename gives it its name, which a power loss needs.
  */
 #define _GNU_SOURCE
 #include "floor.h"
@@ -18,13 +19,15 @@
 
 static int layers[MOST_LAYERS], workdir = -1;
 static unsigned int discarded; /* directories in work */
+static int settles;
 
 /* Take the directories; until then, and without it, nothing of this is done. */
-int disk_begin(char *lowers, const char *upper, const char *work)
+int disk_begin(char *lowers, const char *upper, const char *work, int settled)
 {
 	struct rlimit most = {1 << 20, 1 << 20}; /* each file that is used stays open */
 	char *word;
 
+	settles = settled;
 	setrlimit(RLIMIT_NOFILE, &most);
 	for (int layer = 0; layer < MOST_LAYERS && (word = strsep(&lowers, ":")); layer++)
 		layers[layer] = open(word, O_PATH | O_DIRECTORY);
@@ -103,23 +106,37 @@ int disk_create(struct node *node)
 	return make(node, parent) < 0 ? errno : 0;
 }
 
+/* Put a copy of the file's content into the place of its own name. */
+static int copy_content(struct node *node)
+{
+	int from = opened(node), parent = upper_of(node->parent);
+
+	if (make(node, settles ? workdir : parent) < 0)
+		return errno;
+	while (copy_file_range(from, NULL, node->fd, NULL, INT_MAX, 0) > 0)
+		;
+	close(from);
+	if (settles && (fdatasync(node->fd) < 0 ||
+			renameat(workdir, node->name, parent, node->name) < 0))
+		return errno;
+	return 0;
+}
+
 static int copy_up(struct node *node)
 {
-	int from = -1;
+	int error = 0;
 
 	if (node->layer == UPPER)
 		return 0;
 	if (S_ISREG(node->attr.mode))
-		from = opened(node);
-	if (S_ISDIR(node->attr.mode))
+		error = copy_content(node);
+	else if (S_ISDIR(node->attr.mode))
 		upper_of(node);
 	else if (make(node, upper_of(node->parent)) < 0)
-		return errno;
+		error = errno;
+	if (error)
+		return error;
 	node->layer = UPPER;
-	while (from >= 0 && copy_file_range(from, NULL, node->fd, NULL, INT_MAX, 0) > 0)
-		;
-	if (from >= 0)
-		close(from);
 	return disk_set(node, &(struct fuse_setattr_in){
 		.valid = FATTR_MODE | FATTR_UID | FATTR_GID | FATTR_MTIME,
 		.mode = node->attr.mode,

@@ -1,6 +1,6 @@
 /* What no FUSE filesystem on a machine can be quicker than: a server that does next to nothing.
  *
- *     floor -o lowerdir=TOP:...:BOTTOM[,upperdir=U,workdir=W,disk][,writeback][,asleep] MOUNTPOINT
+ *     floor -o lowerdir=TOP:...:BOTTOM[,upperdir=U,workdir=W,disk[,settled]][,writeback][,asleep] MOUNTPOINT
  *
  * It shows the tree of the layers, which it has read into memory before it mounts. Files are full of
  * zeros, what is written to them is dropped, there are no extended attributes, no hard links, and no
@@ -276,7 +276,7 @@ static void run(int fd)
 
 struct options {
 	char *lowers, *upper, *work;
-	int disk;
+	int disk, settled;
 };
 
 static struct options parsed(char *text)
@@ -292,6 +292,7 @@ static struct options parsed(char *text)
 		else if (strncmp(word, "workdir=", 8) == 0)
 			options.work = word + 8;
 		options.disk |= strcmp(word, "disk") == 0;
+		options.settled |= strcmp(word, "settled") == 0;
 		writeback |= strcmp(word, "writeback") == 0;
 		if (strcmp(word, "asleep") == 0)
 			tries_at_most = 0;
@@ -309,7 +310,8 @@ int main(int count, char **words)
 		return 2;
 	options = parsed(strdup(words[2]));
 	tree_load(strdup(options.lowers));
-	if (options.disk && (errno = disk_begin(options.lowers, options.upper, options.work))) {
+	if (options.disk && (errno = disk_begin(options.lowers, options.upper, options.work,
+						options.settled))) {
 		perror("floor: disk");
 		return 1;
 	}

@@ -31,7 +31,7 @@ void tree_load(char *lowers);
 int disk_is_there(void);
 
 /* Each does on the disk what was asked for, and returns 0 or an errno. */
-int disk_begin(char *lowers, const char *upper, const char *work);
+int disk_begin(char *lowers, const char *upper, const char *work, int settled);
 int disk_create(struct node *node);
 int disk_set(struct node *node, const struct fuse_setattr_in *in);
 int disk_drop(struct node *node);
