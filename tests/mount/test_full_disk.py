@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import threading
+import time
+from collections.abc import Callable
 
 import pytest
 
 from tests.support import kernel, trees
 from tests.support.files import opened, read, refused, write
-from tests.support.stacks import File, Layers, build_stack
+from tests.support.stacks import Dir, File, Layers, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
@@ -98,3 +102,90 @@ def test_a_copy_up_is_whole_after_the_mount_ends(mounted, small, union):
         os.pwrite(fd, b"new", 0)
     mounted.unmount()
     assert read(union(small).root + b"/d/small") == b"new" + b"s" * 97
+
+
+# What takes an inode, be it a new file's, a copy's or a link's: tmpfs counts those.
+_TAKERS: dict[str, Callable[[bytes, int], object]] = {
+    "create": lambda root, at: os.open(root + b"/new%d" % at, os.O_CREAT | os.O_RDWR),
+    "nameless": lambda root, at: os.open(root, os.O_TMPFILE | os.O_RDWR),
+    "unlink": lambda root, at: os.unlink(root + b"/low%d" % at),
+    "rmdir": lambda root, at: os.rmdir(root + b"/empty%d" % at),
+}
+ROUNDS = 24  # in some of which the kernel lets the later request pass (forget_batch)
+
+
+@pytest.fixture
+def few(scratch):
+    """A stack whose upper and work are on a filesystem of few inodes."""
+    low = [File(b"low%d" % at) for at in range(ROUNDS + 1)]
+    empty = [Dir(b"empty%d" % at) for at in range(ROUNDS)]
+    lowers = build_stack(scratch + b"/s", [[*low, *empty]], writable=False).lowers
+    disk = scratch + b"/disk"
+    os.mkdir(disk)
+    kernel.mount(b"few", disk, b"tmpfs", 0, b"nr_inodes=%d" % (ROUNDS + 20))
+    os.mkdir(disk + b"/upper")
+    os.mkdir(disk + b"/work")
+    yield Layers(lowers, disk + b"/upper", disk + b"/work")
+    kernel.umount(disk)
+
+
+def _is_stopped(pid: int) -> bool:
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] == "T"
+
+
+@pytest.mark.parametrize(
+    "taker",
+    [
+        pytest.param(taker, marks=[pytest.mark.needs_extension] if taker == "nameless" else [])
+        for taker in _TAKERS
+    ],
+)
+def test_what_was_let_go_before_gives_room(few, scratch, taker):
+    """The kernel's word of that (FORGET) waits in its queue, and a later request may pass it."""
+    from tests.support.mounts import HelperMount
+
+    with HelperMount(few, scratch + b"/m") as mounted:
+        root = mounted.root
+        os.unlink(root + b"/low%d" % ROUNDS)  # makes the whiteout that others are links of
+        with refused(errno.ENOSPC):
+            for number in range(2 * ROUNDS):
+                write(root + b"/%d" % number, b"")
+        opened: list[int] = []
+        try:
+            for at in range(ROUNDS):
+                _let_go_and_take(mounted, at, lambda at=at: _TAKERS[taker](root, at), opened)
+        finally:
+            for fd in opened:
+                os.close(fd)
+
+
+def _let_go_and_take(mounted, at: int, take: Callable[[], object], opened: list[int]) -> None:
+    """Let a file go, and *take* its room while the daemon has heard nothing of it."""
+    root = mounted.root
+    held = os.open(root + b"/%d" % at, os.O_PATH)
+    os.unlink(root + b"/%d" % at)
+    for name in (b"", b"/new%d" % at, b"/low%d" % at, b"/empty%d" % at):
+        os.path.lexists(root + name)  # so that *take* is one request
+    failed: list[OSError] = []
+
+    def ask() -> None:
+        try:
+            fd = take()
+            opened.extend([fd] if isinstance(fd, int) else [])
+        except OSError as error:
+            failed.append(error)
+
+    asking = threading.Thread(target=ask)
+    os.kill(mounted.pid, signal.SIGSTOP)
+    try:
+        while not _is_stopped(mounted.pid):
+            time.sleep(0.001)
+        os.close(held)
+        asking.start()
+        asking.join(0.02)
+        assert asking.is_alive(), "it was answered without the daemon"
+    finally:
+        os.kill(mounted.pid, signal.SIGCONT)
+    asking.join()
+    assert not failed

@@ -12,7 +12,7 @@ from pyfuse3 import EntryAttributes, FileInfo, RequestContext
 
 from unionfs.fuse import native
 from unionfs.fuse.callers import Caller
-from unionfs.fuse.guard import answers, answers_later
+from unionfs.fuse.guard import again_when_full, answers_later
 from unionfs.fuse.names import NameHandlers
 from unionfs.union.node import Node
 from unionfs.union.protection import check_change, check_gets, check_loses
@@ -69,21 +69,27 @@ class ChangeHandlers(NameHandlers):
         self.changed(parent)
         pyfuse3.invalidate_entry_async(parent.ino, name, ignore_enoent=True)
 
-    @answers
-    def create(
+    @answers_later
+    async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         """Make and open a regular file, with a name or without (O_TMPFILE)."""
         nameless = native.asks_tmpfile()
+        return await self._create(parent_inode, None if nameless else name, mode, flags, ctx)
+
+    @again_when_full
+    async def _create(
+        self, parent_inode: int, name: bytes | None, mode: int, flags: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
         upper, parent = self._parent(parent_inode)
         owner = self._maker(ctx)
         mode = _masked(upper, parent, mode & _MODE, ctx)
-        if nameless:
+        if name is None:
             node, fd = create.make_nameless(upper, parent, mode, owner)
         else:
             node, fd = create.create_file(upper, parent, name, mode, owner)
         try:
-            attr = self._show_nameless(node) if nameless else self._show(parent, name, node, fd)
+            attr = self._show_nameless(node) if name is None else self._show(parent, name, node, fd)
             handle = self.files.adopt(node, fd, flags)
             attr.attr_timeout = self.inodes.validity(node)
         except BaseException:
@@ -125,8 +131,9 @@ class ChangeHandlers(NameHandlers):
         self.inodes.shown(node)
         return node.attr  # type: ignore[no-any-return]
 
-    @answers
-    def mkdir(
+    @answers_later
+    @again_when_full
+    async def mkdir(
         self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext
     ) -> EntryAttributes:
         """Make a directory."""
@@ -135,8 +142,9 @@ class ChangeHandlers(NameHandlers):
         node = create.make_dir(upper, parent, name, mode, self._maker(ctx))
         return self._show(parent, name, node)
 
-    @answers
-    def mknod(
+    @answers_later
+    @again_when_full
+    async def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
         """Make a device, fifo, socket or regular file; EPERM for what would be a whiteout."""
@@ -147,8 +155,9 @@ class ChangeHandlers(NameHandlers):
         node = create.make_special(upper, parent, name, mode, rdev, owner)
         return self._show(parent, name, node)
 
-    @answers
-    def symlink(
+    @answers_later
+    @again_when_full
+    async def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext
     ) -> EntryAttributes:
         """Make a symbolic link."""
@@ -160,7 +169,11 @@ class ChangeHandlers(NameHandlers):
     async def link(
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
-        """Give a file another name."""
+        """Give a file another name.
+
+        Not ``again_when_full``: a file without a name gets its first only once, and one in work
+        that has to go again counts (fs/namei.c, vfs_link(), I_LINKABLE).
+        """
         node = self.inodes[inode]
         create.check_name(new_name)
         check_gets(self.tree, self.inodes[new_parent_inode])
@@ -172,6 +185,7 @@ class ChangeHandlers(NameHandlers):
         return self._show(parent, new_name, node)
 
     @answers_later
+    @again_when_full
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         """Remove a name that is no directory's."""
         while (node := self.remove_name(parent_inode, name)) is not None:
@@ -200,8 +214,9 @@ class ChangeHandlers(NameHandlers):
         self.files.names_changed(node)
         return None
 
-    @answers
-    def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+    @answers_later
+    @again_when_full
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         """Remove an empty directory."""
         self.remove_dir(parent_inode, name)
 
@@ -220,6 +235,7 @@ class ChangeHandlers(NameHandlers):
         remove.rmdir(upper, parent, name)
 
     @answers_later
+    @again_when_full
     async def rename(
         self,
         parent_inode_old: int,

@@ -27,7 +27,10 @@ class _Caller(NamedTuple):
 
 
 class Direct:
-    """The functions of one mount. Each returns an errno (0: done), or None: not here."""
+    """The functions of one mount. Each returns an errno (0: done), or None: not here.
+
+    Nor with a full disk (``guard.directly``).
+    """
 
     def __init__(self, operations: Operations) -> None:
         assert native.hooks is not None

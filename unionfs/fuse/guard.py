@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from pyfuse3 import FUSEError
 
-from unionfs.fuse import native
+from unionfs.fuse import loop, native
 from unionfs.inspect.statistics import Operation
 
 if TYPE_CHECKING:
@@ -119,15 +119,38 @@ def answers_later(
     return cast("Callable[Concatenate[S, P], Coroutine[Any, Any, R]]", wrapped)
 
 
-def directly(handler: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R | int]:
-    """Make a method one that ``_direct.c`` asks: instead of raising it returns an errno."""
+def again_when_full(
+    handler: Callable[Concatenate[S, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
+    """Make a request handler one that is called again where the disk was full (``with_room``).
+
+    Of a method that does all of what was asked or nothing that shows, and asks the extension
+    nothing about the request read last: that is another one by then.
+    """
+
+    async def run(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await loop.with_room(lambda: handler(self, *args, **kwargs))
+
+    wrapped = functools.wraps(handler)(run)
+    return cast("Callable[Concatenate[S, P], Coroutine[Any, Any, R]]", wrapped)
+
+
+def directly(
+    handler: Callable[Concatenate[S, P], R],
+) -> Callable[Concatenate[S, P], R | int | None]:
+    """Make a method one that ``_direct.c`` asks: instead of raising it returns an errno.
+
+    Where the disk is full, None: what gives room may be in the queue (``loop.with_room``), and only
+    the long way can wait for that.
+    """
     name = handler.__name__
 
-    def run(self: S, *args: P.args, **kwargs: P.kwargs) -> R | int:
+    def run(self: S, *args: P.args, **kwargs: P.kwargs) -> R | int | None:
         try:
             return handler(self, *args, **kwargs)
         except Exception as error:
-            return failure(error, name).errno
+            number = failure(error, name).errno
+            return None if number in loop.FULL else number
 
     wrapped = functools.wraps(handler)(run)
-    return cast("Callable[Concatenate[S, P], R | int]", wrapped)
+    return cast("Callable[Concatenate[S, P], R | int | None]", wrapped)

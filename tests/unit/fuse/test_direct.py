@@ -79,11 +79,14 @@ def test_it_is_told_when_the_disk_has_it_and_not_before(world, hooks, monkeypatc
     assert node.anchor == -1
 
     def fail(*arguments: object, **more: object) -> None:
-        raise OSError(errno.EDQUOT, "no more")
+        raise OSError(number, "no more")
 
     monkeypatch.setattr("unionfs.upper.work.share_whiteout", fail)
     run(world.ops.lookup(1, b"file", ROOT))
-    assert _asked(world, hooks, "unlink", 1, b"file") == errno.EDQUOT
+    number = errno.EIO
+    assert _asked(world, hooks, "unlink", 1, b"file") == number
+    number = errno.EDQUOT  # what gives room may be in the queue: the handler waits for that
+    assert _asked(world, hooks, "unlink", 1, b"file") is None
     assert len(hooks.told) == 3
     assert world.tree.lookup(world.tree.root, b"file") is not None
 
