@@ -7,17 +7,31 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 
 from tests.support import kernel, trees
 from tests.support.files import opened, read, refused, write
+from tests.support.mounts import HelperMount
 from tests.support.stacks import Dir, File, Layers, build_stack
 
 pytestmark = [pytest.mark.needs_fuse, pytest.mark.needs_root]
 
 LOW = 3 << 20  # bytes of the lower file; the upper's disk holds 2 MiB
+
+
+@contextmanager
+def _upper_on_disk(scratch: bytes, lowers: Sequence[bytes], limit: bytes) -> Iterator[Layers]:
+    """Give *lowers* an upper and work on a filesystem of their own, with *limit* (tmpfs(5))."""
+    disk = scratch + b"/disk"
+    os.mkdir(disk)
+    kernel.mount(b"small", disk, b"tmpfs", 0, limit)
+    os.mkdir(disk + b"/upper")
+    os.mkdir(disk + b"/work")
+    yield Layers(lowers, disk + b"/upper", disk + b"/work")
+    kernel.umount(disk)
 
 
 @pytest.fixture
@@ -26,19 +40,12 @@ def small(scratch):
     layers = build_stack(
         scratch + b"/s", [[File(b"big", b"low ", LOW), File(b"d/small", b"s", 100)]], writable=False
     )
-    disk = scratch + b"/disk"
-    os.mkdir(disk)
-    kernel.mount(b"small", disk, b"tmpfs", 0, b"size=2m")
-    os.mkdir(disk + b"/upper")
-    os.mkdir(disk + b"/work")
-    yield Layers(layers.lowers, disk + b"/upper", disk + b"/work")
-    kernel.umount(disk)
+    with _upper_on_disk(scratch, layers.lowers, b"size=2m") as layers:
+        yield layers
 
 
 @pytest.fixture
 def mounted(small, scratch):
-    from tests.support.mounts import HelperMount
-
     with HelperMount(small, scratch + b"/m") as mounted:
         yield mounted
 
@@ -111,22 +118,17 @@ _TAKERS: dict[str, Callable[[bytes, int], object]] = {
     "unlink": lambda root, at: os.unlink(root + b"/low%d" % at),
     "rmdir": lambda root, at: os.rmdir(root + b"/empty%d" % at),
 }
-ROUNDS = 24  # in some of which the kernel lets the later request pass (forget_batch)
+_ROUNDS = 24  # in some of which the kernel lets the later request pass (forget_batch)
 
 
 @pytest.fixture
 def few(scratch):
     """A stack whose upper and work are on a filesystem of few inodes."""
-    low = [File(b"low%d" % at) for at in range(ROUNDS + 1)]
-    empty = [Dir(b"empty%d" % at) for at in range(ROUNDS)]
+    low = [File(b"low%d" % at) for at in range(_ROUNDS + 1)]
+    empty = [Dir(b"empty%d" % at) for at in range(_ROUNDS)]
     lowers = build_stack(scratch + b"/s", [[*low, *empty]], writable=False).lowers
-    disk = scratch + b"/disk"
-    os.mkdir(disk)
-    kernel.mount(b"few", disk, b"tmpfs", 0, b"nr_inodes=%d" % (ROUNDS + 20))
-    os.mkdir(disk + b"/upper")
-    os.mkdir(disk + b"/work")
-    yield Layers(lowers, disk + b"/upper", disk + b"/work")
-    kernel.umount(disk)
+    with _upper_on_disk(scratch, lowers, b"nr_inodes=%d" % (_ROUNDS + 20)) as layers:
+        yield layers
 
 
 def _is_stopped(pid: int) -> bool:
@@ -143,17 +145,15 @@ def _is_stopped(pid: int) -> bool:
 )
 def test_what_was_let_go_before_gives_room(few, scratch, taker):
     """The kernel's word of that (FORGET) waits in its queue, and a later request may pass it."""
-    from tests.support.mounts import HelperMount
-
     with HelperMount(few, scratch + b"/m") as mounted:
         root = mounted.root
-        os.unlink(root + b"/low%d" % ROUNDS)  # makes the whiteout that others are links of
+        os.unlink(root + b"/low%d" % _ROUNDS)  # makes the whiteout that others are links of
         with refused(errno.ENOSPC):
-            for number in range(2 * ROUNDS):
+            for number in range(2 * _ROUNDS):
                 write(root + b"/%d" % number, b"")
         opened: list[int] = []
         try:
-            for at in range(ROUNDS):
+            for at in range(_ROUNDS):
                 _let_go_and_take(mounted, at, lambda at=at: _TAKERS[taker](root, at), opened)
         finally:
             for fd in opened:

@@ -19,7 +19,7 @@
 
 static int layers[MOST_LAYERS], workdir = -1;
 static unsigned int discarded; /* directories in work */
-static int settles;
+static int settles; /* copies, before they have their names */
 
 /* Take the directories; until then, and without it, nothing of this is done. */
 int disk_begin(char *lowers, const char *upper, const char *work, int settled)
@@ -106,7 +106,7 @@ int disk_create(struct node *node)
 	return make(node, parent) < 0 ? errno : 0;
 }
 
-/* Put a copy of the file's content into the place of its own name. */
+/* Make the file in the upper, with the layer's content. */
 static int copy_content(struct node *node)
 {
 	int from = opened(node), parent = upper_of(node->parent);

@@ -1,6 +1,7 @@
 /* What no FUSE filesystem on a machine can be quicker than: a server that does next to nothing.
  *
- *     floor -o lowerdir=TOP:...:BOTTOM[,upperdir=U,workdir=W,disk[,settled]][,writeback][,asleep] MOUNTPOINT
+ *     floor -o lowerdir=TOP:...:BOTTOM[,upperdir=U,workdir=W,disk[,settled]][,writeback][,asleep]
+ *         MOUNTPOINT
  *
  * It shows the tree of the layers, which it has read into memory before it mounts. Files are full of
  * zeros, what is written to them is dropped, there are no extended attributes, no hard links, and no
