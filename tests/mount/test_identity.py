@@ -87,6 +87,16 @@ def test_all_is_on_one_device(union, layers):
         _copy_everything_up(root, dict.fromkeys(paths[1:], 0))
 
 
+def test_a_32_bit_program_can_have_them(union, layers):
+    """stat(2) and readdir(3) without large files have no room for more, and fail (EOVERFLOW)."""
+    root = union(layers).root
+    assert max(_numbers(root).values()) < 1 << 32
+    _copy_everything_up(root, _numbers(root))
+    write(root + b"/merged/fresh", b"")
+    os.mkdir(root + b"/dir/new")
+    assert max(_numbers(root).values()) < 1 << 32
+
+
 def test_every_name_moved(union, layers):
     """Files within and across directories, then every directory: each keeps its number."""
     first = union(layers)

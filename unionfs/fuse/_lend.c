@@ -148,7 +148,7 @@ static enum found enter(struct lent *dir, const char *name, struct fuse_entry_ou
 		return found;
 	if (!S_ISDIR(attr.mode) && attr.nlink > 1)
 		return PYTHONS;
-	attr.ino |= lent_layer(layer)->base;
+	attr.ino = lent_number(lent_layer(layer), attr.ino);
 	*child = lent_below(dir, layer, name, &attr);
 	if (*child == NULL)
 		return PYTHONS;
@@ -301,7 +301,7 @@ static size_t put_child(struct lent *dir, size_t index, char *at, size_t room, i
 {
 	const struct entry *entry = &dir->listing->entries[index];
 	const char *name = dir->listing->names + entry->name_at;
-	uint64_t number = lent_layer(entry->layer)->base | entry->ino;
+	uint64_t number = lent_number(lent_layer(entry->layer), entry->ino);
 	struct fuse_entry_out out;
 	struct lent *child = NULL;
 	size_t size;

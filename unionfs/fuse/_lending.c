@@ -24,16 +24,17 @@ static int copy_mark(char *to, size_t room, const char *mark)
 static PyObject *native_lend_layer(PyObject *self, PyObject *args)
 {
 	struct lent_layer layer = {0};
-	unsigned long long base, device;
+	unsigned long long near, far, device;
 	unsigned int number;
 	const char *prefix, *metacopy, *kept, *capability;
 
 	(void)self;
-	if (!PyArg_ParseTuple(args, "IiKKppyyyy", &number, &layer.fd, &device, &base, &layer.plain,
-			      &layer.aufs, &prefix, &metacopy, &kept, &capability))
+	if (!PyArg_ParseTuple(args, "IiKKKppyyyy", &number, &layer.fd, &device, &near, &far,
+			      &layer.plain, &layer.aufs, &prefix, &metacopy, &kept, &capability))
 		return NULL;
 	layer.device = (dev_t)device;
-	layer.base = base;
+	layer.near = near;
+	layer.far = far;
 	if (copy_mark(layer.prefix, sizeof(layer.prefix), prefix) < 0 ||
 	    copy_mark(layer.metacopy, sizeof(layer.metacopy), metacopy) < 0 ||
 	    copy_mark(layer.kept, sizeof(layer.kept), kept) < 0 ||

@@ -74,6 +74,11 @@ const struct lent_layer *lent_layer(unsigned number)
 	return number < layer_count && layers[number].fd >= 0 ? &layers[number] : NULL;
 }
 
+uint64_t lent_number(const struct lent_layer *layer, uint64_t ino)
+{
+	return (ino <= NEAR ? layer->near : layer->far) | ino;
+}
+
 void lent_unfit(unsigned layer)
 {
 	layers[layer].unfit = 1;

@@ -40,7 +40,7 @@ struct lent {
 struct lent_layer {
 	int fd; /* its root, Python's; -1: nothing of it is lent */
 	dev_t device;
-	uint64_t base;	  /* what its inode numbers get added */
+	uint64_t near, far; /* what its inode numbers get added: short ones, and others */
 	int plain;	  /* it has no marks */
 	int unfit;	  /* for asking for files ahead, _nextfiles.c */
 	int aufs;	  /* names that begin with .wh. are no files */
@@ -56,6 +56,7 @@ extern int lent_attributes; /* files have extended attributes */
 struct lent *lent_find(uint64_t node);
 const struct lent_layer *lent_layer(unsigned number); /* NULL: nothing of it is lent */
 void lent_unfit(unsigned layer);
+uint64_t lent_number(const struct lent_layer *layer, uint64_t ino); /* of the node */
 /* A descriptor for the moment of a directory in a layer; -1: it cannot be had. */
 int lent_open(const struct lent *dir, unsigned layer);
 /* One more below the directory, or the one that there is; NULL: it is another's, or no memory. */

@@ -39,7 +39,7 @@ static ssize_t read_stand_in(const struct lent *lent, int dir, char *target, siz
 
 	if (fd < 0)
 		return -1;
-	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_ino == (lent->node & INODE))
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_ino == number_inode(lent->node))
 		size = pread(fd, target, room, 0);
 	close(fd);
 	return size;

@@ -194,7 +194,7 @@ static int has_data(int fd, const struct part *part)
 static int is_as_expected(int fd, const struct part *part, uint64_t node, const struct stat *st)
 {
 	return S_ISREG(st->st_mode) && st->st_dev == part->device &&
-	       st->st_ino == (node & INODE) && has_data(fd, part);
+	       st->st_ino == number_inode(node) && has_data(fd, part);
 }
 
 /* Where the file is: its directory, and the name there; 0: that is not known here. */

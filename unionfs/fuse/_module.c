@@ -292,6 +292,17 @@ static PyObject *native_unback(PyObject *self, PyObject *arg)
 	Py_RETURN_NONE;
 }
 
+static PyObject *native_set_near(PyObject *self, PyObject *arg)
+{
+	int are_near = PyObject_IsTrue(arg);
+
+	(void)self;
+	if (are_near < 0)
+		return NULL;
+	number_near(are_near);
+	Py_RETURN_NONE;
+}
+
 static PyObject *native_set_root_number(PyObject *self, PyObject *arg)
 {
 	unsigned long long ino = PyLong_AsUnsignedLongLong(arg);
@@ -368,6 +379,8 @@ static PyMethodDef methods[] = {
 	{"back", native_back, METH_O,
 	 "Return the kernel's number for a file that it is to read by itself; 0: it refuses."},
 	{"unback", native_unback, METH_O, "Let the kernel forget such a number."},
+	{"set_near", native_set_near, METH_O,
+	 "Say whether filesystems have their place next to short inode numbers, in nodes' numbers."},
 	{"set_root_number", native_set_root_number, METH_O,
 	 "Show this inode number for the root; 0: the node's, which is 1."},
 	{NULL, NULL, 0, NULL},
@@ -385,7 +398,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && (PyModule_AddIntConstant(made, "VERSION", 32) < 0 || watching_add(made) < 0 ||
+	if (made != NULL && (PyModule_AddIntConstant(made, "VERSION", 33) < 0 || watching_add(made) < 0 ||
 			     lending_add(made) < 0 || direct_add(made) < 0))
 		Py_CLEAR(made);
 	return made;

@@ -83,7 +83,7 @@ static uint64_t number_of(const struct entry *entry)
 {
 	const struct lent_layer *layer = lent_layer(entry->layer);
 
-	return layer != NULL ? layer->base | entry->ino : entry->ino;
+	return layer != NULL ? lent_number(layer, entry->ino) : entry->ino;
 }
 
 static int precedes(const struct listing *listing, enum order order, size_t one, size_t other)
@@ -117,8 +117,10 @@ static long following(const struct listing *listing, enum order order, long from
 
 static long place_of(const struct listing *listing, const struct lent *file)
 {
+	uint64_t ino = number_inode(file->node);
+
 	for (size_t i = 0; i < listing->count; i++)
-		if (listing->entries[i].ino == (file->node & INODE) &&
+		if (listing->entries[i].ino == ino &&
 		    strcmp(listing->names + listing->entries[i].name_at, file->name) == 0)
 			return (long)i;
 	return NONE;

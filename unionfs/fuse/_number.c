@@ -1,4 +1,4 @@
-/* The root's inode number.
+/* Nodes' numbers: what they have of their inode's, and the root's.
  *
  * The kernel calls the root node 1, and pyfuse3 has one setter for the node and for what st_ino shows.
  * So answers about the root get its real number on their way out. They are told from others by the
@@ -11,6 +11,7 @@
 #define AT_ONCE 128 /* more than pyfuse3 has workers */
 
 static uint64_t root_ino;
+static int near; /* unionfs.fuse.numbers */
 static uint64_t asked[AT_ONCE]; /* unique of requests about the root's attributes; 0: free */
 static int asked_count;
 
@@ -41,4 +42,14 @@ void number_answer(const struct fuse_out_header *head, void *body, size_t size)
 uint64_t number_shown(uint64_t ino)
 {
 	return ino == FUSE_ROOT_ID && root_ino ? root_ino : ino;
+}
+
+void number_near(int are_near)
+{
+	near = are_near;
+}
+
+uint64_t number_inode(uint64_t node)
+{
+	return node & (near && node <= UINT32_MAX ? NEAR : INODE);
 }

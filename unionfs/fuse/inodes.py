@@ -2,8 +2,8 @@
 
 A number is what ``st_ino`` shows and what the kernel calls the node by; pyfuse3 has one setter for
 both. It is the inode number of the copy that the file was born as (``upper.identity``), which stays
-the same through copy-up and remount, with the filesystem's place in the stack in the top byte where
-layers are on several (as overlayfs's ``xino``).
+the same through copy-up and remount, with the filesystem's place in the stack where layers are on
+several (``numbers``).
 
 The upper's filesystem gives a removed file's inode number to a new file. To the kernel that is then
 another *generation* of the number, so that a handle of the old one (name_to_handle_at(2), an NFS
@@ -21,8 +21,8 @@ from pyfuse3 import ROOT_INODE, EntryAttributes, SetattrFields
 
 from unionfs.fuse import native
 from unionfs.fuse.lending import Lending
+from unionfs.fuse.numbers import FAR_BITS, Numbers
 from unionfs.fuse.owners import Owners
-from unionfs.union.layer import Layer
 from unionfs.union.node import Node
 from unionfs.union.tree import Tree
 from unionfs.upper.holding import let_go, take_place
@@ -30,9 +30,7 @@ from unionfs.upper.identity import identify
 from unionfs.upper.upper import Upper
 
 FOREVER = 1e9  # seconds; about 31 years, and safe to add to the kernel's clock
-_DEVICE_SHIFT = 56
-_DEVICES = 0xFF  # filesystems that have a number of their own in the top byte
-_SPARE = 0xFF << _DEVICE_SHIFT  # numbers for files whose own one is taken or does not fit
+_SPARE = 0xFF << FAR_BITS  # numbers for files whose own one is taken or does not fit
 _DIR = stat.S_IFDIR
 _REG = stat.S_IFREG
 _BLOCK = 4096  # what EntryAttributes starts with
@@ -83,16 +81,14 @@ class Inodes:
         self._spare = _SPARE
         self._of_root = 0  # what the root shows, though the kernel calls it by another
         self._generation = native.NAME_ONLY  # until a file is gone: generation_after
-        self._devices: dict[int, int] = {}
+        self.numbers = Numbers()
         self.see_devices()
         tree.root.ino = ROOT_INODE
         tree.root.nlookup = 1
 
     def see_devices(self) -> None:
         """Give the filesystems of the tree's layers that have none a place in numbers."""
-        for layer in self.tree.layers:
-            if len(self._devices) < _DEVICES:
-                self._devices.setdefault(layer.device, len(self._devices) << _DEVICE_SHIFT)
+        self.numbers.see(layer.device for layer in self.tree.layers)
 
     def __getitem__(self, ino: int) -> Node:
         """Return the node that the kernel calls *ino*. Raises OSError (ESTALE if it is lost)."""
@@ -219,20 +215,15 @@ class Inodes:
         if node.ino:
             return node.ino if self._nodes.get(node.ino, node) is node else 0
         assert node.source is not None
-        place = self._devices.get(node.source.layer.device)
-        if place is None or not 1 < node.born < 1 << _DEVICE_SHIFT:
-            return 0
-        number = place | node.born
+        number = self.numbers.of(node.source.layer.device, node.born)
         if number in self._nodes or number == self._of_root or self.lending.has(number):
             return 0
         return number
 
     def _number(self, node: Node, st: os.stat_result) -> int:
         """Return the number for *node*: its identity's, unless a living node has that."""
-        device, ino = node.identity or (st.st_dev, st.st_ino)
-        place = self._devices.get(device)
-        if place is not None and 1 < ino < 1 << _DEVICE_SHIFT:
-            number = place | ino
+        number = self.numbers.of(*(node.identity or (st.st_dev, st.st_ino)))
+        if number:
             free = self._nodes.get(number, node) is node and number != self._of_root
             if free and not self.lending.has(number):
                 return number
@@ -246,9 +237,7 @@ class Inodes:
         gone, and a new file have its inode.
         """
         st = self.tree.stat(self.tree.root)
-        place = self._devices.get(st.st_dev)
-        certain = place is not None and 1 < st.st_ino < 1 << _DEVICE_SHIFT
-        self._of_root = (place or 0) | st.st_ino if certain else 0
+        self._of_root = self.numbers.of(st.st_dev, st.st_ino)
         return self._of_root
 
     def shown(self, node: Node, times: int = 1) -> None:
@@ -257,10 +246,6 @@ class Inodes:
             self.lending.shown(node)
             self._nodes[node.ino] = node
         node.nlookup += times
-
-    def base(self, layer: Layer) -> int:
-        """Return what the inode numbers of files of *layer* get added; -1: they are not kept."""
-        return self._devices.get(layer.device, -1)
 
     def forget(self, ino: int, count: int) -> Node | None:
         """Count *count* references less; what nobody can reach any more is let go.

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 
 from unionfs.fuse import native
 from unionfs.fuse.listing import Listing
+from unionfs.fuse.numbers import Place
 from unionfs.syscalls.capability import CAPABILITY
 from unionfs.union.layer import Layer
 from unionfs.union.node import Node
 
 if TYPE_CHECKING:
     from unionfs.fuse.inodes import Inodes
-
-_NUMBER = (1 << 56) - 1  # of an inode, in a node's number
 
 
 class Lending:
@@ -52,21 +51,21 @@ class Lending:
         merged = self._inodes.tree.merged
         says_all = merged is not None and merged.has_attributes
         for layer in self._inodes.tree.lowers():
-            base = self._inodes.base(layer)
-            if base >= 0 and (layer.override is None or says_all):
-                self._add(hooks, layer, base)
+            place = self._inodes.numbers.place(layer.device)
+            if place is not None and (layer.override is None or says_all):
+                self._add(hooks, layer, place)
         if merged is not None:
             hooks.lend_rows(lambda path: merged.row(b"/" + path), merged.has_attributes)
         self._inodes.tree.loaded = self._loaded
 
-    def _add(self, hooks: native.Hooks, layer: Layer, base: int) -> None:
+    def _add(self, hooks: native.Hooks, layer: Layer, place: Place) -> None:
         flavour = layer.flavour
         plain = layer.plain and not layer.root.whiteout_files
         metacopy = b"" if plain else flavour.metacopy
         kept = b"" if layer.override is None else layer.override.value
         names = (flavour.prefix, metacopy, kept, layer.names.to_disk(CAPABILITY))
         hooks.lend_layer(
-            layer.number, layer.root.fd(), layer.device, base, plain, layer.aufs, *names
+            layer.number, layer.root.fd(), layer.device, *place, plain, layer.aufs, *names
         )
         self._layers.add(layer.number)
 
@@ -147,7 +146,7 @@ class Lending:
     def _is(self, node: Node, number: int, count: int) -> None:
         """Note that *node*, not looked at so far, was told as *number*, *count* times."""
         part = node.source or node.candidates[0]
-        node.identity = part.layer.device, number & _NUMBER
+        node.identity = part.layer.device, self._inodes.numbers.inode(number)
         node.ino = number
         if count:
             self._inodes.shown(node, count)

@@ -15,7 +15,7 @@ from array import array
 from collections.abc import Callable
 from typing import Protocol
 
-VERSION = 32  # of the interface below; an extension that was built from other sources is not used
+VERSION = 33  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 LOWER = 1 << 32  # plus a layer's number: the generation of an entry that is as that layer has it
@@ -79,6 +79,9 @@ class Hooks(Protocol):
 
     def touches(self) -> bool:
         """Return whether the SETATTR read last sets both times to now (utimensat(2))."""
+
+    def set_near(self, are_near: bool) -> None:
+        """Say where in nodes' numbers filesystems have their place (``numbers``)."""
 
     def set_root_number(self, ino: int) -> None:
         """Show the inode number *ino* for the root; 0: the node's, which is 1."""
@@ -169,7 +172,8 @@ class Hooks(Protocol):
         number: int,
         fd: int,
         device: int,
-        base: int,
+        near: int,
+        far: int,
         plain: bool,
         aufs: bool,
         prefix: bytes,
@@ -179,12 +183,13 @@ class Hooks(Protocol):
     ) -> None:
         """Let directories of a layer be lent: *fd* is its root, as long as anything is.
 
-        Numbers of its files are their inode's plus *base*. *aufs*: names that begin with ``.wh.``
-        are no files. *prefix*: of marks, with some of which a directory is not lent (there are none
-        if it is *plain*). *metacopy*: marks files whose data is elsewhere (empty: there are none).
-        *kept*: the attribute that says what a file is shown as, which nobody is shown (empty: it is
-        what the file is); such a layer needs an index that says it, too. *capability*: what
-        ``security.capability`` is called there. Raises ValueError, MemoryError.
+        Numbers of its files are their inode's plus *near* or *far* (``numbers``). *aufs*: names
+        that begin with ``.wh.`` are no files. *prefix*: of marks, with some of which a directory is
+        not lent (there are none if it is *plain*). *metacopy*: marks files whose data is elsewhere
+        (empty: there are none). *kept*: the attribute that says what a file is shown as, which
+        nobody is shown (empty: it is what the file is); such a layer needs an index that says it,
+        too. *capability*: what ``security.capability`` is called there. Raises ValueError,
+        MemoryError.
         """
 
     def lend_rows(self, row: Callable[[bytes], bytes], attributes: bool) -> None:

@@ -37,6 +37,8 @@ struct lent *lent_find(uint64_t node)
 }
 
 const struct lent_layer *lent_layer(unsigned number) { return number ? &layer : NULL; }
+uint64_t lent_number(const struct lent_layer *in, uint64_t ino) { (void)in; return ino; }
+uint64_t number_inode(uint64_t node) { return node; }
 void lent_unfit(unsigned number) { (void)number; }
 int lent_open(const struct lent *lent, unsigned number) { (void)lent, (void)number; return -1; }
 

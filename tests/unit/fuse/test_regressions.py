@@ -164,7 +164,7 @@ def test_more_filesystems_than_the_number_has_room_for(
     lower: Path, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (lower / "file").touch()
-    monkeypatch.setattr("unionfs.fuse.inodes._DEVICES", 0)
+    monkeypatch.setattr("unionfs.fuse.numbers.FILESYSTEMS", 0)
     world = build()
     numbers = {world.lookup(b"file"), world.lookup(b"file")}
     assert len(numbers) == 1
