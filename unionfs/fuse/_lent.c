@@ -76,7 +76,7 @@ const struct lent_layer *lent_layer(unsigned number)
 
 uint64_t lent_number(const struct lent_layer *layer, uint64_t ino)
 {
-	return (ino <= NEAR ? layer->near : layer->far) | ino;
+	return number_made(layer->near, layer->far, ino);
 }
 
 void lent_unfit(unsigned layer)

@@ -294,12 +294,16 @@ static PyObject *native_unback(PyObject *self, PyObject *arg)
 
 static PyObject *native_set_near(PyObject *self, PyObject *arg)
 {
-	int are_near = PyObject_IsTrue(arg);
+	long bits = PyLong_AsLong(arg);
 
 	(void)self;
-	if (are_near < 0)
+	if (bits == -1 && PyErr_Occurred())
 		return NULL;
-	number_near(are_near);
+	if (bits < 1 || bits > 32) {
+		PyErr_SetString(PyExc_ValueError, "so many bits are not short");
+		return NULL;
+	}
+	number_near((int)bits);
 	Py_RETURN_NONE;
 }
 
@@ -380,7 +384,7 @@ static PyMethodDef methods[] = {
 	 "Return the kernel's number for a file that it is to read by itself; 0: it refuses."},
 	{"unback", native_unback, METH_O, "Let the kernel forget such a number."},
 	{"set_near", native_set_near, METH_O,
-	 "Say whether filesystems have their place next to short inode numbers, in nodes' numbers."},
+	 "Say how many bits inode numbers have that their filesystem's place is next to."},
 	{"set_root_number", native_set_root_number, METH_O,
 	 "Show this inode number for the root; 0: the node's, which is 1."},
 	{NULL, NULL, 0, NULL},
@@ -398,7 +402,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && (PyModule_AddIntConstant(made, "VERSION", 33) < 0 || watching_add(made) < 0 ||
+	if (made != NULL && (PyModule_AddIntConstant(made, "VERSION", 34) < 0 || watching_add(made) < 0 ||
 			     lending_add(made) < 0 || direct_add(made) < 0))
 		Py_CLEAR(made);
 	return made;

@@ -16,8 +16,7 @@
 #define TMPFILE 51 /* FUSE_TMPFILE, of newer headers (Linux 6.2) */
 #define CAPABILITY "security.capability"
 #define IN_FLIGHT 128 /* more requests than pyfuse3 has workers */
-#define NEAR ((1ULL << 27) - 1)  /* inode numbers that have their filesystem's place next to them */
-#define INODE ((1ULL << 56) - 1) /* those that have one at all; unionfs.fuse.numbers */
+#define INODE ((1ULL << 56) - 1) /* the largest that has a number; unionfs.fuse.numbers */
 #define FOREVER 1000000000 /* seconds; unionfs.fuse.inodes.FOREVER */
 
 /* For tables by node: its number times 2^64 / the golden ratio (Knuth, TAOCP 3, 6.4); the upper bits
@@ -226,7 +225,9 @@ void number_root(uint64_t ino); /* what st_ino of the root is to show; 0: as the
 void number_asked(const struct fuse_in_header *head); /* a request that is answered by attributes */
 void number_answer(const struct fuse_out_header *head, void *body, size_t size);
 uint64_t number_shown(uint64_t ino); /* for listings */
-void number_near(int are_near); /* whether places are next to short inode numbers */
+void number_near(int bits); /* of inode numbers that their filesystem's place is next to */
+/* A file's number, of that of its inode and what short ones and others get added. */
+uint64_t number_made(uint64_t near, uint64_t far, uint64_t ino);
 uint64_t number_inode(uint64_t node); /* of a file that has the number of its inode */
 
 #endif

@@ -11,7 +11,7 @@
 #define AT_ONCE 128 /* more than pyfuse3 has workers */
 
 static uint64_t root_ino;
-static int near; /* unionfs.fuse.numbers */
+static uint64_t near_most = UINT32_MAX; /* an inode's number that a place is next to */
 static uint64_t asked[AT_ONCE]; /* unique of requests about the root's attributes; 0: free */
 static int asked_count;
 
@@ -44,12 +44,19 @@ uint64_t number_shown(uint64_t ino)
 	return ino == FUSE_ROOT_ID && root_ino ? root_ino : ino;
 }
 
-void number_near(int are_near)
+void number_near(int bits)
 {
-	near = are_near;
+	near_most = (1ULL << bits) - 1;
+}
+
+uint64_t number_made(uint64_t near, uint64_t far, uint64_t ino)
+{
+	if (ino <= near_most)
+		return near | ino;
+	return near == 0 && ino > UINT32_MAX ? ino : far | ino;
 }
 
 uint64_t number_inode(uint64_t node)
 {
-	return node & (near && node <= UINT32_MAX ? NEAR : INODE);
+	return node & (node <= UINT32_MAX ? near_most : INODE);
 }

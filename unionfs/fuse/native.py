@@ -15,7 +15,7 @@ from array import array
 from collections.abc import Callable
 from typing import Protocol
 
-VERSION = 33  # of the interface below; an extension that was built from other sources is not used
+VERSION = 34  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 LOWER = 1 << 32  # plus a layer's number: the generation of an entry that is as that layer has it
@@ -80,8 +80,8 @@ class Hooks(Protocol):
     def touches(self) -> bool:
         """Return whether the SETATTR read last sets both times to now (utimensat(2))."""
 
-    def set_near(self, are_near: bool) -> None:
-        """Say where in nodes' numbers filesystems have their place (``numbers``)."""
+    def set_near(self, bits: int) -> None:
+        """Say how many *bits* inode numbers have that their place is next to (``numbers``)."""
 
     def set_root_number(self, ino: int) -> None:
         """Show the inode number *ino* for the root; 0: the node's, which is 1."""

@@ -1,10 +1,11 @@
 """Inode numbers of files that are on several filesystems, each its own number in the mount.
 
 Where all layers are on one filesystem, a file's number is its inode's. Where they are on several, a
-number has the filesystem's place in the stack as well: above 27 bits of the inode's number, or
-where that is longer, in the top byte (as overlayfs's ``xino``, which has it there always). So most
-numbers have 32 bits, as on most local filesystems. stat(2) and readdir(3) of a 32-bit program
-without large files fail for others (EOVERFLOW; fs/stat.c, cp_new_stat()).
+number has the filesystem's place in the stack as well: in the upper of 32 bits, in as few of them
+as there are filesystems, or where the inode's number is too long for that, in the top byte (as
+overlayfs's ``xino``, which has it at the top always). So most numbers have 32 bits, as on most
+local filesystems. stat(2) and readdir(3) of a 32-bit program without large files fail for others
+(EOVERFLOW).
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-NEAR_BITS = 27  # of an inode's number that has its place next to it
-FAR_BITS = 56  # of one that has it in the top byte
-FILESYSTEMS = 0xFE  # that have a place
-_NEAR_PLACES = 1 << (32 - NEAR_BITS)
-_FIRST = 0xFE  # the first one's top byte: with 0 its long numbers could be short ones of others
+SHORT = 32  # bits of a number that every program can take
+FAR_BITS = 56  # of an inode's number that has its place in the top byte
+FILESYSTEMS = 0x7E  # that have a place
+_FIRST = 0x7F  # top byte of the first one's numbers that others' short ones could be
+_MOST_NEAR = 5  # bits that places may take of a short number: what is left is of use
 
 
 class Place(NamedTuple):
@@ -29,28 +30,28 @@ class Place(NamedTuple):
 class Numbers:
     """The places of a mount's filesystems. They never change, only get more.
 
-    ``are_near``: short inode numbers have their place next to them. That is settled by ``see``
-    the first time: one filesystem alone needs no places, and those that come later (by a rebase)
-    have theirs in the top byte, since the first one's numbers are what they are.
+    ``near_bits``: inode numbers of so many bits have their place next to them. That is settled by
+    ``see`` the first time. One filesystem alone needs no places, and those that come later (by a
+    rebase) have theirs in the top byte, since the others' numbers are what they are.
     """
 
     def __init__(self) -> None:
-        self.are_near = False
+        self.near_bits = SHORT
         self._places: dict[int, Place] = {}
 
     def see(self, devices: Iterable[int]) -> None:
         """Give each of *devices* (``st_dev``) that has none a place, as long as there are some."""
         fresh = [device for device in dict.fromkeys(devices) if device not in self._places]
         if not self._places:
-            self.are_near = len(fresh) > 1
+            self.near_bits = SHORT - min(max(len(fresh) - 1, 0).bit_length(), _MOST_NEAR)
         for device in fresh[: FILESYSTEMS - len(self._places)]:
             self._places[device] = self._place(len(self._places))
 
     def _place(self, count: int) -> Place:
-        if not self.are_near:
-            return Place(count << FAR_BITS, count << FAR_BITS)
-        far = (count or _FIRST) << FAR_BITS
-        return Place(count << NEAR_BITS if count < _NEAR_PLACES else far, far)
+        if not count:
+            return Place(0, 0 if self.near_bits == SHORT else _FIRST << FAR_BITS)
+        far = count << FAR_BITS
+        return Place(count << self.near_bits if count >> SHORT - self.near_bits == 0 else far, far)
 
     def place(self, device: int) -> Place | None:
         """Return the place of *device*, None if it has none."""
@@ -61,9 +62,12 @@ class Numbers:
         place = self._places.get(device)
         if place is None or not 1 < ino < 1 << FAR_BITS:
             return 0
-        return (place.near if ino < 1 << NEAR_BITS else place.far) | ino
+        if ino >> self.near_bits == 0:
+            return place.near | ino
+        if not place.near and ino >> SHORT:
+            return ino  # of the first one, and like no other's
+        return place.far | ino
 
     def inode(self, number: int) -> int:
         """Return the inode that *number*, made by ``of``, stands for."""
-        near = self.are_near and number < 1 << 32
-        return number & ((1 << (NEAR_BITS if near else FAR_BITS)) - 1)
+        return number & ((1 << (FAR_BITS if number >> SHORT else self.near_bits)) - 1)

@@ -146,7 +146,7 @@ class Session:
         self._measured.readahead = read_ahead(self.target, self.config.readahead)
         if native.hooked():
             assert native.hooks is not None
-            native.hooks.set_near(self._operations.inodes.numbers.are_near)
+            native.hooks.set_near(self._operations.inodes.numbers.near_bits)
             native.hooks.set_root_number(self._operations.inodes.root_number())
             record = self.config.record
             handles = self._operations.shared or self.config.passthrough or record

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from unionfs.fuse.numbers import FILESYSTEMS, Numbers
 
 _INODES = st.one_of(st.integers(2, 1 << 10), st.integers(2, (1 << 56) - 1)) | st.sampled_from(
-    [(1 << 27) - 1, 1 << 27, (1 << 27) + 5, (1 << 32) - 1, 1 << 32, (1 << 32) + 5]
+    [n + (1 << bits) for bits in (26, 27, 28, 30, 31, 32, 33, 55) for n in (-1, 0, 5)]
 )
 
 
@@ -28,7 +29,7 @@ def test_each_file_has_its_own_and_it_leads_back(
     given_out = {numbers.of(*file): file for file in known}
     assert len(given_out) == len(known)
     for number, (_, ino) in given_out.items():
-        assert 1 < number < 0xFF << 56
+        assert 1 < number < 1 << 63
         assert numbers.inode(number) == ino
 
 
@@ -37,11 +38,20 @@ def test_on_one_filesystem_it_is_the_inodes(ino: int) -> None:
     assert _of(7, 7, 7).of(7, ino) == ino
 
 
-def test_on_several_short_ones_have_32_bits() -> None:
-    numbers = _of(*range(40))
-    assert all(numbers.of(device, (1 << 27) - 1) < 1 << 32 for device in range(32))
-    assert all(numbers.of(device, 2) >= 1 << 56 for device in range(32, 40))
-    assert all(numbers.of(device, 1 << 27) >= 1 << 56 for device in range(40))
+@pytest.mark.parametrize(
+    ("count", "bits"), [(2, 31), (3, 30), (4, 30), (5, 29), (32, 27), (99, 27)]
+)
+def test_on_several_short_ones_have_32_bits(count: int, bits: int) -> None:
+    numbers = _of(*range(count))
+    near, far = range(min(count, 32)), range(32, count)
+    assert all(numbers.of(device, (1 << bits) - 1) < 1 << 32 for device in near)
+    assert all(numbers.of(device, 1 << bits) >= 1 << 56 for device in near)
+    assert all(numbers.of(device, 2) >= 1 << 56 for device in far)
+
+
+def test_the_first_filesystems_longest_numbers_are_the_inodes() -> None:
+    """The upper's: XFS has such, and who takes numbers for signed or for doubles can go on."""
+    assert _of(7, 8).of(7, 1 << 40) == 1 << 40
 
 
 def test_a_filesystem_that_comes_later_changes_nothing() -> None:
