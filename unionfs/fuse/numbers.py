@@ -21,7 +21,10 @@ _MOST_NEAR = 5  # bits that places may take of a short number: what is left is o
 
 
 class Place(NamedTuple):
-    """What the inode numbers of a filesystem get added: *near* to short ones, *far* to others."""
+    """What the inode numbers of a filesystem get added: *near* to short ones, *far* to others.
+
+    But for those of the first one (*near* is 0) that are longer than SHORT: they get nothing.
+    """
 
     near: int
     far: int
@@ -31,8 +34,9 @@ class Numbers:
     """The places of a mount's filesystems. They never change, only get more.
 
     ``near_bits``: inode numbers of so many bits have their place next to them. That is settled by
-    ``see`` the first time. One filesystem alone needs no places, and those that come later (by a
-    rebase) have theirs in the top byte, since the others' numbers are what they are.
+    ``see`` the first time, since numbers that were told are what they are. One filesystem alone
+    needs no places. One that comes later (by a rebase) has its place in the top byte alone, unless
+    there is one of the short ones left.
     """
 
     def __init__(self) -> None:
@@ -58,7 +62,10 @@ class Numbers:
         return self._places.get(device)
 
     def of(self, device: int, ino: int) -> int:
-        """Return the number of the inode *ino* on *device*; 0 if there is none for it."""
+        """Return the number of the inode *ino* on *device*; 0 if there is none for it.
+
+        ``_number.c`` does the same (``number_made()``), and the opposite as ``inode``.
+        """
         place = self._places.get(device)
         if place is None or not 1 < ino < 1 << FAR_BITS:
             return 0
