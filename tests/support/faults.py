@@ -22,12 +22,11 @@ from unionfs.syscalls import at, flags, handle, settle, space
 
 _OS = (  # noqa: SIM905
     "chmod chown copy_file_range dup fchmod fchown fdatasync fstat fsync ftruncate getxattr "
-    "listdir listxattr lseek mkdir mknod open pread pwrite readlink rename rmdir scandir stat "
+    "link listdir listxattr lseek mkdir mknod open pread pwrite readlink rename rmdir scandir stat "
     "symlink truncate unlink utime"
 ).split()
 _OTHERS = (
     (at, "_renameat2"),
-    (at, "_linkat"),
     (at, "_syscall"),
     (flags, "_statx"),
     (handle, "_name_to_handle_at"),

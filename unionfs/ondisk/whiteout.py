@@ -12,7 +12,6 @@ import os
 import stat
 
 from unionfs.syscalls import xattr
-from unionfs.syscalls.at import link_name
 
 AUFS_PREFIX = b".wh."
 AUFS_OPAQUE = b".wh..wh..opq"
@@ -64,4 +63,4 @@ def share_whiteout(from_fd: int, whiteout: bytes, dir_fd: int, name: bytes) -> N
 
     One inode serves all whiteouts of a work directory. Raises OSError (EMLINK when it is full).
     """
-    link_name(from_fd, whiteout, dir_fd, name)
+    os.link(whiteout, name, src_dir_fd=from_fd, dst_dir_fd=dir_fd, follow_symlinks=False)

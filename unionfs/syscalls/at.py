@@ -31,10 +31,6 @@ _syscall.restype = ctypes.c_long
 _renameat2 = function(
     "renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint
 )
-_linkat = function(
-    "linkat", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int
-)
-_AT_SYMLINK_FOLLOW = 0x400
 
 
 class PathFd(int):
@@ -142,12 +138,7 @@ def link_fd(fd: int, new_fd: int, new: bytes) -> None:
 
     Through /proc rather than AT_EMPTY_PATH, which needs CAP_DAC_READ_SEARCH. Raises OSError.
     """
-    check(_linkat(-1, proc_path(fd), new_fd, new, _AT_SYMLINK_FOLLOW), new)
-
-
-def link_name(old_fd: int, old: bytes, new_fd: int, new: bytes) -> None:
-    """Link *old* in *old_fd* to *new* in *new_fd*; a symbolic link is linked, not followed."""
-    check(_linkat(old_fd, old, new_fd, new, 0), old, new)
+    os.link(proc_path(fd), new, dst_dir_fd=new_fd, follow_symlinks=True)
 
 
 def exists(dir_fd: int, name: bytes) -> bool:

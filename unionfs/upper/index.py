@@ -25,7 +25,7 @@ import stat
 from unionfs.ondisk.flavour import Flavour
 from unionfs.ondisk.origin import Origin, decode
 from unionfs.syscalls import xattr
-from unionfs.syscalls.at import link_fd, link_name, name_path
+from unionfs.syscalls.at import link_fd, name_path
 from unionfs.syscalls.handle import open_handle
 from unionfs.union.layer import Layer
 from unionfs.union.node import UNKNOWN, Node
@@ -95,7 +95,7 @@ def link_node(upper: Upper, node: Node, dir_fd: int, name: bytes) -> None:
         link_fd(node.anchor, dir_fd, name)
     else:
         directory, old = upper.tree.place(node)
-        link_name(directory, old, dir_fd, name)
+        os.link(old, name, src_dir_fd=directory, dst_dir_fd=dir_fd, follow_symlinks=False)
 
 
 def write_nlink(upper: Upper, copy: int | bytes, above_upper: int) -> None:

@@ -44,7 +44,7 @@ def test_a_failed_unlink_leaves_no_hold_on_the_lower_file(
     (lower / "file").write_bytes(b"content")
     world = build()
     world.lookup(b"file")
-    _fail(Faults(monkeypatch), "_linkat in link_name", lambda: world.unlink(b"file"))
+    _fail(Faults(monkeypatch), "link in share_whiteout", lambda: world.unlink(b"file"))
     world.write(b"file", b"WRITTEN")
     world.setattr(b"file", mode=0o600)
     assert world.read(b"file") == b"WRITTEN"
@@ -58,7 +58,7 @@ def test_a_failed_rmdir_leaves_no_hold_on_the_lower_directory(
     (lower / "dir").mkdir(0o755)
     world = build()
     world.lookup(b"dir")
-    _fail(Faults(monkeypatch), "_linkat in link_name", lambda: world.rmdir(b"dir"))
+    _fail(Faults(monkeypatch), "link in share_whiteout", lambda: world.rmdir(b"dir"))
     world.setattr(b"dir", mode=0o700)
     assert world.getattr(b"dir").st_mode & 0o777 == 0o700
     assert (lower / "dir").stat().st_mode & 0o777 == 0o755
