@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support import kernel
-from tests.support.extension import stats
+from tests.support.extension import by_python, stats
 from tests.support.files import opened, read, refused, write
 from tests.support.stacks import Dir, File, Layers, Link, build_stack
 
@@ -95,6 +95,24 @@ def test_what_takes_more_is_left_to_pyfuse3(union, layers):
     assert os.stat(root + b"/free").st_nlink == 1
     assert read(root + b"/e/copy") == b"copy"
     assert read(root + b"/e/in") == b"in"
+
+
+def test_removing_asks_python_for_the_removals_alone(union, scratch):
+    """The kernel asks for a directory's attributes after each change in it."""
+    files = [b"a/b/1", b"a/b/2", b"a/3", b"a/4"]
+    layers = build_stack(scratch + b"/s", [[File(path) for path in files]])
+    root = union(layers).root
+    for path in files:
+        os.stat(root + b"/" + path)
+
+    def work() -> None:
+        for path in files:
+            os.unlink(root + b"/" + path)
+
+    assert by_python(root, work) == len(files)
+    for way in (b"/a", b"/a/b"):
+        st, made = os.stat(root + way), os.stat(layers.upper + way)
+        assert (st.st_ctime_ns, st.st_mtime_ns) == (made.st_ctime_ns, made.st_mtime_ns)
 
 
 def test_what_is_refused_is_refused_at_once(union, layers):

@@ -56,18 +56,9 @@ class MetadataHandlers(CarriedHandlers):
     def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         """Answer with attributes; of a directory that changes, let the extension do so from now."""
         node = self.inodes[inode]
-        if node.attr is None and node.kind == stat.S_IFDIR and self.by_node:
-            self._share_dir(node)
+        if node.attr is None and node.kind == stat.S_IFDIR:
+            self.share_dir(node)
         return self.inodes.attributes(node)
-
-    def _share_dir(self, node: Node) -> None:
-        part = node.upper_part()
-        if not self.files.inode_says_all or native.hooks is None:
-            return
-        if part is not None and not node.dead:
-            native.hooks.share_dir(
-                node.ino, part.fd(), len(node.parts) > 1 or self.inodes.static_nlink
-            )
 
     @answers_later
     async def setattr(

@@ -229,8 +229,9 @@ class State:
         The copies change what stat shows of parents (ctime; nlink of what is merged now), which
         no request of the kernel's asked for.
         """
-        if self.tree.ready(node)[0].layer.number == 0:
+        if node.upper_part() is not None:
             return
+        self.tree.ready(node)
         copied = []
         each: Node | None = node
         while each is not None and not each.in_upper:
@@ -242,6 +243,19 @@ class State:
             copied.append(each)
         for one in copied:
             self.changed(one)
+            self.share_dir(one)
+
+    def share_dir(self, node: Node) -> None:
+        """Let the extension tell the attributes of the directory *node* from now on, if it can.
+
+        One in the upper, where each change of a name is followed by that question.
+        """
+        part = node.upper_part()
+        if part is None or node.dead or not (node.nlookup and self.by_node):
+            return
+        if native.hooks is not None and self.files.inode_says_all:
+            merged = len(node.parts) > 1 or self.inodes.static_nlink
+            native.hooks.share_dir(node.ino, part.fd(), merged)
 
     def changed(self, node: Node) -> None:
         """Tell the kernel that the attributes of *node* are not what it remembers."""

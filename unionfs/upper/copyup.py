@@ -35,9 +35,10 @@ def ensure_dir(upper: Upper, node: Node) -> Part:
 
     Raises OSError; parents that were copied stay, which nobody can see.
     """
-    parts = upper.tree.ready(node)
-    if parts and parts[0].layer is upper.layer:
-        return parts[0]
+    above = node.upper_part()
+    if above is not None:
+        return above
+    upper.tree.ready(node)
     missing = [node]
     parent = node.parent
     while parent is not None and not parent.in_upper:
