@@ -41,6 +41,11 @@ class ChangeHandlers(NameHandlers):
         """Return the upper, and the directory *inode* brought into it, for a change of names."""
         upper = self.writer()
         parent = self.inodes[inode]
+        self._changes(upper, parent)
+        return upper, parent
+
+    def _changes(self, upper: Upper, parent: Node) -> None:
+        """Bring *parent* into the upper for a change of its names, if it can have any."""
         if parent.dead:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         check_gets(self.tree, parent)
@@ -48,7 +53,6 @@ class ChangeHandlers(NameHandlers):
         parent.attr = None
         if parent.listing is not None:
             parent.listing.touch()
-        return upper, parent
 
     def _show(self, parent: Node, name: bytes, node: Node, fd: int = -1) -> EntryAttributes:
         """Answer with the new *name*; should that fail, the kernel must not know it as absent.
@@ -199,14 +203,15 @@ class ChangeHandlers(NameHandlers):
         Which it then returns: a lower file's other names go on counting right (``upper.index``).
         *done* is called as soon as the name is gone.
         """
-        above = self.inodes[parent_inode]
-        node = self._child(above, name)
-        check_loses(self.tree, above, node)
+        parent = self.inodes[parent_inode]
+        node = self._child(parent, name)
+        check_loses(self.tree, parent, node)
         if node.kind == stat.S_IFDIR:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if node.source is not None and node.identity in self.tree.links:
             return node
-        upper, parent = self._parent(parent_inode)
+        upper = self.writer()
+        self._changes(upper, parent)
         self.settle()
         file = node.file
         fd = file.fd if file is not None and file.writable else -1
@@ -220,8 +225,10 @@ class ChangeHandlers(NameHandlers):
         """Remove an empty directory."""
         self.remove_dir(parent_inode, name)
 
-    def remove_dir(self, parent_inode: int, name: bytes) -> None:
-        """``rmdir``, whoever asks."""
+    def remove_dir(
+        self, parent_inode: int, name: bytes, done: Callable[[], None] = nothing_to_tell
+    ) -> None:
+        """``rmdir``, whoever asks. *done* is called as soon as the name is gone."""
         upper = self.writer()
         parent = self.inodes[parent_inode]
         node = self._child(parent, name)
@@ -229,10 +236,10 @@ class ChangeHandlers(NameHandlers):
         if not node.is_dir:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         remove.check_empty(upper, node)
-        upper, parent = self._parent(parent_inode)
+        self._changes(upper, parent)
         native.unshare_dir(node.ino)
         self.settle()
-        remove.rmdir(upper, parent, name)
+        remove.rmdir(upper, parent, name, done=done)
 
     @answers_later
     @again_when_full

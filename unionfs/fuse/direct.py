@@ -47,15 +47,12 @@ class Direct:
         """
         assert native.hooks is not None
         native.hooks.serve_directly(
-            self._forget,
+            self._operations.forget_one,
             self._unlink if names else None,
             self._rmdir if names else None,
             self._rename if names else None,
             self._create if names and creates else None,
         )
-
-    def _forget(self, inode: int, count: int) -> None:
-        self._operations.forget_now(((inode, count),))
 
     @directly
     def _unlink(self, parent: int, name: bytes) -> int | None:
@@ -63,7 +60,7 @@ class Direct:
 
     @directly
     def _rmdir(self, parent: int, name: bytes) -> int:
-        self._operations.remove_dir(parent, name)
+        self._operations.remove_dir(parent, name, self._done)
         return _DONE
 
     @directly

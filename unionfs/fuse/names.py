@@ -143,7 +143,8 @@ class NameHandlers(State):
         del self.files.dirs[fh]
 
     def _child(self, parent: Node, name: bytes) -> Node:
-        node = self.tree.lookup(parent, name)
+        children = parent.children
+        node = (self.tree.load(parent) if children is None else children).get(name)
         if node is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return node if node.identity is not None else self.inodes.enter(parent, name, node)

@@ -41,22 +41,27 @@ class Operations(ChangeHandlers, DataHandlers, MetadataHandlers, pyfuse3.Operati
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         """Take back the references that the kernel gives up."""
-        self.forget_now(inode_list)
+        self._trace_forgotten(inode_list)
+        for inode, count in inode_list:
+            self._forget(inode, count)
 
-    def forget_now(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        """``forget``, whoever asks: numbers of nodes, and how many references to each.
+    def forget_one(self, inode: int, count: int) -> None:
+        """``forget``, of *count* references to the node that is called *inode*."""
+        self._trace_forgotten(((inode, count),))
+        self._forget(inode, count)
 
-        Nobody waits for an answer, and pyfuse3 takes none: here FUSEError, too, would end its loop.
-        """
+    def _trace_forgotten(self, inode_list: Sequence[tuple[int, int]]) -> None:
         try:
             if self.tracer is not None:
                 self.tracer.forget(inode_list)
         except Exception as error:
             failure(error, "forget")
-        for inode, count in inode_list:
-            try:
-                node = self.inodes.forget(inode, count)
-                if node is not None and node.file is not None:
-                    self.files.drop(node)
-            except Exception as error:
-                failure(error, "forget")
+
+    def _forget(self, inode: int, count: int) -> None:
+        """As said; pyfuse3 takes no answer to that, and FUSEError, too, would end its loop."""
+        try:
+            node = self.inodes.forget(inode, count)
+            if node is not None and node.file is not None:
+                self.files.drop(node)
+        except Exception as error:
+            failure(error, "forget")

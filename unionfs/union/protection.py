@@ -72,8 +72,9 @@ def check_loses(tree: Tree, parent: Node, node: Node) -> None:
 
     Raises PermissionError (EPERM).
     """
-    check_change(tree, parent)
-    check_change(tree, node)
+    if parent.protection or node.protection:
+        check_change(tree, parent)
+        check_change(tree, node)
 
 
 def not_permitted() -> PermissionError:

@@ -40,9 +40,7 @@ def unlink(
     node = children[name]
     covered = node.source is not None or upper.tree.lower_shows(parent, name)
     if node.source is not None:
-        above = ensure_dir(upper, parent)
-        with held(upper, node):
-            whiteouts.put(upper, above, name)
+        whiteouts.put(upper, ensure_dir(upper, parent), name)
     else:
         above = ensure_name(upper, node, parent, name)
         index.pin_to_upper(upper, node)
@@ -57,10 +55,12 @@ def unlink(
     return node
 
 
-def rmdir(upper: Upper, parent: Node, name: bytes) -> Node:
+def rmdir(
+    upper: Upper, parent: Node, name: bytes, *, done: Callable[[], None] = nothing_to_tell
+) -> Node:
     """Remove the directory *name* from *parent*; returns its node.
 
-    Raises OSError; ENOTEMPTY if it shows anything.
+    *done* as for ``unlink``. Raises OSError; ENOTEMPTY if it shows anything.
     """
     children = upper.tree.load(parent)
     node = children[name]
@@ -68,13 +68,17 @@ def rmdir(upper: Upper, parent: Node, name: bytes) -> Node:
     covered = upper.tree.lower_shows(parent, name)
     above = ensure_dir(upper, parent)
     part = node.upper_part()
+    aside = b""
     with held(upper, node):
         if part is None:
             whiteouts.put(upper, above, name)
         elif covered:
-            _exchange_for_whiteout(upper, above, name, part)
+            aside = _exchange_for_whiteout(upper, above, name)
         else:
             remove_empty(upper, above.fd(), name)
+    done()
+    if part is not None and aside:
+        clear_folder_away(upper.work.fd, aside, part.held)
     del children[name]
     dir_gone(upper, node)
     return node
@@ -98,10 +102,10 @@ def dir_gone(upper: Upper, node: Node) -> None:
         upper.tree.forget(node)
 
 
-def _exchange_for_whiteout(upper: Upper, above: Part, name: bytes, part: Part) -> None:
-    """Put a whiteout in the place of the upper directory *name* in one step, then clear it away.
+def _exchange_for_whiteout(upper: Upper, above: Part, name: bytes) -> bytes:
+    """Put a whiteout in the place of the upper directory *name* in one step.
 
-    *part* is its part.
+    Returns what that is called in the work directory then, to be cleared away.
     """
     work = upper.work
     whiteouts.announce(upper, above)
@@ -112,7 +116,7 @@ def _exchange_for_whiteout(upper: Upper, above: Part, name: bytes, part: Part) -
     except BaseException:
         clear_away(work.fd, temporary)
         raise
-    clear_folder_away(work.fd, temporary, part.held)
+    return temporary
 
 
 def remove_empty(upper: Upper, above: int, name: bytes) -> None:

@@ -91,6 +91,18 @@ def test_it_is_told_when_the_disk_has_it_and_not_before(world, hooks, monkeypatc
     assert world.tree.lookup(world.tree.root, b"file") is not None
 
 
+def test_a_removed_directory_is_cleared_away_when_that_is_told(world, hooks, monkeypatch):
+    def clear(work: int, name: bytes, inside: int) -> None:
+        assert hooks.told == ["done"]
+        cleared.append(os.listdir(inside))
+
+    cleared: list[list[str]] = []
+    world.unlink(b"d/in")
+    monkeypatch.setattr("unionfs.upper.remove.clear_folder_away", clear)
+    assert _asked(world, hooks, "rmdir", 1, b"d") == 0
+    assert (hooks.told, cleared) == (["done"], [["in"]])
+
+
 def test_a_new_file_whose_descriptor_cannot_be_kept_is_opened_anew(world, hooks, monkeypatch):
     """Its maker was told already; a closed descriptor's number is soon that of another file."""
 
