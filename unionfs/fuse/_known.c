@@ -265,6 +265,8 @@ static void remember(uint64_t node, uint64_t valid, uint32_t valid_nsec,
 		return;
 	if (valid == 0 && valid_nsec == 0) /* it changes without a request (unionfs.fuse.passing) */
 		return;
+	if (is_dir)
+		lent_told(node, attr);
 	known->node = node;
 	known->era = known_era(is_dir);
 	memset(&known->out, 0, sizeof(known->out));

@@ -143,6 +143,17 @@ static PyObject *native_lent_moved(PyObject *self, PyObject *args)
 	Py_RETURN_NONE;
 }
 
+static PyObject *native_lent_copied(PyObject *self, PyObject *arg)
+{
+	unsigned long long node = PyLong_AsUnsignedLongLong(arg);
+
+	(void)self;
+	if (PyErr_Occurred())
+		return NULL;
+	lent_copied(node);
+	Py_RETURN_NONE;
+}
+
 /* Return the names of a listing, None for none. */
 static PyObject *names_of(const struct listing *listing)
 {
@@ -309,6 +320,8 @@ static PyMethodDef methods[] = {
 	 " knows, its path from there, the number of its layer. None of others."},
 	{"lent_moved", native_lent_moved, METH_VARARGS,
 	 "Note that a lent directory has another parent (numbers)."},
+	{"lent_copied", native_lent_copied, METH_O,
+	 "Note that a directory, lent or not, was copied up: its attributes change from now on."},
 	{"take_back", native_take_back, METH_O,
 	 "Answer for a directory no more; return the names that were listed or None, and name, number,"
 	 " references and whether it is unprotected of what is known in it. None if it is not lent."},

@@ -33,7 +33,8 @@ struct lent {
 	size_t known_files; /* how many of those below it are no directories */
 	unsigned layer;	    /* that shows it; of several the topmost */
 	int unprotected;    /* it was seen that chattr(1) keeps nobody from changing it */
-	struct fuse_attr attr; /* not of a directory of Python's */
+	int is_copied;	    /* of a directory of Python's: the upper has one, too, which may change */
+	struct fuse_attr attr; /* of a directory of Python's: mode 0 if they are not known here */
 	char *name; /* of a directory of Python's: the path from the layer's root */
 };
 
@@ -71,6 +72,7 @@ ssize_t lent_attributes_of(int fd, const char *name, char *names, size_t room);
 int lent_add_layer(unsigned number, const struct lent_layer *layer); /* -1: no memory */
 /* Lend a directory of Python's, at a path from its layer's root; -1: no. */
 int lent_add(uint64_t node, uint64_t above, unsigned layer, const char *path);
+void lent_copied(uint64_t node); /* the directory is in the upper from now on */
 int lent_end(struct lent *dir); /* one of Python's is lent no more; 1: it is, some are below it */
 void lent_hand_over(struct lent *lent); /* what is below a directory of Python's, to Python */
 void lent_lose(struct lent *lent); /* with all that is below it */

@@ -19,12 +19,30 @@ static struct lent *child_of(uint64_t node)
 	return lent != NULL && lent->parent != NULL ? lent : NULL;
 }
 
+void lent_told(uint64_t node, const struct fuse_attr *attr)
+{
+	struct lent *lent = lent_find(node);
+
+	if (lent != NULL && lent->parent == NULL && !lent->is_copied)
+		lent->attr = *attr;
+}
+
+void lent_copied(uint64_t node)
+{
+	struct lent *lent = lent_find(node);
+
+	if (lent == NULL || lent->parent != NULL)
+		return;
+	lent->is_copied = 1;
+	memset(&lent->attr, 0, sizeof(lent->attr));
+}
+
 int lent_answer_getattr(int session, const struct fuse_in_header *head)
 {
-	const struct lent *lent = child_of(head->nodeid);
+	const struct lent *lent = lent_find(head->nodeid);
 	struct fuse_attr_out out = {.attr_valid = FOREVER};
 
-	if (lent == NULL)
+	if (lent == NULL || lent->attr.mode == 0)
 		return 0;
 	out.attr = lent->attr;
 	return answer_with(session, head, 0, &out, sizeof(out));

@@ -181,6 +181,7 @@ int lent_answer_list(int session, const struct fuse_in_header *head, size_t size
 
 /* _lentfile.c; the same */
 int lent_answer_getattr(int session, const struct fuse_in_header *head);
+void lent_told(uint64_t node, const struct fuse_attr *attr); /* by Python, if it is a lent directory */
 int lent_answer_access(int session, const struct fuse_in_header *head, size_t size);
 int lent_answer_readlink(int session, const struct fuse_in_header *head);
 void lent_look_at_attributes(const struct fuse_in_header *head); /* it asks for some: xattrless? */

@@ -174,6 +174,11 @@ class Lending:
         if self._hooks is not None and node.parent is not None:
             self._hooks.lent_moved(node.ino, node.parent.ino)
 
+    def copied(self, node: Node) -> None:
+        """Tell the attributes of the directory *node*, now in the upper, as a layer's no more."""
+        if self._hooks is not None:
+            self._hooks.lent_copied(node.ino)
+
     def forgotten(self, node: Node) -> None:
         """Lend the directory *node* no more, which the kernel forgets."""
         if self._hooks is not None and self._hooks.lent_end(node.ino):

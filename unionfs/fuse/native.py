@@ -15,7 +15,7 @@ from array import array
 from collections.abc import Callable
 from typing import Protocol
 
-VERSION = 34  # of the interface below; an extension that was built from other sources is not used
+VERSION = 35  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 LOWER = 1 << 32  # plus a layer's number: the generation of an entry that is as that layer has it
@@ -217,6 +217,9 @@ class Hooks(Protocol):
 
     def lent_moved(self, node: int, above: int) -> None:
         """Note that the lent directory *node*, if it is one, has another parent."""
+
+    def lent_copied(self, node: int) -> None:
+        """Note that the directory *node* was copied up: lent or not, its attributes may change."""
 
     def take_back(self, node: int) -> TakenBack | None:
         """Answer for the directory *node* no more, None if it is not lent.

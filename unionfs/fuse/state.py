@@ -242,6 +242,7 @@ class State:
         if each is not None:
             copied.append(each)
         for one in copied:
+            self.inodes.lending.copied(one)
             self.changed(one)
             self.share_dir(one)
 
