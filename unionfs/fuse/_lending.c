@@ -5,6 +5,10 @@
 #include "_lent.h"
 #include "_module.h"
 
+#include <dirent.h>
+
+#define KIND_BITS 16 /* unionfs.union.scan */
+
 static PyObject *native_lend_how(PyObject *self, PyObject *args)
 {
 	(void)self;
@@ -154,6 +158,41 @@ static PyObject *native_lent_copied(PyObject *self, PyObject *arg)
 	Py_RETURN_NONE;
 }
 
+/* Return what is in a listing as Python has it, None where an inode's number does not fit there. */
+static PyObject *entries_of(const struct listing *listing)
+{
+	PyObject *entries = PyDict_New();
+
+	for (size_t i = 0; entries != NULL && i < listing->count; i++) {
+		const struct entry *entry = &listing->entries[i];
+		PyObject *name, *number;
+
+		if (entry->ino >> (64 - KIND_BITS)) {
+			Py_DECREF(entries);
+			Py_RETURN_NONE;
+		}
+		name = PyBytes_FromStringAndSize(listing->names + entry->name_at, entry->length);
+		number = PyLong_FromUnsignedLongLong(entry->ino << KIND_BITS | DTTOIF(entry->kind));
+		if (name == NULL || number == NULL || PyDict_SetItem(entries, name, number) < 0)
+			Py_CLEAR(entries);
+		Py_XDECREF(name);
+		Py_XDECREF(number);
+	}
+	return entries;
+}
+
+static PyObject *native_lent_entries(PyObject *self, PyObject *arg)
+{
+	const struct lent *dir = lent_of(arg);
+
+	(void)self;
+	if (PyErr_Occurred())
+		return NULL;
+	if (dir == NULL || dir->parent != NULL || dir->listing == NULL || lent_rows != NULL)
+		Py_RETURN_NONE;
+	return entries_of(dir->listing);
+}
+
 /* Return the names of a listing, None for none. */
 static PyObject *names_of(const struct listing *listing)
 {
@@ -207,6 +246,12 @@ static PyObject *native_take_back(PyObject *self, PyObject *arg)
 		Py_XDECREF(names);
 		return NULL;
 	}
+	for (const struct lent *lent = dir->first; lent != NULL; lent = lent->right)
+		if (lent->count && lent_take(lent->node) < 0) {
+			Py_DECREF(names);
+			Py_DECREF(told);
+			return PyErr_NoMemory();
+		}
 	for (struct lent *lent = dir->first; lent != NULL; lent = next) {
 		next = lent->right;
 		lent_hand_over(lent);
@@ -322,6 +367,9 @@ static PyMethodDef methods[] = {
 	 "Note that a lent directory has another parent (numbers)."},
 	{"lent_copied", native_lent_copied, METH_O,
 	 "Note that a directory, lent or not, was copied up: its attributes change from now on."},
+	{"lent_entries", native_lent_entries, METH_O,
+	 "Return what a lent directory that was listed holds: by name, the inode's number above 16 bits"
+	 " of its kind. None if it is not lent, or an index says it."},
 	{"take_back", native_take_back, METH_O,
 	 "Answer for a directory no more; return the names that were listed or None, and name, number,"
 	 " references and whether it is unprotected of what is known in it. None if it is not lent."},

@@ -247,6 +247,11 @@ class Inodes:
             self._nodes[node.ino] = node
         node.nlookup += times
 
+    def told(self, node: Node, times: int) -> None:
+        """``shown``, of a node of the extension's, which knows that its number is taken."""
+        self._nodes[node.ino] = node
+        node.nlookup += times
+
     def forget(self, ino: int, count: int) -> Node | None:
         """Count *count* references less; what nobody can reach any more is let go.
 

@@ -18,6 +18,7 @@ from unionfs.fuse.numbers import Place
 from unionfs.syscalls.capability import CAPABILITY
 from unionfs.union.layer import Layer
 from unionfs.union.node import Node
+from unionfs.union.scan import NO_WHITEOUTS, Scan
 
 if TYPE_CHECKING:
     from unionfs.fuse.inodes import Inodes
@@ -57,6 +58,7 @@ class Lending:
         if merged is not None:
             hooks.lend_rows(lambda path: merged.row(b"/" + path), merged.has_attributes)
         self._inodes.tree.loaded = self._loaded
+        self._inodes.tree.listed = self._listed
 
     def _add(self, hooks: native.Hooks, layer: Layer, place: Place) -> None:
         flavour = layer.flavour
@@ -120,6 +122,11 @@ class Lending:
         above, below, layer = found
         return self._inodes[above].path() + below, layer
 
+    def _listed(self, node: Node) -> Scan | None:
+        """Return what the extension has read of *node*, a lent directory that is to be loaded."""
+        entries = self._hooks.lent_entries(node.ino) if self._hooks is not None else None
+        return None if entries is None else Scan(entries, NO_WHITEOUTS, False)
+
     def _loaded(self, node: Node) -> None:
         """Take the directory *node* back, which has been loaded; it is not, where that fails."""
         try:
@@ -149,7 +156,7 @@ class Lending:
         node.identity = part.layer.device, self._inodes.numbers.inode(number)
         node.ino = number
         if count:
-            self._inodes.shown(node, count)
+            self._inodes.told(node, count)
         else:
             self._forgotten.append(node)
 

@@ -221,10 +221,17 @@ class Hooks(Protocol):
     def lent_copied(self, node: int) -> None:
         """Note that the directory *node* was copied up: lent or not, its attributes may change."""
 
+    def lent_entries(self, node: int) -> dict[bytes, int] | None:
+        """Return what the lent directory *node* holds, as ``union.scan.Scan`` has it.
+
+        None if it is not lent, or that is not known here but from an index.
+        """
+
     def take_back(self, node: int) -> TakenBack | None:
         """Answer for the directory *node* no more, None if it is not lent.
 
-        What is known in it is Python's from then on.
+        What is known in it is Python's from then on, and so are the numbers that were told.
+        Raises MemoryError.
         """
 
     def lent_roots(self) -> list[int]:

@@ -33,7 +33,7 @@ KIND = 0xFFFF
 NUMBER_SHIFT = 16
 _ENCODING = sys.getfilesystemencoding()  # what os.fsencode uses, without its checks of type
 _FILE, _DIR, _LINK = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK
-_NONE: frozenset[bytes] = frozenset()
+NO_WHITEOUTS: frozenset[bytes] = frozenset()
 
 
 def scan(part: Part) -> Scan:
@@ -54,7 +54,7 @@ def scan(part: Part) -> Scan:
                 entries[name] = entry.inode() << NUMBER_SHIFT & kept | _LINK
             else:
                 odd.append(name)
-    whiteouts = _sort_out(fd, odd, entries, kept) if odd else _NONE
+    whiteouts = _sort_out(fd, odd, entries, kept) if odd else NO_WHITEOUTS
     if part.whiteout_files:
         whiteouts |= _attribute_whiteouts(part, entries)
     if part.layer.override is not None:
@@ -62,6 +62,15 @@ def scan(part: Part) -> Scan:
     if part.layer.aufs:
         return _aufs(entries, whiteouts)
     return Scan(entries, whiteouts, False)
+
+
+def holds(fd: int, name: bytes) -> bool:
+    """Return whether something in the directory *fd* is called *name*, if that can be said."""
+    try:
+        os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
 
 
 def _sort_out(fd: int, odd: list[bytes], entries: dict[bytes, int], kept: int) -> frozenset[bytes]:

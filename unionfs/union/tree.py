@@ -15,7 +15,7 @@ from unionfs.union.below import Below
 from unionfs.union.layer import AT_ONCE, FdPool, Layer, Part
 from unionfs.union.merged import MergedIndex
 from unionfs.union.node import Node, node_of
-from unionfs.union.scan import KIND, scan
+from unionfs.union.scan import KIND, Scan, holds, scan
 
 _DIR = stat.S_IFDIR
 
@@ -26,7 +26,8 @@ class Tree:
     ``links`` finds the node of a file with several names by device and inode number; an entry
     lives as long as the node is known to the kernel or loaded (``forget`` ends it). ``merged`` says
     what the lowers show together (None: they are read), ``loaded`` is told of each directory when
-    its children have become known; both are set before the first look.
+    its children have become known, and ``listed`` asked before that what is in one of one layer, in
+    case somebody has read it already; all are set before the first look.
     """
 
     def __init__(self, layers: Sequence[Layer], pool: FdPool) -> None:
@@ -34,6 +35,7 @@ class Tree:
         self.pool = pool
         self.merged: MergedIndex | None = None
         self.loaded: Callable[[Node], None] | None = None
+        self.listed: Callable[[Node], Scan | None] | None = None
         self._lowest = self.layers[-1]
         self._left: list[Layer] = []
         self.links: dict[tuple[int, int], Node] = {}
@@ -110,7 +112,7 @@ class Tree:
         part.opaque = marks.opaque
         part.redirect = marks.redirect
         known = marks.opaque or isinstance(target, bytes)
-        if part.layer.aufs and not known and _has(part.fd(), AUFS_OPAQUE):
+        if part.layer.aufs and not known and holds(part.fd(), AUFS_OPAQUE):
             return marks._replace(opaque=True)
         return marks
 
@@ -178,7 +180,7 @@ class Tree:
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENAMETOOLONG):  # a redirect's may be long
                 raise
-            return 0 if part.layer.aufs and _has(fd, AUFS_PREFIX + name) else None
+            return 0 if part.layer.aufs and holds(fd, AUFS_PREFIX + name) else None
         if is_whiteout(st):
             return 0
         if part.whiteout_files and name in scan(part).whiteouts:
@@ -220,7 +222,8 @@ class Tree:
             if self.merged is not None and part.layer.number:
                 self._add_known(children, closed, node, parts[position:])
                 break
-            found = scan(part)
+            known = self.listed(node) if self.listed is not None and len(parts) == 1 else None
+            found = known or scan(part)
             for name, entry in found.entries.items():
                 if name in closed:
                     continue
@@ -390,11 +393,3 @@ class Tree:
             self.merged.close()
         for layer in (*self.layers, *self._left):
             layer.close()
-
-
-def _has(fd: int, name: bytes) -> bool:
-    try:
-        os.stat(name, dir_fd=fd, follow_symlinks=False)
-    except OSError:
-        return False
-    return True
