@@ -11,6 +11,7 @@ the starter is gone when the mount is ready, nobody knows of it: it is undone.
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import logging
 import os
@@ -36,6 +37,7 @@ _REPORT_FD = 3
 # belongs to requests, go with their last reference and leave none. From before trio is imported:
 # what an import makes is there to stay, and searching it takes time of every mount.
 _GARBAGE = 100_000
+_DESCRIPTORS = 4096  # 32 KiB of the kernel's memory; the busiest mounts seen have half as many
 
 _log = logging.getLogger("unionfs.daemon")
 
@@ -102,7 +104,7 @@ def live(
     """
     os.umask(0)
     _take_name(client.NAME.encode())
-    raise_descriptor_limit()
+    make_room_for_descriptors()
     gc.set_threshold(_GARBAGE)
     import trio
 
@@ -114,10 +116,20 @@ def live(
         session.close()
 
 
-def raise_descriptor_limit() -> None:
-    """Raise the soft limit of descriptors to the hard one: every open file of a mount takes one."""
+def make_room_for_descriptors() -> None:
+    """Raise the soft limit of descriptors to the hard one: every open file of a mount takes one.
+
+    And have the kernel's table of them grow while there is one thread. Each time that it doubles
+    with more, we would wait for all processors to see the old one no more (fs/file.c,
+    expand_fdtable(), which calls synchronize_rcu()): some 10 ms.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    root = os.open(b"/", os.O_PATH)
+    try:
+        os.close(fcntl.fcntl(root, fcntl.F_DUPFD_CLOEXEC, min(hard, _DESCRIPTORS) - 1))
+    finally:
+        os.close(root)
 
 
 def _default_factory() -> SessionFactory:

@@ -73,6 +73,7 @@ class TestAnswer:
         assert field(pid, "Umask") == "0000" and field(pid, "Name") == "unionfs"
         soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         assert soft == hard
+        assert int(field(pid, "FDSize")) == min(hard, 4096)  # of the kernel's table
         assert [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)] == ["/dev/null"] * 3
 
     def test_every_descriptor_closes_on_exec(self, target, tmp_path):
