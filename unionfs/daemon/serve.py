@@ -18,7 +18,7 @@ import os
 import resource
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from unionfs.daemon import client, logs, report
@@ -126,10 +126,9 @@ def make_room_for_descriptors() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     root = os.open(b"/", os.O_PATH)
-    try:
+    with suppress(OSError):  # EMFILE: the last one is taken, so the table is as large already
         os.close(fcntl.fcntl(root, fcntl.F_DUPFD_CLOEXEC, min(hard, _DESCRIPTORS) - 1))
-    finally:
-        os.close(root)
+    os.close(root)
 
 
 def _default_factory() -> SessionFactory:

@@ -244,6 +244,7 @@ class State:
         for one in copied:
             self.inodes.lending.copied(one)
             self.changed(one)
+        for one in copied:
             self.share_dir(one)
 
     def share_dir(self, node: Node) -> None:

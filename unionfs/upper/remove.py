@@ -77,9 +77,9 @@ def rmdir(
         else:
             remove_empty(upper, above.fd(), name)
     done()
+    del children[name]
     if part is not None and aside:
         clear_folder_away(upper.work.fd, aside, part.held)
-    del children[name]
     dir_gone(upper, node)
     return node
 
