@@ -182,7 +182,7 @@ class Lending:
             self._hooks.lent_moved(node.ino, node.parent.ino)
 
     def copied(self, node: Node) -> None:
-        """Tell the attributes of the directory *node*, now in the upper, as a layer's no more."""
+        """Have the extension forget what was told of the directory *node*, now in the upper."""
         if self._hooks is not None:
             self._hooks.lent_copied(node.ino)
 

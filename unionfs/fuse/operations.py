@@ -58,7 +58,7 @@ class Operations(ChangeHandlers, DataHandlers, MetadataHandlers, pyfuse3.Operati
             failure(error, "forget")
 
     def _forget(self, inode: int, count: int) -> None:
-        """As said; pyfuse3 takes no answer to that, and FUSEError, too, would end its loop."""
+        """Nobody waits for an answer: here FUSEError, too, would end pyfuse3's loop."""
         try:
             node = self.inodes.forget(inode, count)
             if node is not None and node.file is not None:
