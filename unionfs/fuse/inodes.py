@@ -210,12 +210,16 @@ class Inodes:
     def expected(self, node: Node) -> int:
         """Return the number that the lower file *node* has or will have; 0 if not certain.
 
-        Since a rebase, another node may have it: that of a file whose inode is gone.
+        Since a rebase, another node may have it: that of a file whose inode is gone. And a file
+        with several names may have another, that it had before.
         """
         if node.ino:
             return node.ino if self._nodes.get(node.ino, node) is node else 0
         assert node.source is not None
-        number = self.numbers.of(node.source.layer.device, node.born)
+        device = node.source.layer.device
+        if (device, node.born) in self.tree.links:
+            return 0
+        number = self.numbers.of(device, node.born)
         if number in self._nodes or number == self._of_root or self.lending.has(number):
             return 0
         return number

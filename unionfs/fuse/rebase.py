@@ -19,6 +19,7 @@ from unionfs.union.layer import Layer
 from unionfs.union.metacopy import open_readable
 from unionfs.union.node import Node
 from unionfs.union.stack import find_overrides, tree_of
+from unionfs.union.tree import Tree
 from unionfs.upper.rebase import Rebase
 from unionfs.upper.upper import Upper
 from unionfs.upper.work import WorkDir, claim
@@ -53,6 +54,7 @@ class Rebasing:
         try:
             state.inodes.lending.pause()
             _find_names(state)
+            _find_directories(state.tree)
             fresh = self._fresh = self._opened(stack.upperdir, WorkDir(stack.workdir, wait=0))
             self._rebase = Rebase(self._upper, fresh, state.inodes.known())
             self._open_data(fresh)
@@ -135,6 +137,19 @@ class Rebasing:
         for node, place in self._rebase.places.items():
             if not node.ino and node.source is not None and place.node.born != node.born:
                 node.ino = self._state.inodes.expected(node)
+
+
+def _find_directories(tree: Tree) -> None:
+    """Have what directories consist of, before layers are numbered as in the new stack.
+
+    Of one that the kernel has forgotten it may be unknown, and a merged index says it by number.
+    """
+    pending = [tree.root]
+    while pending:
+        directory = pending.pop()
+        if directory.ino:
+            tree.ready(directory)
+        pending += [child for child in (directory.children or {}).values() if child.is_dir]
 
 
 def _find_names(state: State) -> None:
