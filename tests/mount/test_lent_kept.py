@@ -108,7 +108,7 @@ def test_without_an_index_it_is_pythons(union: Callable, layers: Layers) -> None
     keep_owners(layers)
     root = union(layers).root
     modes = {one["mode"]: (one["is"], one["because"]) for one in stats(root)["modes"]}
-    answered, because = modes["directories of one layer"]
+    answered, because = modes["unchanged directories"]
     assert answered == "answered by Python" and "no merged index tells of them" in because
     assert modes["data"] == ("cached", "data=passthrough was not asked for")
     assert os.lstat(root + b"/d/run").st_uid == 9

@@ -55,6 +55,7 @@ _LEFT_OUT = {
     ),
     "he mounts nothing else, nor makes the kernel forget": (
         "test_absent", "test_files_ahead", "test_full_disk", "test_lent", "test_lent_kept",
+        "test_lent_merged",
         "test_links_power_loss", "test_many_layers", "test_on_btrfs", "test_on_erofs",
         "test_on_overlayfs", "test_on_xfs", "test_store_on_fuse", "test_xattrless",
         "crash/test_commands_power_cut", "crash/test_power_cut",

@@ -52,7 +52,7 @@ _MORE = (  # modules of tests/mount, and by their full names of tests/property
     "crash/test_mapped", "parity/test_calls", "parity/test_limits",
     "test_absent", "test_delta_cost", "test_direct", "test_explained", "test_extension",
     "test_fewer_attributes", "test_file_flags", "test_full_disk", "test_layer_forms",
-    "test_leaving", "test_lent", "test_lent_directories", "test_lent_kept",
+    "test_leaving", "test_lent", "test_lent_directories", "test_lent_kept", "test_lent_merged",
     "test_lower_reads",
     "test_many_open", "test_no_extension", "test_older_kernels", "test_on_overlayfs",
     "test_open_modes", "test_options",

@@ -3,17 +3,12 @@
 #include "_lent.h"
 
 #include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 
 #define DOTS 2
-#define ESCAPE "overlay." /* unionfs.ondisk.flavour */
-#define LIST 4096 /* bytes of names of attributes; a file with more is Python's */
 
 /* As unionfs.fuse.listing.Foresight, which says why. */
 #define SHARE 4
@@ -21,95 +16,6 @@
 #define MEMORY 512
 #define SMALL 512
 static size_t listed, wanted, turn;
-
-enum found { ABSENT, SHOWN, PYTHONS };
-
-/* Whether a mark, its prefix left out, says nothing of what a directory shows; they are some of those
- * that unionfs.ondisk.flavour names. Of a redirect, an opaque directory, and a mark that nobody knows,
- * Python knows what follows. */
-static int is_harmless(const char *mark)
-{
-	static const char *const marks[] = {
-		"origin", "impure", "nlink", "upper", "uuid", "protattr", "unionfs.born",
-	};
-
-	for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++)
-		if (strcmp(mark, marks[i]) == 0)
-			return 1;
-	return strncmp(mark, ESCAPE, strlen(ESCAPE)) == 0;
-}
-
-/* Whether a directory has marks with which it is more than what is there; also if that is not known. */
-static int is_marked(const struct lent_layer *layer, int fd, const char *name)
-{
-	char names[LIST];
-	size_t prefix = strlen(layer->prefix);
-	ssize_t size;
-
-	if (layer->plain)
-		return 0;
-	size = lent_attributes_of(fd, name, names, sizeof(names));
-	for (ssize_t at = 0; at < size; at += (ssize_t)strlen(names + at) + 1)
-		if (strncmp(names + at, layer->prefix, prefix) == 0 &&
-		    !is_harmless(names + at + prefix))
-			return 1;
-	return size < 0;
-}
-
-/* Look at a name in a layer, with the inode number that it has there.
- *
- * Also where something is mounted on it, or that is not known (before Linux 5.8), it is Python's.
- */
-static enum found look(const struct lent *dir, unsigned number, const char *name,
-		       struct fuse_attr *attr, int *unprotected)
-{
-	const struct lent_layer *layer = lent_layer(number);
-	struct statx stx;
-	int fd = lent_open(dir, number);
-
-	if (fd < 0 || layer->kept[0]) /* it is not to be shown as it is */
-		return PYTHONS;
-	if (listing_is_aufs_mark(number, name))
-		return ABSENT;
-	if (statx(fd, name, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &stx) < 0)
-		return errno == ENOENT ? ABSENT : PYTHONS;
-	if (S_ISCHR(stx.stx_mode) && stx.stx_rdev_major == 0 && stx.stx_rdev_minor == 0)
-		return ABSENT;
-	if (!(stx.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) ||
-	    stx.stx_attributes & STATX_ATTR_MOUNT_ROOT)
-		return PYTHONS;
-	if (makedev(stx.stx_dev_major, stx.stx_dev_minor) != layer->device || stx.stx_ino <= 1 ||
-	    stx.stx_ino > INODE)
-		return PYTHONS;
-	if (S_ISDIR(stx.stx_mode) && lent_rows == NULL && is_marked(layer, fd, name))
-		return PYTHONS; /* an index has heeded the marks */
-	*attr = attr_of_statx(&stx);
-	*unprotected = !(stx.stx_attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND));
-	return SHOWN;
-}
-
-/* The same as a merged index has it, which may not know attributes. */
-static enum found look_up(struct lent *dir, const char *name, unsigned *layer,
-			  struct fuse_attr *attr, int *unprotected)
-{
-	struct listing *listing = listing_of(dir);
-	const struct entry *entry;
-	enum found found;
-
-	if (listing == NULL || listing_find(listing, name, &entry) < 0)
-		return PYTHONS;
-	if (entry == NULL)
-		return ABSENT;
-	*layer = entry->layer;
-	if (listing->stats == NULL) {
-		found = look(dir, entry->layer, name, attr, unprotected);
-		if (found != SHOWN || attr->ino != entry->ino)
-			return PYTHONS;
-	} else {
-		*attr = listing_attr(listing, entry);
-	}
-	return IFTODT(attr->mode) == entry->kind ? SHOWN : PYTHONS;
-}
 
 /* Say what the kernel is told of a file, which is read by the extension if it is a small one. */
 static void tell(const struct lent *child, struct fuse_entry_out *out)
@@ -129,31 +35,28 @@ static int count_links(struct lent *dir)
 {
 	if (lent_rows != NULL && listing_of(dir) == NULL)
 		return -1;
-	if (lent_one_link || (dir->listing != NULL && dir->listing->is_merged))
+	if (lent_one_link || dir->several || (dir->listing != NULL && dir->listing->is_merged))
 		dir->attr.nlink = 1;
 	return 0;
 }
 
 /* Look a name up for the kernel, which gets a reference when the caller says so. */
-static enum found enter(struct lent *dir, const char *name, struct fuse_entry_out *out,
-			struct lent **child)
+static enum found enter(struct lent *dir, const char *name, const struct entry *entry,
+			struct fuse_entry_out *out, struct lent **child)
 {
-	struct fuse_attr attr;
-	unsigned layer = dir->layer;
-	int unprotected = 0;
-	enum found found = lent_rows != NULL ? look_up(dir, name, &layer, &attr, &unprotected)
-					     : look(dir, layer, name, &attr, &unprotected);
+	struct seen_as seen = {.layer = dir->layer};
+	enum found found = lent_look_up(dir, name, entry, &seen);
 
 	if (found != SHOWN)
 		return found;
-	if (!S_ISDIR(attr.mode) && attr.nlink > 1)
+	if (!S_ISDIR(seen.attr.mode) && seen.attr.nlink > 1)
 		return PYTHONS;
-	attr.ino = lent_number(lent_layer(layer), attr.ino);
-	*child = lent_below(dir, layer, name, &attr);
+	seen.attr.ino = lent_number(lent_layer(seen.layer), seen.attr.ino);
+	*child = lent_below(dir, name, &seen);
 	if (*child == NULL)
 		return PYTHONS;
-	(*child)->unprotected = unprotected;
-	if (S_ISDIR(attr.mode) && count_links(*child) < 0) {
+	(*child)->unprotected = seen.unprotected;
+	if (S_ISDIR(seen.attr.mode) && count_links(*child) < 0) {
 		lent_settle(*child);
 		*child = NULL;
 		return PYTHONS;
@@ -162,14 +65,15 @@ static enum found enter(struct lent *dir, const char *name, struct fuse_entry_ou
 	return SHOWN;
 }
 
-/* The same of a name whose inode number is known: a file that the kernel has is not looked at. */
-static enum found enter_again(struct lent *dir, const char *name, uint64_t node,
+/* The same of an entry whose number is known: a file that the kernel has is not looked at. */
+static enum found enter_again(struct lent *dir, const struct entry *entry, uint64_t node,
 			      struct fuse_entry_out *out, struct lent **child)
 {
+	const char *name = dir->listing->names + entry->name_at;
 	struct lent *known = lent_find(node);
 
 	if (known == NULL || known->parent != dir || strcmp(known->name, name) != 0)
-		return enter(dir, name, out, child);
+		return enter(dir, name, entry, out, child);
 	*child = known;
 	tell(known, out);
 	return SHOWN;
@@ -198,7 +102,7 @@ int lent_answer_lookup(int session, const struct fuse_in_header *head, size_t si
 
 	if (dir == NULL || lent_layer(dir->layer) == NULL || !is_name(name, size - sizeof(*head)))
 		return 0;
-	switch (enter(dir, name, &out, &child)) {
+	switch (enter(dir, name, NULL, &out, &child)) {
 	case PYTHONS:
 		return 0;
 	case ABSENT:
@@ -307,7 +211,7 @@ static size_t put_child(struct lent *dir, size_t index, char *at, size_t room, i
 	size_t size;
 
 	if (plus && (entry->kind == DT_DIR || !bare)) {
-		*found = enter_again(dir, name, number, &out, &child);
+		*found = enter_again(dir, entry, number, &out, &child);
 		if (*found == PYTHONS && entry->kind != DT_DIR)
 			*found = SHOWN; /* by name only, since it has several */
 		if (*found != SHOWN)

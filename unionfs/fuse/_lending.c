@@ -86,14 +86,14 @@ static PyObject *native_lend_rows(PyObject *self, PyObject *args)
 
 static PyObject *native_lend(PyObject *self, PyObject *args)
 {
-	unsigned long long node, above;
+	unsigned long long node, above, several;
 	unsigned int layer;
 	const char *path;
 
 	(void)self;
-	if (!PyArg_ParseTuple(args, "KKIy", &node, &above, &layer, &path))
+	if (!PyArg_ParseTuple(args, "KKIKy", &node, &above, &layer, &several, &path))
 		return NULL;
-	return PyBool_FromLong(lent_add(node, above, layer, path) == 0);
+	return PyBool_FromLong(lent_add(node, above, layer, several, path) == 0);
 }
 
 static struct lent *lent_of(PyObject *arg)
@@ -158,6 +158,25 @@ static PyObject *native_lent_copied(PyObject *self, PyObject *arg)
 	Py_RETURN_NONE;
 }
 
+/* Return the layers of each entry of a listing, None if it is of one layer. */
+static PyObject *layers_of(const struct listing *listing)
+{
+	PyObject *layers;
+
+	if (listing->several == NULL)
+		Py_RETURN_NONE;
+	layers = PyList_New((Py_ssize_t)listing->count);
+	for (size_t i = 0; layers != NULL && i < listing->count; i++) {
+		PyObject *one = PyLong_FromUnsignedLongLong(listing->several[i]);
+
+		if (one == NULL)
+			Py_CLEAR(layers);
+		else
+			PyList_SET_ITEM(layers, (Py_ssize_t)i, one);
+	}
+	return layers;
+}
+
 /* Return what is in a listing as Python has it, None where an inode's number does not fit there. */
 static PyObject *entries_of(const struct listing *listing)
 {
@@ -178,7 +197,7 @@ static PyObject *entries_of(const struct listing *listing)
 		Py_XDECREF(name);
 		Py_XDECREF(number);
 	}
-	return entries;
+	return entries == NULL ? NULL : Py_BuildValue("(NN)", entries, layers_of(listing));
 }
 
 static PyObject *native_lent_entries(PyObject *self, PyObject *arg)
@@ -357,7 +376,8 @@ static PyMethodDef methods[] = {
 	 "Lend what a merged index has: what returns a directory's row (its path from a layer's root), and"
 	 " whether attributes in it hold."},
 	{"lend", native_lend, METH_VARARGS,
-	 "Answer for a directory: its node's number, its parent's, its layer's, its path from there."},
+	 "Answer for a directory: its node's number, its parent's, its layer's, those of several, a bit each, or"
+	 " 0, and its path from there."},
 	{"lent_above", native_lent_above, METH_O,
 	 "Return the number of the directory that a node was told in, 0 if it is not lent."},
 	{"lent_where", native_lent_where, METH_O,
@@ -369,7 +389,8 @@ static PyMethodDef methods[] = {
 	 "Note that a directory, lent or not, was copied up: its attributes change from now on."},
 	{"lent_entries", native_lent_entries, METH_O,
 	 "Return what a lent directory that was listed holds: by name, the inode's number above 16 bits"
-	 " of its kind. None if it is not lent, or an index says it."},
+	 " of its kind; and the layers that have each, a bit each, None of one layer's. None if it is not"
+	 " lent, or an index says it."},
 	{"take_back", native_take_back, METH_O,
 	 "Answer for a directory no more; return the names that were listed or None, and name, number,"
 	 " references and whether it is unprotected of what is known in it. None if it is not lent."},

@@ -1,10 +1,10 @@
 /* Lent directories: what is in them is told without Python.
  *
- * Most directories of an image are in one layer alone, and nothing ever changes in them. Python lends
- * such a directory when it tells the kernel of it: from then on the extension answers its lookups and
- * listings from the layer's directory itself (_lend.c), and lends what is below in the same way. Where
- * a merged index says what the lowers show (unionfs.union.merged), it says that here, too (_listing.c),
- * and directories that several lowers have are lent as well; their paths are the same in all of them.
+ * Nothing ever changes in most directories of an image. Python lends one that the upper does not have
+ * when it tells the kernel of it: from then on the extension answers its lookups and listings from the
+ * layer's directory itself (_lend.c, _look.c), or from those that several layers have at this path
+ * (_merging.c), and lends what is below in the same way. Where a merged index says what the lowers show
+ * (unionfs.union.merged), it says that here, too (_listing.c).
  * Python does not know of those files until it has to: a request about one that it does not know, or
  * a change in a directory, takes back that directory, with the numbers that were told of what is in
  * it, and how many references the kernel has. So a directory is either lent or loaded (Node.children),
@@ -195,26 +195,26 @@ void lent_settle(struct lent *lent)
 	}
 }
 
-struct lent *lent_below(struct lent *dir, unsigned layer, const char *name,
-			const struct fuse_attr *attr)
+struct lent *lent_below(struct lent *dir, const char *name, const struct seen_as *seen)
 {
-	struct lent *lent = lent_find(attr->ino);
+	struct lent *lent = lent_find(seen->attr.ino);
 
 	if (lent != NULL)
 		return lent->parent == dir && strcmp(lent->name, name) == 0 ? lent : NULL;
-	if (lent_is_taken(attr->ino))
+	if (lent_is_taken(seen->attr.ino))
 		return NULL; /* the file is at two places, by a mount or as layers are in one another */
-	lent = add(attr->ino, name);
+	lent = add(seen->attr.ino, name);
 	if (lent == NULL)
 		return NULL;
-	lent->attr = *attr;
-	lent->layer = layer;
+	lent->attr = seen->attr;
+	lent->layer = seen->layer;
+	lent->several = seen->several;
 	lent->parent = dir;
 	lent->right = dir->first;
 	if (dir->first != NULL)
 		dir->first->left = lent;
 	dir->first = lent;
-	dir->known_files += !S_ISDIR(attr->mode);
+	dir->known_files += !S_ISDIR(seen->attr.mode);
 	return lent;
 }
 
@@ -292,7 +292,7 @@ ssize_t lent_attributes_of(int fd, const char *name, char *names, size_t room)
 	return llistxattr(path, names, room);
 }
 
-int lent_add(uint64_t node, uint64_t above, unsigned layer, const char *path)
+int lent_add(uint64_t node, uint64_t above, unsigned layer, uint64_t several, const char *path)
 {
 	struct lent *lent = lent_find(node);
 
@@ -303,6 +303,7 @@ int lent_add(uint64_t node, uint64_t above, unsigned layer, const char *path)
 		return -1;
 	lent->above = above;
 	lent->layer = layer;
+	lent->several = several;
 	roots++;
 	return 0;
 }

@@ -12,13 +12,18 @@ struct entry { /* of a listing */
 	uint8_t length;
 };
 
-struct listing { /* what a lent directory holds, in the layer's order, whiteouts left out */
+/* Layers as a set: those of a directory that several have. Others than these are not lent so. */
+#define LAYER_BITS 64
+#define LAYER_BIT(number) (1ULL << (number))
+
+struct listing { /* what a lent directory holds, in the layers' order, whiteouts left out */
 	size_t count;
 	struct entry *entries;
+	uint64_t *several;   /* the layers that have each of them; NULL: there is one, or an index */
 	char *names;	     /* each with a NUL at its end; of an index: its whole row */
 	const char *stats;   /* there: what stat(2) says of each; NULL: files have to be asked */
 	uint32_t *by_name;   /* indexes and 1; NULL: nobody has looked for a name */
-	int is_merged;	     /* several layers have the directory */
+	int is_merged;	     /* several layers have the directory, the index says */
 };
 
 struct lent {
@@ -32,6 +37,7 @@ struct lent {
 	uint64_t above;	    /* of a directory of Python's: its parent's number */
 	size_t known_files; /* how many of those below it are no directories */
 	unsigned layer;	    /* that shows it; of several the topmost */
+	uint64_t several;   /* the layers that it is merged of; 0: it is of one, or an index knows */
 	int unprotected;    /* it was seen that chattr(1) keeps nobody from changing it */
 	int is_copied;	    /* of a directory of Python's: the upper has one, too, which may change */
 	struct fuse_attr attr; /* of a directory of Python's: mode 0 if they are not known here */
@@ -60,9 +66,15 @@ void lent_unfit(unsigned layer);
 uint64_t lent_number(const struct lent_layer *layer, uint64_t ino); /* of the node */
 /* A descriptor for the moment of a directory in a layer; -1: it cannot be had. */
 int lent_open(const struct lent *dir, unsigned layer);
+struct seen_as { /* a file, in a lent directory */
+	unsigned layer;	  /* as in struct lent, these two */
+	uint64_t several;
+	struct fuse_attr attr;
+	int unprotected;
+};
+
 /* One more below the directory, or the one that there is; NULL: it is another's, or no memory. */
-struct lent *lent_below(struct lent *dir, unsigned layer, const char *name,
-			const struct fuse_attr *attr);
+struct lent *lent_below(struct lent *dir, const char *name, const struct seen_as *seen);
 void lent_settle(struct lent *lent); /* nothing may refer to it: then it goes, and who is above */
 #define LENT_REACH 300
 void lent_reach(char *path, int fd, const char *name); /* what a call takes for a name below it */
@@ -70,8 +82,8 @@ void lent_reach(char *path, int fd, const char *name); /* what a call takes for 
 ssize_t lent_attributes_of(int fd, const char *name, char *names, size_t room);
 
 int lent_add_layer(unsigned number, const struct lent_layer *layer); /* -1: no memory */
-/* Lend a directory of Python's, at a path from its layer's root; -1: no. */
-int lent_add(uint64_t node, uint64_t above, unsigned layer, const char *path);
+/* Lend a directory of Python's, at a path from the root of its layer, or of several; -1: no. */
+int lent_add(uint64_t node, uint64_t above, unsigned layer, uint64_t several, const char *path);
 void lent_copied(uint64_t node); /* the directory is in the upper from now on */
 int lent_end(struct lent *dir); /* one of Python's is lent no more; 1: it is, some are below it */
 void lent_hand_over(struct lent *lent); /* what is below a directory of Python's, to Python */
@@ -89,11 +101,22 @@ int listing_find(struct listing *listing, const char *name, const struct entry *
 /* What the row of an index says of an entry, with the inode number that it has in its layer. */
 struct fuse_attr listing_attr(const struct listing *listing, const struct entry *entry);
 void listing_drop(struct listing *listing);
+size_t listing_hash(const char *name);
+
+/* _merging.c */
+/* Read it from the layers; -1: that cannot be told here. */
+int merging_read(const struct lent *dir, struct listing *listing);
 
 /* The row of a directory in the merged index, to be freed; NULL: it cannot be had. */
 typedef char *(*lent_row)(const char *path, size_t *size);
 extern lent_row lent_rows; /* NULL: there is no index */
 extern int lent_rows_have_attributes;
+
+/* _look.c */
+enum found { ABSENT, SHOWN, PYTHONS };
+/* Look for a name, whose entry is at hand or NULL; until then it is seen in the directory's layer. */
+enum found lent_look_up(struct lent *dir, const char *name, const struct entry *entry,
+			struct seen_as *seen);
 
 /* _lend.c */
 void lent_wanted(void); /* a file was looked up that had been listed by name only */

@@ -1,4 +1,5 @@
-/* What a lent directory (_lent.c) holds: as its layer has it, or as the merged index of all lowers says.
+/* What a lent directory (_lent.c) holds: as its layers have it (_merging.c), or as the merged index of
+ * all lowers says.
  *
  * A row of the index (unionfs.union.merged, which says what is in it) is kept whole, and looked at
  * where it is: neither names nor attributes take a system call then.
@@ -8,13 +9,9 @@
 
 #include <dirent.h>
 #include <endian.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#define LEAST 1024 /* bytes of names */
 #define SECOND 1000000000 /* ns */
 
 /* As the index has it, little-endian: unionfs.union.merged, _HEAD and _STAT. */
@@ -39,6 +36,7 @@ void listing_drop(struct listing *listing)
 	if (listing != NULL) {
 		free(listing->entries);
 		free(listing->names);
+		free(listing->several);
 		free(listing->by_name);
 		free(listing);
 	}
@@ -47,76 +45,6 @@ void listing_drop(struct listing *listing)
 int listing_is_aufs_mark(unsigned layer, const char *name)
 {
 	return lent_layer(layer)->aufs && strncmp(name, ".wh.", 4) == 0;
-}
-
-static int is_whiteout(int fd, const char *name)
-{
-	struct stat st;
-
-	return fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISCHR(st.st_mode) &&
-	       st.st_rdev == 0;
-}
-
-/* Add an entry of a directory to its listing; -1: it cannot be lent, or there is no memory. */
-static int add_entry(const struct lent *dir, struct listing *listing, size_t *used, size_t *room,
-		     int fd, const struct dirent64 *found)
-{
-	size_t length = strlen(found->d_name), n = listing->count;
-
-	if (strcmp(found->d_name, ".") == 0 || strcmp(found->d_name, "..") == 0)
-		return 0;
-	if (found->d_ino <= 1 || found->d_ino > INODE || found->d_type == DT_UNKNOWN)
-		return -1;
-	if (listing_is_aufs_mark(dir->layer, found->d_name))
-		return 0;
-	if (found->d_type == DT_CHR && is_whiteout(fd, found->d_name))
-		return 0;
-	if ((n & (n - 1)) == 0) { /* it is full at each power of two */
-		void *more = realloc(listing->entries, (n ? 2 * n : 1) * sizeof(struct entry));
-
-		if (more == NULL)
-			return -1;
-		listing->entries = more;
-	}
-	if (*used + length + 1 > *room) {
-		char *more = realloc(listing->names, *room ? 2 * *room : LEAST);
-
-		if (more == NULL)
-			return -1;
-		listing->names = more;
-		*room = *room ? 2 * *room : LEAST;
-	}
-	listing->entries[n] = (struct entry){
-		.ino = found->d_ino,
-		.name_at = (uint32_t)*used,
-		.layer = (uint16_t)dir->layer,
-		.kind = found->d_type,
-		.length = (uint8_t)length,
-	};
-	memcpy(listing->names + *used, found->d_name, length + 1);
-	*used += length + 1;
-	listing->count++;
-	return 0;
-}
-
-static int read_all(const struct lent *dir, struct listing *listing)
-{
-	_Alignas(struct dirent64) char buffer[1 << 15];
-	size_t used = 0, room = 0;
-	int fd = lent_open(dir, dir->layer);
-	long got;
-
-	if (fd < 0 || lseek(fd, 0, SEEK_SET) < 0)
-		return -1;
-	while ((got = syscall(SYS_getdents64, fd, buffer, sizeof(buffer))) > 0)
-		for (long at = 0; at < got;) {
-			const struct dirent64 *found = (const void *)(buffer + at);
-
-			if (add_entry(dir, listing, &used, &room, fd, found) < 0)
-				return -1;
-			at += found->d_reclen;
-		}
-	return got == 0 ? 0 : -1;
 }
 
 /* Find the columns of the row that is the listing's names; -1: it is no such row, or no memory. */
@@ -185,26 +113,26 @@ struct listing *listing_of(struct lent *dir)
 	listing = calloc(1, sizeof(*listing));
 	if (listing == NULL)
 		return NULL;
-	if ((lent_rows != NULL ? take_row(dir, listing) : read_all(dir, listing)) < 0)
+	if ((lent_rows != NULL ? take_row(dir, listing) : merging_read(dir, listing)) < 0)
 		listing_drop(listing);
 	else
 		dir->listing = listing;
 	return dir->listing;
 }
 
-static size_t place_of(const char *name, size_t places)
+size_t listing_hash(const char *name)
 {
 	uint64_t hash = 0xCBF29CE484222325ULL; /* FNV-1a */
 
 	for (; *name; name++)
 		hash = (hash ^ (unsigned char)*name) * 0x100000001B3ULL;
-	return (hash ^ hash >> 32) & (places - 1);
+	return hash ^ hash >> 32;
 }
 
 /* Where a name is in the table, or belongs: open addressing, 0 is a free place, half of them are. */
 static uint32_t *find_place(const struct listing *listing, size_t places, const char *name)
 {
-	size_t at = place_of(name, places);
+	size_t at = listing_hash(name) & (places - 1);
 
 	while (listing->by_name[at] &&
 	       strcmp(listing->names + listing->entries[listing->by_name[at] - 1].name_at, name))

@@ -402,7 +402,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && (PyModule_AddIntConstant(made, "VERSION", 35) < 0 || watching_add(made) < 0 ||
+	if (made != NULL && (PyModule_AddIntConstant(made, "VERSION", 36) < 0 || watching_add(made) < 0 ||
 			     lending_add(made) < 0 || direct_add(made) < 0))
 		Py_CLEAR(made);
 	return made;

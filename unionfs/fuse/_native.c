@@ -23,9 +23,9 @@
  *   - requests about the content and attributes of a node whose descriptor Python has shared are
  *     answered at once (_shared.c), and so is what is known already (_known.c), which names are not
  *     there (_absent.c), and that a file has no attributes (_xattrless.c);
- *   - files of lower layers are read at once (_lower.c), and what is in directories of one layer, or of
- *     several that have a merged index, is told without Python (_lent.c, _lend.c, _lentfile.c,
- *     _listing.c); large pieces go by splice(2) (_pipe.c);
+ *   - files of lower layers are read at once (_lower.c), and what is in directories that the upper
+ *     does not have is told without Python (_lent.c, _lend.c, _look.c, _lentfile.c, _listing.c,
+ *     _merging.c); large pieces go by splice(2) (_pipe.c);
  *   - what changes names is asked of Python without pyfuse3, where that can be (_direct.c);
  *   - what pyfuse3 has no handler for travels as what it has one for (_carry.c);
  *   - the root shows its real inode number (_number.c);

@@ -1,7 +1,7 @@
 """Directories that the extension answers for by itself, and what becomes known of them here.
 
-A directory that is in one layer alone is lent to the extension (``_lent.c``) when the kernel is
-told of it; with a merged index any that the upper does not have. The extension tells what is in it,
+A directory that the upper does not have is lent to the extension (``_lent.c``) when the kernel is
+told of it. The extension tells what is in it,
 and goes on so below, without a node here. Whatever needs a node gets it: one that is asked for by
 number (``bring``), all of a loaded directory.
 """
@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from unionfs.fuse import native
 from unionfs.fuse.listing import Listing
 from unionfs.fuse.numbers import Place
 from unionfs.syscalls.capability import CAPABILITY
-from unionfs.union.layer import Layer
+from unionfs.union.layer import Layer, Part
 from unionfs.union.node import Node
-from unionfs.union.scan import NO_WHITEOUTS, Scan
+from unionfs.union.scan import Listed
 
 if TYPE_CHECKING:
     from unionfs.fuse.inodes import Inodes
+
+_LAST = 63  # the highest number of a layer that can be lent together with others: LAYER_BITS
 
 
 class Lending:
@@ -74,9 +77,9 @@ class Lending:
     def shown(self, node: Node) -> None:
         """Note that the kernel is told of *node*; a directory is lent, if that can be.
 
-        Not one that several layers have, unless an index says what they show; nor one whose marks
-        say more than its names do, or on another filesystem than its layer (a subvolume of btrfs),
-        whose files have the inode numbers of others.
+        Not one whose marks say more than its names do, or on another filesystem than its layer (a
+        subvolume of btrfs), whose files have the inode numbers of others. Nor one that several
+        layers have, if that is so of any of these, or they are too many (``_together``).
         """
         if self._hooks is None:
             return
@@ -84,8 +87,11 @@ class Lending:
         parts = node.parts if node.is_dir else ()
         if not parts or node.children is not None:
             return
+        several = 0
         if len(parts) > 1 and self._inodes.tree.merged is None:
-            return
+            several = self._together(parts)
+            if not several:
+                return
         part = parts[0]
         if part.layer.number not in self._layers or part.whiteout_files:
             return
@@ -93,7 +99,23 @@ class Lending:
             return
         if part.redirect is None and node.parent is not None and not node.dead:
             path = part.path().lstrip(b"/")
-            self._hooks.lend(node.ino, node.parent.ino, part.layer.number, path)
+            self._hooks.lend(node.ino, node.parent.ino, part.layer.number, several, path)
+
+    def _together(self, parts: Sequence[Part]) -> int:
+        """Return the layers of *parts* as a set of bits; 0 if they are not to be lent as one.
+
+        The extension has a path for all of them, and room for the numbers below 64.
+        """
+        path = parts[0].path()
+        layers = 0
+        for part in parts:
+            number = part.layer.number
+            if number not in self._layers or number > _LAST or part.path() != path:
+                return 0
+            if part.whiteout_files or part.redirect is not None:
+                return 0
+            layers |= 1 << number
+        return layers
 
     def bring(self, number: int) -> Node | None:
         """Return the node that the extension told the kernel of as *number*; None: it did not.
@@ -122,10 +144,10 @@ class Lending:
         above, below, layer = found
         return self._inodes[above].path() + below, layer
 
-    def _listed(self, node: Node) -> Scan | None:
+    def _listed(self, node: Node) -> Listed | None:
         """Return what the extension has read of *node*, a lent directory that is to be loaded."""
-        entries = self._hooks.lent_entries(node.ino) if self._hooks is not None else None
-        return None if entries is None else Scan(entries, NO_WHITEOUTS, False)
+        found = self._hooks.lent_entries(node.ino) if self._hooks is not None else None
+        return None if found is None else Listed(*found)
 
     def _loaded(self, node: Node) -> None:
         """Take the directory *node* back, which has been loaded; it is not, where that fails."""

@@ -115,9 +115,7 @@ class Measured:
 
     def _below(self) -> tuple[str, str, str]:
         if self._operations.inodes.lending.on:
-            merged = self._operations.tree.merged is not None
-            because = "and those of several: the merged index has them" if merged else ""
-            return "directories of one layer", "answered by the extension", because
+            return "unchanged directories", "answered by the extension", ""
         if native.hooks is None:
             because = "without the extension"
         elif not self._config.lend:
@@ -126,7 +124,7 @@ class Measured:
             because = "owners are in attributes, and no merged index tells of them here"
         else:
             because = "it is not what the layers say, or handles are used, or it was rebased"
-        return "directories of one layer", "answered by Python", because
+        return "unchanged directories", "answered by Python", because
 
     def _owners_are_asked_for(self) -> bool:
         """Return whether files of layers keep owners in attributes that no index tells of."""

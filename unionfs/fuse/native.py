@@ -15,7 +15,7 @@ from array import array
 from collections.abc import Callable
 from typing import Protocol
 
-VERSION = 35  # of the interface below; an extension that was built from other sources is not used
+VERSION = 36  # of the interface below; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 LOWER = 1 << 32  # plus a layer's number: the generation of an entry that is as that layer has it
@@ -199,10 +199,11 @@ class Hooks(Protocol):
         *attributes*: those in it hold. It is called when a request is read, by the loop's thread.
         """
 
-    def lend(self, node: int, above: int, layer: int, path: bytes) -> bool:
+    def lend(self, node: int, above: int, layer: int, several: int, path: bytes) -> bool:
         """Answer for the directory *node*, which is at *path* from the root of *layer*.
 
-        *above* is its parent's number. Returns whether it is so.
+        *several*: it is merged of these layers, a bit each, *layer* the topmost; 0: of one, or as
+        an index says. *above* is its parent's number. Returns whether it is so.
         """
 
     def lent_above(self, node: int) -> int:
@@ -221,8 +222,8 @@ class Hooks(Protocol):
     def lent_copied(self, node: int) -> None:
         """Note that the directory *node* was copied up: lent or not, its attributes may change."""
 
-    def lent_entries(self, node: int) -> dict[bytes, int] | None:
-        """Return what the lent directory *node* holds, as ``union.scan.Scan`` has it.
+    def lent_entries(self, node: int) -> tuple[dict[bytes, int], list[int] | None] | None:
+        """Return what the lent directory *node* holds, as ``union.scan.Listed`` has it.
 
         None if it is not lent, or that is not known here but from an index.
         """

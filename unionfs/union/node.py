@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from typing import Any
 
 from unionfs.union.below import Below
 from unionfs.union.layer import Part
-from unionfs.union.scan import KIND, NUMBER_SHIFT
+from unionfs.union.scan import KIND, NUMBER_SHIFT, Listed
 
 UNKNOWN = -1  # of ``Node.protection``: nobody has asked yet
 
@@ -200,3 +201,20 @@ def node_of(parent: Node, name: bytes, entry: int, part: Part) -> Node:
     elif part.layer.number != 0:
         child.source = part
     return child
+
+
+def nodes_of(parent: Node, parts: Sequence[Part], listed: Listed) -> dict[bytes, Node]:
+    """Return the children of *parent*, which has these *parts*, that *listed* tells of."""
+    if listed.layers is None:
+        return {name: node_of(parent, name, e, parts[0]) for name, e in listed.entries.items()}
+    children = {}
+    homes: dict[int, tuple[Part, ...]] = {}  # few files are in others than the one before
+    for (name, entry), layers in zip(listed.entries.items(), listed.layers, strict=True):
+        found = homes.get(layers)
+        if found is None:
+            found = tuple(part for part in parts if layers >> part.layer.number & 1)
+            homes[layers] = found
+        child = children[name] = node_of(parent, name, entry, found[0])
+        if child.candidates:
+            child.candidates = found
+    return children

@@ -29,6 +29,17 @@ class Scan(NamedTuple):
     opaque: bool
 
 
+class Listed(NamedTuple):
+    """What shows in a directory that the upper does not have, as somebody has read it.
+
+    ``entries`` as those of a ``Scan``. ``layers``: which layers have each of them, as a set of
+    bits, of which bit *n* is the layer of number *n*; None: the directory is one layer's.
+    """
+
+    entries: dict[bytes, int]
+    layers: list[int] | None
+
+
 KIND = 0xFFFF
 NUMBER_SHIFT = 16
 _ENCODING = sys.getfilesystemencoding()  # what os.fsencode uses, without its checks of type

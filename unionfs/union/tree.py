@@ -14,8 +14,8 @@ from unionfs.syscalls.at import PathFd, name_path, proc_path
 from unionfs.union.below import Below
 from unionfs.union.layer import AT_ONCE, FdPool, Layer, Part
 from unionfs.union.merged import MergedIndex
-from unionfs.union.node import Node, node_of
-from unionfs.union.scan import KIND, Scan, holds, scan
+from unionfs.union.node import Node, node_of, nodes_of
+from unionfs.union.scan import KIND, Listed, holds, scan
 
 _DIR = stat.S_IFDIR
 
@@ -26,8 +26,8 @@ class Tree:
     ``links`` finds the node of a file with several names by device and inode number; an entry
     lives as long as the node is known to the kernel or loaded (``forget`` ends it). ``merged`` says
     what the lowers show together (None: they are read), ``loaded`` is told of each directory when
-    its children have become known, and ``listed`` asked before that what is in one of one layer, in
-    case somebody has read it already; all are set before the first look.
+    its children have become known, and ``listed`` asked before that what is in one that the upper
+    does not have, in case somebody has read it already; all are set before the first look.
     """
 
     def __init__(self, layers: Sequence[Layer], pool: FdPool) -> None:
@@ -35,7 +35,7 @@ class Tree:
         self.pool = pool
         self.merged: MergedIndex | None = None
         self.loaded: Callable[[Node], None] | None = None
-        self.listed: Callable[[Node], Scan | None] | None = None
+        self.listed: Callable[[Node], Listed | None] | None = None
         self._lowest = self.layers[-1]
         self._left: list[Layer] = []
         self.links: dict[tuple[int, int], Node] = {}
@@ -218,12 +218,15 @@ class Tree:
         if node.dead:
             return children
         parts = self.ready(node)
+        if self.listed is not None and parts and parts[0].layer.number:
+            known = self.listed(node)
+            if known is not None:
+                return nodes_of(node, parts, known)
         for position, part in enumerate(parts):
             if self.merged is not None and part.layer.number:
                 self._add_known(children, closed, node, parts[position:])
                 break
-            known = self.listed(node) if self.listed is not None and len(parts) == 1 else None
-            found = known or scan(part)
+            found = scan(part)
             for name, entry in found.entries.items():
                 if name in closed:
                     continue
