@@ -126,9 +126,38 @@ def few(scratch):
     """A stack whose upper and work are on a filesystem of few inodes."""
     low = [File(b"low%d" % at) for at in range(_ROUNDS + 1)]
     empty = [Dir(b"empty%d" % at) for at in range(_ROUNDS)]
-    lowers = build_stack(scratch + b"/s", [[*low, *empty]], writable=False).lowers
+    deep = File(b"n/1/2/3/4/file")
+    lowers = build_stack(scratch + b"/s", [[*low, *empty, deep]], writable=False).lowers
     with _upper_on_disk(scratch, lowers, b"nr_inodes=%d" % (_ROUNDS + 20)) as layers:
         yield layers
+
+
+@pytest.mark.parametrize("room", [2, 3, 4])  # inodes; attributes take some, too
+def test_directories_that_were_copied_are_told_of(few, scratch, room):
+    """Before one failed, and with it the change that they were for."""
+    spare = [os.path.dirname(few.upper) + b"/spare%d" % number for number in range(room)]
+    for path in spare:
+        write(path, b"")
+    with HelperMount(few, scratch + b"/m") as mounted:
+        root = mounted.root
+        paths = [b"/n", b"/n/1", b"/n/1/2", b"/n/1/2/3", b"/n/1/2/3/4"]
+        for path in paths:
+            assert os.listdir(root + path)
+        with refused(errno.ENOSPC):
+            for number in range(2 * _ROUNDS):
+                write(root + b"/%d" % number, b"")
+        for path in spare:
+            os.unlink(path)
+        shown = [os.lstat(root + path) for path in paths]
+        with refused(errno.ENOSPC):
+            os.chmod(root + b"/n/1/2/3/4/file", 0o600)
+        copied = [path for path in paths if os.path.exists(few.upper + path)]
+        assert 0 < len(copied) < len(paths)
+        for path, before in zip(paths, shown, strict=True):
+            own = few.upper if path in copied else few.lowers[0]
+            now = os.lstat(root + path)
+            assert now.st_ctime_ns == os.lstat(own + path).st_ctime_ns
+            assert now.st_nlink == (1 if path in copied else before.st_nlink)
 
 
 def _is_stopped(pid: int) -> bool:

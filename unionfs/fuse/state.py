@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import pyfuse3
@@ -227,20 +227,25 @@ class State:
         """Bring the directory *node* and its parents into the upper, and tell the kernel.
 
         The copies change what stat shows of parents (ctime; nlink of what is merged now), which
-        no request of the kernel's asked for.
+        no request of the kernel's asked for. So do those that were made before one failed.
         """
         if node.upper_part() is not None:
             return
         self.tree.ready(node)
-        copied = []
+        missing = []
         each: Node | None = node
         while each is not None and not each.in_upper:
-            copied.append(each)
+            missing.append(each)
             each = each.parent
         self.settle()
-        ensure_dir(upper, node)
-        if each is not None:
-            copied.append(each)
+        try:
+            ensure_dir(upper, node)
+        finally:
+            copied = [one for one in missing if one.in_upper]
+            self._tell_copied([*copied, each] if copied and each is not None else copied)
+
+    def _tell_copied(self, copied: Sequence[Node]) -> None:
+        """Tell the kernel and the extension of these directories, which have changed by copies."""
         for one in copied:
             self.inodes.lending.copied(one)
             self.changed(one)
