@@ -144,3 +144,16 @@ def test_removed_files_go_on_and_are_let_go(union, layers):
     found = stats(root)
     assert found["requests"]["forget"]["count"] >= 50
     assert found["descriptors"] <= before + 2
+
+
+def test_what_removals_let_go_is_gone_for_who_asks_next(union, scratch):
+    """While names are removed the kernel's word of that waits; for nothing else."""
+    many = [b"f%03d" % number for number in range(150)]
+    root = union(build_stack(scratch + b"/s", [[File(name) for name in many]])).root
+    before = stats(root)["nodes"]
+    for name in many:
+        os.stat(root + b"/" + name)
+    assert stats(root)["nodes"] >= before + len(many)
+    for name in many:
+        os.unlink(root + b"/" + name)
+    assert stats(root)["nodes"] <= before + 2

@@ -7,6 +7,11 @@
  * for is done they may say so, and keep their accounts while the caller goes on: nothing else is
  * read before they return.
  *
+ * FORGETs are put off while names are removed, each of which makes one: some dozens together take Python
+ * a quarter of the time, as nothing comes between that takes its place in the processor's caches. No
+ * other request comes to Python before they are done, nor is any waited for: what a file had, its number
+ * and its room, is free for who asks next.
+ *
  * The reply to CREATE is made here, of a new file whose inode says everything: by fstat(2).
  */
 #define PY_SSIZE_T_CLEAN
@@ -19,12 +24,17 @@
 #include <linux/fuse.h>
 #include <string.h>
 
+#define PUT_OFF 64 /* FORGETs */
+
 static struct { /* the request that a function is asked about */
 	int session;
 	const struct fuse_in_header *head; /* NULL: it was answered */
 } asked;
 
 static unsigned long long answered;
+
+static struct fuse_forget_one put_off[PUT_OFF];
+static size_t put_off_count;
 
 static PyObject *forget, *unlink_name, *remove_dir, *rename_name, *create_file; /* or NULL */
 
@@ -116,9 +126,11 @@ int direct_answer(int session, const struct fuse_in_header *head, size_t size)
 		known = ask_name(remove_dir, head, size);
 		break;
 	case FUSE_RENAME:
+		direct_settle();
 		known = ask_rename(head, size);
 		break;
 	case FUSE_CREATE:
+		direct_settle();
 		known = ask_create(head, size);
 		break;
 	}
@@ -128,21 +140,40 @@ int direct_answer(int session, const struct fuse_in_header *head, size_t size)
 	return known;
 }
 
+int direct_settle(void)
+{
+	size_t count = put_off_count;
+	PyGILState_STATE state;
+
+	if (count == 0)
+		return 0;
+	state = PyGILState_Ensure();
+	put_off_count = 0;
+	for (size_t i = 0; i < count; i++) {
+		PyObject *nothing = PyObject_CallFunction(forget, "KK",
+							  (unsigned long long)put_off[i].nodeid,
+							  (unsigned long long)put_off[i].nlookup);
+
+		if (nothing == NULL)
+			PyErr_WriteUnraisable(NULL);
+		Py_XDECREF(nothing);
+	}
+	PyGILState_Release(state);
+	return 1;
+}
+
 int direct_forget(const struct fuse_in_header *head, size_t size)
 {
 	const struct fuse_forget_in *in = (const struct fuse_forget_in *)(head + 1);
-	PyGILState_STATE state;
-	PyObject *nothing;
+	static size_t most;
 
 	if (forget == NULL || head->opcode != FUSE_FORGET || size < sizeof(*head) + sizeof(*in))
 		return 0;
-	state = PyGILState_Ensure();
-	nothing = PyObject_CallFunction(forget, "KK", (unsigned long long)head->nodeid,
-					(unsigned long long)in->nlookup);
-	if (nothing == NULL)
-		PyErr_WriteUnraisable(NULL);
-	Py_XDECREF(nothing);
-	PyGILState_Release(state);
+	if (most == 0)
+		most = descriptors_kept(PUT_OFF);
+	put_off[put_off_count++] = (struct fuse_forget_one){head->nodeid, in->nlookup};
+	if (put_off_count >= most || trace_on)
+		direct_settle();
 	return 1;
 }
 

@@ -250,13 +250,14 @@ static ssize_t hooked_read(int fd, void *buffer, size_t length, void *userdata)
 	(void)userdata;
 again:
 	if (in_a_row >= IN_A_ROW) {
+		direct_settle();
 		in_a_row = 0;
 		errno = EINTR;
 		return -1;
 	}
 	size = spin_read(fd, buffer, length);
 	if (size < 0 && errno == EAGAIN) {
-		if (nap(fd))
+		if (direct_settle() || nap(fd))
 			goto again;
 		misses++;
 		errno = EINTR;
@@ -291,10 +292,12 @@ again:
 	if (direct_answer(fd, head, (size_t)size)) {
 		if (++asked_directly % IN_A_ROW)
 			goto again;
+		direct_settle();
 		misses++; /* which the loop takes as its turn */
 		errno = EINTR;
 		return -1;
 	}
+	direct_settle();
 	size = (ssize_t)carry(head, (size_t)size, length);
 	switch (head->opcode) {
 	case FUSE_INIT:

@@ -205,6 +205,7 @@ void entries_told(const struct fuse_out_header *head, void *body, size_t size); 
 /* _direct.c; answers are 0: the long way, through pyfuse3 */
 int direct_answer(int session, const struct fuse_in_header *head, size_t size);
 int direct_forget(const struct fuse_in_header *head, size_t size);
+int direct_settle(void); /* tell Python of FORGETs that were put off; 0: there are none */
 
 /* _carry.c */
 size_t carry(struct fuse_in_header *head, size_t size, size_t room); /* the request's new size */
