@@ -22,14 +22,12 @@ LAYERS = [
         *(File(b"two", b"2", 1), Link(b"names", b"two"), Dir(b"empty")),
     ]
 ]
+PASSED = 10  # FORGETs that a busy kernel may keep behind other requests (fuse_dev_do_read())
 
 
 @pytest.fixture
 def layers(scratch: bytes) -> Layers:
     return build_stack(scratch + b"/s", LAYERS)
-
-
-PASSED = 10  # FORGETs that a busy kernel may keep behind other requests (fuse_dev_do_read())
 
 
 def directly(root: bytes, work: Callable[[], object]) -> int:

@@ -14,6 +14,7 @@ from tests.support.extension import by_python, stats
 from tests.support.files import ino, opened, read, write
 from tests.support.stacks import (
     IN_NAMESPACE,
+    MARKS,
     Device,
     Dir,
     Fifo,
@@ -141,9 +142,9 @@ def test_as_without_it(union: Callable, layers: Layers, order: str) -> None:
     same = [*trees.FIELDS, "ino"]
     trees.assert_same(expected, walk(lent), ("lend=off", "lent"), fields=same)
     for path, node in expected.nodes.items():
-        if node.kind == "directory":
-            write(lent + b"/" + path + b"/new", b"")
-            os.unlink(lent + b"/" + path + b"/new")
+        if node.kind == "dir":
+            write(lent + b"/" + path + b"/another", b"")
+            os.unlink(lent + b"/" + path + b"/another")
     found = {path: ino(lent + b"/" + path) for path in expected.nodes}
     assert found == {path: node.ino for path, node in expected.nodes.items()}
     assert sorted(walk(lent).nodes) == sorted(expected.nodes)
@@ -151,9 +152,7 @@ def test_as_without_it(union: Callable, layers: Layers, order: str) -> None:
 
 
 OPAQUE: dict[str, Callable[[bytes], object]] = {
-    "the kernel's": lambda at: os.setxattr(
-        at, "user.overlay.opaque" if IN_NAMESPACE else "trusted.overlay.opaque", b"y"
-    ),
+    "the kernel's": lambda at: os.setxattr(at, f"{MARKS}.overlay.opaque", b"y"),
     "fuse-overlayfs's": lambda at: os.setxattr(at, "user.fuseoverlayfs.opaque", b"y"),
     "AUFS's": lambda at: write(at + b"/.wh..wh..opq", b""),
 }

@@ -7,10 +7,10 @@
  * for is done they may say so, and keep their accounts while the caller goes on: nothing else is
  * read before they return.
  *
- * FORGETs are put off while names are removed, each of which makes one: some dozens together take Python
- * a quarter of the time, as nothing comes between that takes its place in the processor's caches. No
- * other request comes to Python before they are done, nor is any waited for: what a file had, its number
- * and its room, is free for who asks next.
+ * FORGETs are put off while names are removed, each of which makes one, and told some dozens together:
+ * then nothing comes between that takes Python's place in the processor's caches, and rm -rf took 0.9 of
+ * its time. No other request comes to Python before they are told, nor is any slept for: what a file had,
+ * its number and its room, is free for who asks next.
  *
  * The reply to CREATE is made here, of a new file whose inode says everything: by fstat(2).
  */

@@ -92,6 +92,10 @@ struct lent *lent_next(struct lent *lent); /* of all; NULL: the first, or there 
 size_t lent_total(void);
 char *lent_path(const struct lent *lent); /* from the layer's root, to be freed; NULL: no memory */
 
+#define AUFS_MARK ".wh." /* how names of whiteouts begin: unionfs.ondisk.whiteout, these three */
+#define AUFS_META ".wh..wh." /* those of AUFS's own files */
+#define AUFS_OPAQUE ".wh..wh..opq"
+
 /* _listing.c */
 int listing_is_aufs_mark(unsigned layer, const char *name);
 /* What the directory holds, read the first time; NULL: that cannot be told here. */
@@ -114,7 +118,7 @@ extern int lent_rows_have_attributes;
 
 /* _look.c */
 enum found { ABSENT, SHOWN, PYTHONS };
-/* Look for a name, whose entry is at hand or NULL; until then it is seen in the directory's layer. */
+/* Look for a name, whose entry is at hand or NULL; *seen* says the directory's own layer before. */
 enum found lent_look_up(struct lent *dir, const char *name, const struct entry *entry,
 			struct seen_as *seen);
 

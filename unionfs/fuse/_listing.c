@@ -44,7 +44,7 @@ void listing_drop(struct listing *listing)
 
 int listing_is_aufs_mark(unsigned layer, const char *name)
 {
-	return lent_layer(layer)->aufs && strncmp(name, ".wh.", 4) == 0;
+	return lent_layer(layer)->aufs && strncmp(name, AUFS_MARK, strlen(AUFS_MARK)) == 0;
 }
 
 /* Find the columns of the row that is the listing's names; -1: it is no such row, or no memory. */

@@ -12,7 +12,6 @@
 
 #define ESCAPE "overlay." /* unionfs.ondisk.flavour */
 #define FUSE_OVERLAYFS_OPAQUE "user.fuseoverlayfs.opaque" /* unionfs.ondisk.marks */
-#define AUFS_OPAQUE ".wh..wh..opq" /* unionfs.ondisk.whiteout */
 #define LIST 4096 /* bytes of names of attributes; a file with more is Python's */
 
 /* Whether a mark, its prefix left out, says nothing of what a directory shows; they are some of those
@@ -40,7 +39,7 @@ static int is_there(int fd, const char *name, const char *below)
 }
 
 /* Whether a directory has marks with which it is more than what is there; also if that is not known.
- * Where it would hide others below, of which it says more, if it were opaque. */
+ * Where others are below it, also whether another driver's marks or AUFS's hide them. */
 static int is_marked(const struct lent_layer *layer, int fd, const char *name, int has_below)
 {
 	char names[LIST];

@@ -16,8 +16,6 @@
 #include <unistd.h>
 
 #define LEAST 1024 /* bytes of names, and places of the table: a power of two */
-#define MARK ".wh." /* unionfs.ondisk.whiteout: the name of a whiteout, */
-#define META ".wh..wh." /* and of AUFS's own files */
 
 struct seen { /* a name, in the layers so far; open addressing, and half of the places are free */
 	uint32_t name_at; /* and 1; 0: a free place */
@@ -34,11 +32,6 @@ static struct reading { /* for the moment */
 	struct seen *seen; /* of several layers */
 	size_t places, count;
 } now;
-
-static int is_aufs(void)
-{
-	return lent_layer(now.layer)->aufs;
-}
 
 static int is_whiteout(const char *name)
 {
@@ -199,8 +192,10 @@ static int take(const struct dirent64 *found)
 		return 0;
 	if (found->d_ino <= 1 || found->d_ino > INODE || found->d_type == DT_UNKNOWN)
 		return -1;
-	if (is_aufs() && strncmp(name, MARK, strlen(MARK)) == 0)
-		return hides && strncmp(name, META, strlen(META)) ? hide(name + strlen(MARK)) : 0;
+	if (listing_is_aufs_mark(now.layer, name))
+		return hides && strncmp(name, AUFS_META, strlen(AUFS_META))
+			       ? hide(name + strlen(AUFS_MARK))
+			       : 0;
 	if (found->d_type == DT_CHR && is_whiteout(name))
 		return hides ? hide(name) : 0;
 	return hides ? merge(found) : add(found, keep(name));

@@ -1,9 +1,8 @@
 """Directories that the extension answers for by itself, and what becomes known of them here.
 
 A directory that the upper does not have is lent to the extension (``_lent.c``) when the kernel is
-told of it. The extension tells what is in it,
-and goes on so below, without a node here. Whatever needs a node gets it: one that is asked for by
-number (``bring``), all of a loaded directory.
+told of it. The extension tells what is in it, and goes on so below, without a node here. Whatever
+needs a node gets it: one that is asked for by number (``bring``), all of a loaded directory.
 """
 
 from __future__ import annotations
