@@ -218,20 +218,20 @@ static PyObject *native_caller(PyObject *self, PyObject *unused)
 	uint32_t uid, gid, pid;
 
 	(void)self, (void)unused;
-	session_caller(&uid, &gid, &pid);
+	asked_by(&uid, &gid, &pid);
 	return Py_BuildValue("(III)", (unsigned int)uid, (unsigned int)gid, (unsigned int)pid);
 }
 
 static PyObject *native_kills(PyObject *self, PyObject *unused)
 {
 	(void)self, (void)unused;
-	return PyBool_FromLong(session_kills_privileges());
+	return PyBool_FromLong(asked_to_kill_privileges());
 }
 
 static PyObject *native_mapped(PyObject *self, PyObject *unused)
 {
 	(void)self, (void)unused;
-	return PyBool_FromLong(session_mapped());
+	return PyBool_FromLong(asked_for_mapped());
 }
 
 static PyObject *native_carried(PyObject *self, PyObject *unused)

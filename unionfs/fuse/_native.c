@@ -61,9 +61,6 @@ static union { /* older headers know the first fields only */
 	struct fuse_init_in in;
 	char all[64];
 } init_offered;
-static uint32_t caller[3];    /* user, group and process of the request being handled */
-static int kill_privileges;  /* the request being handled has to remove set-id bits */
-static int mapped;           /* it is a WRITE of what a mapping holds */
 static struct {
 	int fd; /* 0: nothing is to be written */
 	size_t size;
@@ -86,32 +83,6 @@ static void name_the_node(struct fuse_in_header *head, ssize_t size)
 
 	if (size >= (ssize_t)(sizeof(*head) + sizeof(in->fh)) && in->fh == 0)
 		in->fh = head->nodeid; /* the others' messages begin with the handle as well */
-}
-
-static int asks_to_kill(const struct fuse_in_header *head, ssize_t size)
-{
-	const void *body = head + 1;
-	size_t rest = (size_t)size - sizeof(*head);
-
-	switch (head->opcode) {
-	case FUSE_WRITE:
-		return rest >= sizeof(struct fuse_write_in) &&
-		       ((const struct fuse_write_in *)body)->write_flags & FUSE_WRITE_KILL_SUIDGID;
-	case FUSE_SETATTR:
-		return rest >= sizeof(struct fuse_setattr_in) &&
-		       ((const struct fuse_setattr_in *)body)->valid & FATTR_KILL_SUIDGID;
-	case FUSE_OPEN:
-		return rest >= sizeof(struct fuse_open_in) &&
-		       ((const struct fuse_open_in *)body)->open_flags & FUSE_OPEN_KILL_SUIDGID;
-	}
-	return 0;
-}
-
-static int is_mapped(const struct fuse_in_header *head, ssize_t size)
-{
-	return head->opcode == FUSE_WRITE &&
-	       size >= (ssize_t)(sizeof(*head) + sizeof(struct fuse_write_in)) &&
-	       ((const struct fuse_write_in *)(head + 1))->write_flags & FUSE_WRITE_CACHE;
 }
 
 /* Answer a request that needs no Python; 0: it does. */
@@ -284,11 +255,7 @@ again:
 		stats_end(head->unique, answered_error());
 		goto again;
 	}
-	caller[0] = head->uid;
-	caller[1] = head->gid;
-	caller[2] = head->pid;
-	kill_privileges = asks_to_kill(head, size);
-	mapped = is_mapped(head, size);
+	asked_for(head, (size_t)size);
 	if (direct_answer(fd, head, (size_t)size)) {
 		if (++asked_directly % IN_A_ROW)
 			goto again;
@@ -331,23 +298,6 @@ again:
 int session_descriptor(void)
 {
 	return session_fd;
-}
-
-void session_caller(uint32_t *uid, uint32_t *gid, uint32_t *pid)
-{
-	*uid = caller[0];
-	*gid = caller[1];
-	*pid = caller[2];
-}
-
-int session_kills_privileges(void)
-{
-	return kill_privileges;
-}
-
-int session_mapped(void)
-{
-	return mapped;
 }
 
 void session_enable(void)

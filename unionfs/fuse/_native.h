@@ -28,9 +28,6 @@ static inline uint64_t spread(uint64_t node)
 
 /* _native.c */
 int session_descriptor(void); /* -1: no session is hooked */
-int session_kills_privileges(void);
-int session_mapped(void); /* the request read last is a WRITE of what a mapping holds */
-void session_caller(uint32_t *uid, uint32_t *gid, uint32_t *pid); /* of the request read last */
 void session_enable(void); /* before the session is mounted */
 void session_write_after_init(int fd, const char *text, size_t size); /* and close it */
 void session_hear_releases(void);
@@ -39,6 +36,12 @@ void session_reply(int fd, const struct fuse_in_header *head, int error, const v
 unsigned long long session_misses(void);
 unsigned long long session_answered(void);
 size_t descriptors_kept(size_t most); /* in one table, of which both are powers of two */
+
+/* _asked.c; of the request read last */
+void asked_for(const struct fuse_in_header *head, size_t size); /* it is this one */
+void asked_by(uint32_t *uid, uint32_t *gid, uint32_t *pid);
+int asked_to_kill_privileges(void); /* it has to remove set-id bits */
+int asked_for_mapped(void); /* it is a WRITE of what a mapping holds */
 
 /* _relay.c */
 typedef ssize_t (*read_hook)(int fd, void *buffer, size_t length, void *userdata);

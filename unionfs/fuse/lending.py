@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from unionfs.fuse import native
+from unionfs.fuse.hooks import Hooks
 from unionfs.fuse.listing import Listing
 from unionfs.fuse.numbers import Place
 from unionfs.syscalls.capability import CAPABILITY
@@ -34,7 +35,7 @@ class Lending:
 
     def __init__(self, inodes: Inodes) -> None:
         self._inodes = inodes
-        self._hooks: native.Hooks | None = None
+        self._hooks: Hooks | None = None
         self._layers: set[int] = set()
         self._paused: set[int] = set()
         self._forgotten: list[Node] = []
@@ -62,7 +63,7 @@ class Lending:
         self._inodes.tree.loaded = self._loaded
         self._inodes.tree.listed = self._listed
 
-    def _add(self, hooks: native.Hooks, layer: Layer, place: Place) -> None:
+    def _add(self, hooks: Hooks, layer: Layer, place: Place) -> None:
         flavour = layer.flavour
         plain = layer.plain and not layer.root.whiteout_files
         metacopy = b"" if plain else flavour.metacopy

@@ -37,7 +37,7 @@ _PATH = 4096  # bytes that are told of a path, its end
 
 
 class Source(Protocol):
-    """Where records come from: ``native.Hooks``, ``noted.Noted``."""
+    """Where records come from: ``hooks.Hooks``, ``noted.Noted``."""
 
     def trace_for(self, pids: bytes) -> None:
         """Make records from now on, but of no asking by *pids* (32-bit numbers); none: no more."""
