@@ -37,7 +37,8 @@ _MODULES = (
     "test_fewer_attributes", "test_identity_links", "test_identity_open", "test_identity_tools",
     "test_layer_forms", "test_leaving", "test_links", "test_lower_reads", "test_many_open",
     "test_no_extension", "test_open_modes", "test_options", "test_refusals", "test_relay",
-    "test_remembered", "test_rename_flags", "test_set_id", "test_side_by_side", "test_sockets",
+    "test_remembered", "test_removing", "test_rename_flags", "test_set_id", "test_side_by_side",
+    "test_sockets",
     "test_spinning", "test_told", "test_traced", "test_traced_end", "test_unforeseen",
     "apps/test_git", "apps/test_lmdb", "apps/test_sqlite",
     "crash/test_mapped", "crash/test_sequences", "crash/test_together",
@@ -111,6 +112,8 @@ _NOT_HIS = {
     "test_sockets": ["test_who_may_not_write_may_not_connect"],
     "test_told": ["test_paths_on_disk_are_for_the_owner_outside"],
     "test_traced": ["test_it_is_for_the_owner_outside"],
+    # to protect files
+    "test_removing": ["test_protected_files_stay", "test_python_says_what_is_wrong"],
     # to mount
     "test_refusals": ["test_a_filesystem_that_is_read_only_is_named"],
     "test_identity_links": ["test_a_walk_of_many_links_is_forgotten"],
@@ -137,7 +140,7 @@ _KEPT_OTHERWISE = {
 # less there; or of an upper that is missing, which the test's mount would have to mark.
 _NOT_KEPT = (
     "crash/test_sequences", "crash/test_together", "renames/test_held", "test_direct",
-    "test_extension", "test_refusals", "test_relay", "test_sockets",
+    "test_extension", "test_refusals", "test_relay", "test_removing", "test_sockets",
 )  # fmt: skip
 _KEPT = "xattr_permissions=2"
 _PARTS = {name: (f"{name}.py",) for name in _MODULES} if FULL else {"a bit of each": _SMALL}

@@ -53,7 +53,7 @@ _MORE = (  # modules of tests/mount, and by their full names of tests/property
     "test_absent", "test_delta_cost", "test_direct", "test_explained", "test_extension",
     "test_fewer_attributes", "test_file_flags", "test_full_disk", "test_layer_forms",
     "test_leaving", "test_lent", "test_lent_directories", "test_lent_kept", "test_lent_merged",
-    "test_lower_reads",
+    "test_lower_reads", "test_removing",
     "test_many_open", "test_no_extension", "test_older_kernels", "test_on_overlayfs",
     "test_open_modes", "test_options",
     "test_override", "test_owners", "test_pure", "test_reference_unpacker", "test_refusals",
@@ -105,6 +105,7 @@ _NOT_THERE = {
         "test_a_file_that_was_append_only_before_the_mount",
     ],
     "parity/test_recorded": ["test_opening_asks_whether_a_file_is_protected"],  # and i
+    "test_removing": ["test_protected_files_stay", "test_python_says_what_is_wrong"],
     "test_lent": [  # nor the kernel's caches
         "test_nothing_is_left_of_what_is_forgotten",
         "test_one_is_watched_whose_directories_are_forgotten",

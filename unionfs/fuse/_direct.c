@@ -115,6 +115,7 @@ int direct_answer(int session, const struct fuse_in_header *head, size_t size)
 
 	if (forget == NULL)
 		return 0;
+	removing_settle();
 	asked.session = session;
 	asked.head = head;
 	state = PyGILState_Ensure();
@@ -142,11 +143,12 @@ int direct_answer(int session, const struct fuse_in_header *head, size_t size)
 
 int direct_settle(void)
 {
+	int told = removing_settle(); /* before its file is forgotten */
 	size_t count = put_off_count;
 	PyGILState_STATE state;
 
 	if (count == 0)
-		return 0;
+		return told;
 	state = PyGILState_Ensure();
 	put_off_count = 0;
 	for (size_t i = 0; i < count; i++) {

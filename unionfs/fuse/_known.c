@@ -115,6 +115,7 @@ static void forget_for_good(uint64_t node)
 	if (ends[node & (ENDS - 1)].node == node)
 		ends[node & (ENDS - 1)].node = 0;
 	absent_forget(node);
+	removing_forget(node);
 	without_capability[place_of(node)] = 0;
 	if (dir->node == node)
 		drop_dir(dir);
@@ -229,6 +230,8 @@ void known_request(const struct fuse_in_header *head, size_t size)
 		forget_all_told(head, size);
 	if (!changes(head, size, &node))
 		return;
+	if (head->opcode != FUSE_UNLINK && head->opcode != FUSE_RMDIR)
+		removing_end();
 	if (head->opcode == FUSE_SETXATTR)
 		without_capability[place_of(head->nodeid)] = 0;
 	forget_changed(node);
@@ -248,6 +251,11 @@ int known_may_change(uint64_t node, int is_dir)
 		if (changing[i].node == node || changing[i].node == EVERYTHING)
 			return 1;
 	return 0;
+}
+
+int known_changes(void)
+{
+	return changing_lost ? IN_FLIGHT : changing_count;
 }
 
 uint64_t known_era(int is_dir)
@@ -348,6 +356,13 @@ int known_share_dir(uint64_t node, int fd, int merged)
 	return 0;
 }
 
+int known_shared_dir(uint64_t node)
+{
+	const struct shared_dir *dir = shared_place(node);
+
+	return dir->node == node ? dir->fd : -1;
+}
+
 void known_unshare_dirs(void)
 {
 	for (int i = 0; i < SHARED_DIRS; i++)
@@ -359,6 +374,7 @@ void known_forget(void)
 {
 	forget_changed(EVERYTHING);
 	known_unshare_dirs();
+	removing_end();
 	lower_unshare();
 }
 

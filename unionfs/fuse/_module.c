@@ -402,8 +402,9 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *made = PyModule_Create(&module);
 
-	if (made != NULL && (PyModule_AddIntConstant(made, "VERSION", 36) < 0 || watching_add(made) < 0 ||
-			     lending_add(made) < 0 || direct_add(made) < 0))
+	if (made != NULL && (PyModule_AddIntConstant(made, "VERSION", 37) < 0 || watching_add(made) < 0 ||
+			     lending_add(made) < 0 || direct_add(made) < 0 ||
+			     removing_add(made) < 0))
 		Py_CLEAR(made);
 	return made;
 }

@@ -13,4 +13,7 @@ int lending_add(PyObject *module); /* the same */
 /* _direct.c */
 int direct_add(PyObject *module); /* the same */
 
+/* _removing.c */
+int removing_add(PyObject *module); /* the same */
+
 #endif

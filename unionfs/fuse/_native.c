@@ -26,7 +26,8 @@
  *   - files of lower layers are read at once (_lower.c), and what is in directories that the upper
  *     does not have is told without Python (_lent.c, _lend.c, _look.c, _lentfile.c, _listing.c,
  *     _merging.c); large pieces go by splice(2) (_pipe.c);
- *   - what changes names is asked of Python without pyfuse3, where that can be (_direct.c);
+ *   - what changes names is asked of Python without pyfuse3, where that can be (_direct.c), and names of
+ *     lower files are removed at once (_removing.c);
  *   - what pyfuse3 has no handler for travels as what it has one for (_carry.c);
  *   - the root shows its real inode number (_number.c);
  *   - where that is wanted, the kernel reads files by itself (_passing.c);
@@ -97,6 +98,9 @@ static int answer(int fd, const struct fuse_in_header *head, size_t size)
 	case FUSE_WRITE:
 	case FUSE_SETATTR:
 		done = shared_answer(fd, head, size);
+		break;
+	case FUSE_UNLINK:
+		done = removing_answer(fd, head, size);
 		break;
 	case FUSE_GETATTR:
 		done = shared_answer(fd, head, size) || lent_answer_getattr(fd, head) ||
@@ -233,8 +237,13 @@ again:
 		misses++;
 		errno = EINTR;
 	}
-	if (size < (ssize_t)sizeof(*head))
+	if (size < (ssize_t)sizeof(*head)) {
+		int error = errno;
+
+		direct_settle();
+		errno = error;
 		return size;
+	}
 	now_ns = stats_begin(head);
 	spin_request(head, now_ns);
 	if (trace_on)

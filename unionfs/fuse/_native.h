@@ -148,6 +148,8 @@ int known_answer_getxattr(int session, const struct fuse_in_header *head, size_t
 int known_answer_ioctl(int session, const struct fuse_in_header *head, size_t size);
 int known_may_change(uint64_t node, int is_dir); /* a request under way may change the node */
 uint64_t known_era(int is_dir); /* what is from another one is not known any more */
+int known_changes(void); /* how many requests that may change something are under way */
+int known_shared_dir(uint64_t node); /* its descriptor; -1: it is not shared */
 
 /* _lower.c */
 #define LOWER 1 /* in the upper half of an entry's generation: its lower is the number of the layer */
@@ -208,7 +210,13 @@ void entries_told(const struct fuse_out_header *head, void *body, size_t size); 
 /* _direct.c; answers are 0: the long way, through pyfuse3 */
 int direct_answer(int session, const struct fuse_in_header *head, size_t size);
 int direct_forget(const struct fuse_in_header *head, size_t size);
-int direct_settle(void); /* tell Python of FORGETs that were put off; 0: there are none */
+int direct_settle(void); /* tell Python of all that was put off; 0: there is nothing */
+
+/* _removing.c */
+void removing_end(void); /* something changes, and not by the removal of a name */
+void removing_forget(uint64_t node);
+int removing_answer(int session, const struct fuse_in_header *head, size_t size); /* 0: Python has to */
+int removing_settle(void); /* tell Python of names that are gone; 0: there are none */
 
 /* _carry.c */
 size_t carry(struct fuse_in_header *head, size_t size, size_t room); /* the request's new size */

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from unionfs.fuse import native
 from unionfs.fuse.guard import directly
 from unionfs.fuse.operations import Operations
+from unionfs.fuse.removing import Removing
 
 _DONE = 0  # no error
 
@@ -37,6 +38,7 @@ class Direct:
         self._operations = operations
         self._done = native.hooks.tell_done
         self._created = native.hooks.tell_created
+        self._removing: Removing | None = None
 
     def serve(self, *, names: bool, creates: bool) -> None:
         """From now on be asked; before the first request only.
@@ -46,6 +48,10 @@ class Direct:
         nodes.
         """
         assert native.hooks is not None
+        upper = self._operations.upper
+        if names and upper is not None:
+            self._removing = Removing(self._operations, upper)
+            self._removing.begin()
         native.hooks.serve_directly(
             self._operations.forget_one,
             self._unlink if names else None,
@@ -56,7 +62,11 @@ class Direct:
 
     @directly
     def _unlink(self, parent: int, name: bytes) -> int | None:
-        return _DONE if self._operations.remove_name(parent, name, self._done) is None else None
+        if self._operations.remove_name(parent, name, self._done) is not None:
+            return None
+        if self._removing is not None:
+            self._removing.went(parent)
+        return _DONE
 
     @directly
     def _rmdir(self, parent: int, name: bytes) -> int:

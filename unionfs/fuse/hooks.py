@@ -269,6 +269,28 @@ class Hooks(Protocol):
         Raises OSError.
         """
 
+    def tell_removed(self, removed: Callable[[int, bytes], None]) -> None:
+        """Call *removed* with a directory's number, and names that went by ``share_removable``.
+
+        There are NULs between them. No other function is called before.
+        """
+
+    def removed_in_a_row(self, node: int) -> int:
+        """Return how many names of the directory *node* were removed here, one just now.
+
+        Since anything else was changed; 0 if ``share_removable`` was called since then, or would be
+        in vain.
+        """
+
+    def share_removable(
+        self, node: int, fd: int, whiteout: bytes, names: bytes, count: int
+    ) -> None:
+        """Answer UNLINK of *names* in the directory *node*, for which a whiteout does.
+
+        *count* of them, NUL between them; until something else changes. One is made as a link of
+        *whiteout*, in the directory *fd*, in the directory that ``share_dir`` has.
+        """
+
     def answered(self) -> int:
         """Return how many requests were answered without Python."""
 

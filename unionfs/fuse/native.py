@@ -14,7 +14,7 @@ import sys
 
 from unionfs.fuse.hooks import Hooks
 
-VERSION = 36  # of the interface; an extension that was built from other sources is not used
+VERSION = 37  # of the interface; an extension that was built from other sources is not used
 
 NAME_ONLY = 2  # the generation that marks an entry of a listing as one without attributes
 LOWER = 1 << 32  # plus a layer's number: the generation of an entry that is as that layer has it

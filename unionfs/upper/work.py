@@ -213,6 +213,13 @@ class WorkDir:
             self.as_files = True
         self._whiteout = fresh
 
+    def shared_whiteout(self) -> bytes:
+        """Return the name in ``fd`` of the whiteout in stock; empty where a link of it does not do.
+
+        So it is where there is none, and where directories with whiteouts have to be marked.
+        """
+        return b"" if self.as_files else self._whiteout
+
     def whiteout(self, dir_fd: int, name: bytes) -> None:
         """Put a whiteout at the free name *name* in *dir_fd*. Raises OSError.
 

@@ -24,6 +24,12 @@ class Hooks:
         names = ("forget", "unlink", "rmdir", "rename", "create")
         self.functions = dict(zip(names, functions, strict=True))
 
+    def tell_removed(self, removed: Any) -> None:
+        self.functions["removed"] = removed
+
+    def removed_in_a_row(self, node: int) -> int:
+        return 0
+
     def tell_done(self) -> None:
         self.told.append("done")
 
@@ -36,6 +42,7 @@ class Hooks:
 def hooks(monkeypatch: pytest.MonkeyPatch) -> Hooks:
     found = Hooks()
     monkeypatch.setattr("unionfs.fuse.direct.native", SimpleNamespace(hooks=found))
+    monkeypatch.setattr("unionfs.fuse.removing.native", SimpleNamespace(hooks=found))
     return found
 
 
