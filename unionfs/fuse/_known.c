@@ -6,8 +6,6 @@
  *     one that changes a node counts until its reply is on its way. Directories are forgotten with
  *     every change of anything, since a copy-up changes those above; everything with a change of
  *     names, whose files the message does not tell.
- *   - GETATTR of a directory in the upper whose descriptor Python has shared: as fstat(2) says. Making
- *     and removing names changes a directory, so the answers above do not last there.
  *   - the end of a listing, which the kernel asks for after the last piece: Python says with that piece
  *     that it was the last. It does not last beyond a change of names, as directories do not.
  *   - GETXATTR of security.capability, which the kernel asks for before changing a file's owner or
@@ -26,10 +24,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #define PLACES 4096 /* powers of two */
-#define SHARED_DIRS 512
 #define ENDS 256
 #define EVERYTHING 0
 #define DIRECTORIES 1 /* the root's number, and a directory */
@@ -38,12 +34,6 @@ struct known {
 	uint64_t node; /* 0: none */
 	uint64_t era;
 	struct fuse_attr_out out;
-};
-
-struct shared_dir {
-	uint64_t node; /* 0: none */
-	int fd; /* ours */
-	int merged;
 };
 
 struct end {
@@ -55,7 +45,6 @@ struct end {
 static struct known files[PLACES];
 static struct known dirs[PLACES];
 static struct end ends[ENDS];
-static struct shared_dir shared_dirs[SHARED_DIRS];
 static uint64_t without_capability[PLACES];
 static uint64_t era = 1; /* of everything: what is from an earlier one is forgotten */
 static uint64_t dir_era = 1;
@@ -91,34 +80,15 @@ static void forget(uint64_t node)
 	lower_forget(node);
 }
 
-static struct shared_dir *shared_place(uint64_t node)
-{
-	static size_t places;
-
-	if (places == 0)
-		places = descriptors_kept(SHARED_DIRS);
-	return &shared_dirs[node & (places - 1)];
-}
-
-static void drop_dir(struct shared_dir *dir)
-{
-	if (dir->node)
-		close(dir->fd);
-	dir->node = 0;
-}
-
 static void forget_for_good(uint64_t node)
 {
-	struct shared_dir *dir = shared_place(node);
-
 	forget(node);
 	if (ends[node & (ENDS - 1)].node == node)
 		ends[node & (ENDS - 1)].node = 0;
 	absent_forget(node);
 	removing_forget(node);
 	without_capability[place_of(node)] = 0;
-	if (dir->node == node)
-		drop_dir(dir);
+	dirs_forget(node);
 }
 
 static void forget_changed(uint64_t node)
@@ -343,49 +313,13 @@ int known_answer_end(int session, const struct fuse_in_header *head, size_t size
 	return answer_with(session, head, 0, NULL, 0);
 }
 
-/* From -1 on nothing is shared at the node's place. */
-int known_share_dir(uint64_t node, int fd, int merged)
-{
-	struct shared_dir *dir = shared_place(node);
-	int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-
-	drop_dir(dir);
-	if (own < 0)
-		return -1;
-	*dir = (struct shared_dir){node, own, merged};
-	return 0;
-}
-
-int known_shared_dir(uint64_t node)
-{
-	const struct shared_dir *dir = shared_place(node);
-
-	return dir->node == node ? dir->fd : -1;
-}
-
-void known_unshare_dirs(void)
-{
-	for (int i = 0; i < SHARED_DIRS; i++)
-		drop_dir(&shared_dirs[i]);
-}
-
 /* For what no request tells: files that are found elsewhere from now on. */
 void known_forget(void)
 {
 	forget_changed(EVERYTHING);
-	known_unshare_dirs();
+	dirs_unshare();
 	removing_end();
 	lower_unshare();
-}
-
-static int answer_by_fstat(int session, const struct fuse_in_header *head)
-{
-	struct shared_dir *dir = shared_place(head->nodeid);
-	struct stat st;
-
-	if (dir->node != head->nodeid || fstat(dir->fd, &st) < 0)
-		return 0;
-	return answer_with_stat(session, head, &st, dir->merged ? 1 : (uint32_t)st.st_nlink);
 }
 
 static int answer_as_before(int session, const struct fuse_in_header *head,
@@ -401,7 +335,7 @@ int known_answer_getattr(int session, const struct fuse_in_header *head)
 {
 	size_t place = place_of(head->nodeid);
 
-	return answer_by_fstat(session, head) ||
+	return dirs_answer(session, head) ||
 	       answer_as_before(session, head, &files[place], era) ||
 	       answer_as_before(session, head, &dirs[place], dir_era);
 }

@@ -80,14 +80,14 @@ static PyObject *native_share_dir(PyObject *self, PyObject *args)
 	(void)self;
 	if (!PyArg_ParseTuple(args, "Kip", &node, &fd, &merged))
 		return NULL;
-	known_share_dir(node, fd, merged); /* failing that, Python goes on answering */
+	dirs_share(node, fd, merged); /* failing that, Python goes on answering */
 	Py_RETURN_NONE;
 }
 
 static PyObject *native_unshare_dirs(PyObject *self, PyObject *unused)
 {
 	(void)self, (void)unused;
-	known_unshare_dirs();
+	dirs_unshare();
 	Py_RETURN_NONE;
 }
 

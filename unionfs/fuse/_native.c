@@ -21,8 +21,8 @@
  *     own, drops a file's pages: nobody else changes the layers;
  *   - entries of a listing may lose their attributes (_entries.c);
  *   - requests about the content and attributes of a node whose descriptor Python has shared are
- *     answered at once (_shared.c), and so is what is known already (_known.c), which names are not
- *     there (_absent.c), and that a file has no attributes (_xattrless.c);
+ *     answered at once (_shared.c), and so is what is known already (_known.c, _dirs.c), which names are
+ *     not there (_absent.c), and that a file has no attributes (_xattrless.c);
  *   - files of lower layers are read at once (_lower.c), and what is in directories that the upper
  *     does not have is told without Python (_lent.c, _lend.c, _look.c, _lentfile.c, _listing.c,
  *     _merging.c); large pieces go by splice(2) (_pipe.c);

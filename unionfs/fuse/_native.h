@@ -140,8 +140,6 @@ void known_reply(const struct fuse_out_header *head, const void *body, size_t si
 void known_listed(const struct fuse_entry_out *entry); /* an entry of a listing's reply */
 void known_end(uint64_t node, uint64_t position); /* nothing follows it in the directory */
 int known_answer_end(int session, const struct fuse_in_header *head, size_t size); /* of a listing */
-int known_share_dir(uint64_t node, int fd, int merged); /* -1: no descriptor left */
-void known_unshare_dirs(void);
 void known_forget(void); /* all attributes */
 int known_answer_getattr(int session, const struct fuse_in_header *head); /* 0: Python has to */
 int known_answer_getxattr(int session, const struct fuse_in_header *head, size_t size);
@@ -149,7 +147,13 @@ int known_answer_ioctl(int session, const struct fuse_in_header *head, size_t si
 int known_may_change(uint64_t node, int is_dir); /* a request under way may change the node */
 uint64_t known_era(int is_dir); /* what is from another one is not known any more */
 int known_changes(void); /* how many requests that may change something are under way */
-int known_shared_dir(uint64_t node); /* its descriptor; -1: it is not shared */
+
+/* _dirs.c */
+int dirs_share(uint64_t node, int fd, int merged); /* fd is -1: no more; returns -1: no descriptor left */
+int dirs_descriptor(uint64_t node); /* -1: it is not shared */
+void dirs_forget(uint64_t node); /* the kernel does */
+void dirs_unshare(void); /* all of them */
+int dirs_answer(int session, const struct fuse_in_header *head); /* of a GETATTR; 0: it is none */
 
 /* _lower.c */
 #define LOWER 1 /* in the upper half of an entry's generation: its lower is the number of the layer */

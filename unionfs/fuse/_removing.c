@@ -174,7 +174,7 @@ int removing_answer(int session, const struct fuse_in_header *head, size_t size)
 	    size == sizeof(*head) || memchr(name, 0, size - sizeof(*head)) == NULL ||
 	    !take(dir, name) || trace_on || known_changes() != 1)
 		return 0;
-	fd = known_shared_dir(head->nodeid);
+	fd = dirs_descriptor(head->nodeid);
 	if (fd < 0 || linkat(whiteout_dir, whiteout_name, fd, name, 0) < 0) {
 		drop(dir); /* Python may say anew what holds now */
 		return 0;
@@ -194,7 +194,7 @@ static PyObject *native_removed_in_a_row(PyObject *self, PyObject *arg)
 	(void)self;
 	if (PyErr_Occurred())
 		return NULL;
-	if (known_changes() || known_shared_dir(node) < 0)
+	if (known_changes() || dirs_descriptor(node) < 0)
 		return PyLong_FromLong(0);
 	dir = entry_of(node);
 	return PyLong_FromSize_t(dir->is_said ? 0 : ++dir->in_a_row);
